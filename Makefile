@@ -1,0 +1,97 @@
+# The two commands: `make demo` shows the module at work, `make test` proves it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+# The nginx to build for and to test with: "installed", or "vendored", the one in the crate nginx-src.
+NGINX ?= installed
+# An nginx takes this variable of its environment for sockets that it inherits.
+unexport NGINX
+
+ifeq ($(NGINX),installed)
+MODULE := target/module/ngx_http_rs_uwsgi_module.so
+else
+MODULE := target/module/$(NGINX)/ngx_http_rs_uwsgi_module.so
+export RS_UWSGI_NGINX := $(CURDIR)/target/nginx/$(NGINX)/objs/nginx
+endif
+export RS_UWSGI_MODULE := $(CURDIR)/$(MODULE)
+
+# Prepared by scripts/prepare-nginx.
+NGINX_TREE := target/nginx/$(NGINX)
+# Runs cargo with the variables by which nginx-sys finds it.
+WITH_NGINX = vars=$$(scripts/prepare-nginx $(NGINX) $(NGINX_TREE)) || exit 1; env $$vars
+
+# What the tests need beside the module: tests/probe.
+PROBE := $(dir $(MODULE))ngx_probe_module.so
+
+.PHONY: help packages module probe demo demo-check test lint test-pure test-module parity bench clean
+
+help:
+	@echo 'make demo         build the module and show a Django and Flask site behind it'
+	@echo 'make demo-check   the same unattended: request every page, fail where an answer is wrong'
+	@echo 'make test         everything: lint, test-pure, test-module, demo-check'
+	@echo 'make module       build $(MODULE) for the installed nginx'
+	@echo 'make lint         rustfmt, clippy and, where it is installed, cargo-deny'
+	@echo 'make test-pure    the parts that need no nginx'
+	@echo 'make test-module  the module in nginx, against real and scripted uwsgi servers'
+	@echo 'make parity       write docs/parity.md anew, the part of this nginx'
+	@echo 'make bench        compare speed with uwsgi_pass and proxy_pass (BENCH=quick: the short way)'
+	@echo 'make packages     install the Debian packages that the targets above need'
+	@echo 'make clean        remove target/'
+	@echo
+	@echo 'NGINX=vendored    with any of these: nginx 1.28.3 in place of the installed one'
+
+# Says what it installs; silent where nothing is missing.
+packages:
+	@scripts/install-packages
+
+module: packages
+	@$(WITH_NGINX) cargo build --release --lib --locked --target-dir $(NGINX_TREE)/cargo
+	@mkdir -p $(dir $(MODULE))
+	@cp $(NGINX_TREE)/cargo/release/libngx_http_rs_uwsgi_module.so $(MODULE).new
+	@mv $(MODULE).new $(MODULE)
+	@echo 'built $(MODULE)'
+
+probe: packages
+	@$(WITH_NGINX) cargo build --release -p ngx_probe_module --locked --target-dir $(NGINX_TREE)/cargo
+	@mkdir -p $(dir $(PROBE))
+	@cp $(NGINX_TREE)/cargo/release/libngx_probe_module.so $(PROBE).new
+	@mv $(PROBE).new $(PROBE)
+
+demo: module
+	@examples/demo
+
+demo-check: module
+	@examples/demo --check
+
+test: lint test-pure test-module demo-check
+
+lint: module
+	cargo fmt --all --check
+	$(WITH_NGINX) cargo clippy --release --lib --workspace --locked --target-dir $(NGINX_TREE)/cargo -- -D warnings
+	cargo clippy --no-default-features --all-targets --locked -- -D warnings
+	if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; fi
+
+test-pure:
+	cargo test --no-default-features --locked --lib --test pure
+
+test-module: module probe
+	cargo test --no-default-features --locked --test module
+
+parity: module probe
+	RS_UWSGI_PARITY=write cargo test --no-default-features --locked --test module table::page::
+
+# No test: it measures and judges nothing. BENCH is "full" or "quick".
+BENCH ?= full
+
+bench: module
+	@scripts/install-packages --list scripts/packages-bench
+	@mkdir -p target/bench
+	@rustc --edition 2021 -C opt-level=3 -o target/bench/null_backend benches/compare/null_backend.rs
+	@gunicorn=$$(scripts/install-gunicorn target/gunicorn) || exit 1; \
+	/usr/bin/python3 benches/compare $(BENCH) --null-backend target/bench/null_backend \
+		--gunicorn "$$gunicorn"
+
+clean:
+	rm -rf target

@@ -1,0 +1,179 @@
+"""Compares, in one nginx with one worker: stock's uwsgi_pass, ours, and proxy_pass with keepalive.
+
+    make bench                 all of it, under 3 minutes
+    make bench BENCH=quick     unix sockets and one application, under a minute
+
+The methods take turns, round after round, so that whatever else the machine does hits all alike;
+what counts are ratios within a round. Nothing here is a test: no figure is ever too bad.
+
+For each: requests a second (wrk), CPU time of the nginx worker a request, connections opened to the
+backend a request, instructions a request. The table is printed and written, with all rounds, to
+target/bench: results.md, results.json, results.svg and callgrind's profiles.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(1, str(REPOSITORY / "examples"))
+
+import instructions  # noqa: E402
+import report  # noqa: E402
+from backends import CLASSES, Gunicorn, Null, new_addresses  # noqa: E402
+from demo_lib.processes import StartFailed, Stopped, stop_on_signals  # noqa: E402
+from load import request, wrk  # noqa: E402
+from nginx import Nginx, cpu_seconds, endpoint  # noqa: E402
+from plan import METHODS, PLANS  # noqa: E402
+from relay import Relay  # noqa: E402
+
+
+@dataclass
+class Setup:
+    """Paths: programs, a short folder for sockets and logs, and where the results go."""
+
+    nginx: str
+    module: Path
+    folder: Path
+    results: Path
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("plan", nargs="?", choices=PLANS, default="full")
+    parser.add_argument("--null-backend", type=Path, required=True, help="the program, built")
+    parser.add_argument("--gunicorn", type=Path, required=True, help="the program")
+    parser.add_argument("--results", type=Path, default=REPOSITORY / "target/bench")
+    return parser.parse_args()
+
+
+def start_backends(scenarios, folder, running):
+    """Starts what the scenarios need. Returns the backends and their addresses by endpoint."""
+    backends, addresses = [], {}
+    for name in dict.fromkeys(scenario.backend for scenario in scenarios):
+        backends.append(CLASSES[name](folder, running))
+        for (protocol, kind), address in backends[-1].addresses.items():
+            addresses[name, protocol, kind] = address
+    return backends, addresses
+
+
+def count_connections(setup, plan, addresses, running):
+    """Connections opened a request, by scenario and method, through relays."""
+    relays = {}
+    for name in dict.fromkeys(key[0] for key in addresses):
+        for (protocol, kind), address in new_addresses(setup.folder, f"relay-{name}").items():
+            key = (name, protocol, kind)
+            relays[key] = Relay(address, addresses[key])
+    listening = {key: relay.address for key, relay in relays.items()}
+    nginx = Nginx(setup, "counting", plan.scenarios, listening, running)
+    nginx.wait()
+    ratios = {}
+    for scenario in plan.scenarios:
+        for method in METHODS:
+            relay = relays[endpoint(scenario, method)]
+            opened, requests = relay.opened(), nginx.requests()
+            wrk(nginx.url(scenario, method), plan.counting_seconds, setup.folder, running)
+            opened, requests = relay.opened() - opened, nginx.requests() - requests
+            ratios[scenario, method] = opened / max(1, requests)
+    nginx.stop()
+    for relay in relays.values():
+        relay.close()
+    return ratios
+
+
+def measure(setup, plan, addresses, running):
+    """All rounds. Returns for each scenario and method a list of outcomes, each with `cpu_us`,
+    the worker's CPU time a request in microseconds."""
+    nginx = Nginx(setup, "nginx", plan.scenarios, addresses, running)
+    nginx.wait()
+    worker = nginx.worker()
+    outcomes = {(scenario, method): [] for scenario in plan.scenarios for method in METHODS}
+    for scenario, method in outcomes:
+        request(nginx.url(scenario, method))
+        wrk(nginx.url(scenario, method), plan.warm_up_seconds, setup.folder, running)
+    for number in range(plan.rounds):
+        print(f"round {number + 1} of {plan.rounds}", flush=True)
+        # Nobody always comes first.
+        first = number % len(METHODS)
+        for scenario in plan.scenarios:
+            for method in METHODS[first:] + METHODS[:first]:
+                cpu, requests = cpu_seconds(worker), nginx.requests()
+                outcome = wrk(nginx.url(scenario, method), plan.seconds, setup.folder, running)
+                cpu, requests = cpu_seconds(worker) - cpu, nginx.requests() - requests
+                outcome["cpu_us"] = cpu * 1e6 / max(1, requests)
+                outcomes[scenario, method].append(outcome)
+    return outcomes
+
+
+def count_instructions(setup, plan, addresses, running):
+    """Instructions a request before the null backend, by kind of address and method."""
+    counts = {}
+    for scenario in plan.scenarios:
+        if scenario.backend == Null.name and scenario.kind in plan.instruction_kinds:
+            for method in METHODS:
+                counts[scenario, method] = instructions.per_request(
+                    setup, scenario, method, plan.instruction_requests, addresses, running
+                )
+    return counts
+
+
+def run(setup, options, running):
+    """Everything, in order. Returns the results for the report."""
+    plan = PLANS[options.plan]
+    backends, addresses = start_backends(plan.scenarios, setup.folder, running)
+    print("counting instructions", flush=True)
+    counted = count_instructions(setup, plan, addresses, running)
+    print("counting connections", flush=True)
+    connections = count_connections(setup, plan, addresses, running)
+    outcomes = measure(setup, plan, addresses, running)
+    versions = [report.nginx_version(setup.nginx), *(each.version() for each in backends)]
+    return report.results(options.plan, plan, versions, outcomes, connections, counted)
+
+
+def stop(running):
+    """Stops whatever still runs. Returns the names of what could not be stopped."""
+    for process in reversed(running):
+        process.terminate()
+    return [process.name for process in reversed(running) if not process.reap()]
+
+
+def main():
+    options = arguments()
+    module = REPOSITORY / "target/module/ngx_http_rs_uwsgi_module.so"
+    module = Path(os.environ.get("RS_UWSGI_MODULE", module))
+    if not module.is_file():
+        print(f"{module} is missing: `make module` builds it", file=sys.stderr)
+        return 1
+    Null.program, Gunicorn.program = options.null_backend.resolve(), options.gunicorn.absolute()
+    options.results.mkdir(parents=True, exist_ok=True)
+    stop_on_signals()
+    running, left, results = [], [], None
+    # Not below target/: a socket's path has 107 bytes at most.
+    with tempfile.TemporaryDirectory(prefix="rs-uwsgi-bench.") as folder:
+        nginx = os.environ.get("RS_UWSGI_NGINX", "nginx")
+        setup = Setup(nginx, module, Path(folder), options.results.resolve())
+        try:
+            results = run(setup, options, running)
+        except Stopped:
+            print("\nstopping ...", flush=True)
+        except (StartFailed, OSError, subprocess.CalledProcessError) as failure:
+            print(f"\n{failure}", file=sys.stderr)
+        finally:
+            left = stop(running)
+    if left:
+        print(f"still running: {', '.join(left)}", file=sys.stderr)
+    if results is None:
+        return 1
+    print(report.write(results, setup.results))
+    return 1 if left or report.failed(results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""nginx with one worker and a location for each scenario and method; and what its worker has used."""
+
+import getpass
+import grp
+import os
+import time
+import urllib.request
+from pathlib import Path
+
+from backends import accepts
+from demo_lib.processes import STOP_DEADLINE, Process, StartFailed, free_ports, pause
+from plan import KEEPALIVE, METHODS, OURS, PROXY, STOCK
+
+PARAMS = Path(__file__).resolve().parent.parent.parent / "nginx-conf/rs_uwsgi_params"
+
+CONFIGURATION = """\
+daemon off;
+master_process {master};
+worker_processes 1;
+{user}pid {prefix}/nginx.pid;
+error_log {prefix}/error.log warn;
+load_module {module};
+
+events {{
+    worker_connections 1024;
+}}
+
+http {{
+    access_log off;
+    keepalive_requests 100000000;
+    client_body_temp_path {prefix}/body;
+    proxy_temp_path {prefix}/proxy;
+    fastcgi_temp_path {prefix}/fastcgi;
+    uwsgi_temp_path {prefix}/uwsgi;
+    rs_uwsgi_temp_path {prefix}/rs_uwsgi;
+    scgi_temp_path {prefix}/scgi;
+
+{params}
+{upstreams}
+    server {{
+        listen {listen};
+        location = /requests {{
+            stub_status;
+        }}
+{locations}    }}
+}}
+"""
+
+UPSTREAM = """\
+    upstream {name} {{
+        server {address};
+        keepalive {keepalive};
+    }}
+"""
+
+# What the documentation of each tells to write, and nothing to tune.
+PASS = {
+    STOCK: "uwsgi_pass {address};",
+    OURS: "rs_uwsgi_pass {address};",
+    PROXY: "proxy_pass http://{upstream};\n            proxy_http_version 1.1;\n"
+    '            proxy_set_header Connection "";\n            proxy_set_header Host $http_host;',
+}
+
+PROTOCOL = {STOCK: "uwsgi", OURS: "uwsgi", PROXY: "http"}
+
+
+def endpoint(scenario, method):
+    """The key in a table of addresses of what `method` passes to."""
+    return scenario.backend, PROTOCOL[method], scenario.kind
+
+
+class Nginx:
+    """A running nginx. `addresses` has one for each endpoint, `wrapper` is a command put in front.
+
+    Without a master, the one process is the worker: the way to run it below valgrind.
+    """
+
+    def __init__(self, setup, name, scenarios, addresses, running, wrapper=(), master=True):
+        self.prefix = setup.folder / name
+        self.prefix.mkdir()
+        [port] = free_ports([0])
+        self.address = f"127.0.0.1:{port}"
+        configuration = self.prefix / "nginx.conf"
+        configuration.write_text(self._configuration(setup.module, scenarios, addresses, master))
+        argv = [*wrapper, setup.nginx, "-p", self.prefix, "-c", configuration]
+        logs = [self.prefix / "stderr.log", self.prefix / "error.log"]
+        self.process = Process(name, argv, dict(os.environ), logs, self.prefix)
+        running.append(self.process)
+        self._running, self._master, self._asked = running, master, 0
+
+    def wait(self):
+        """Waits until it accepts connections. Raises StartFailed."""
+        self.process.wait_for(lambda: accepts(self.address), "it accepted connections")
+
+    def stop(self):
+        """Stops it and waits for the end. Without a master, nginx misses a signal that comes just
+        before it waits for events, so it is sent until it has worked."""
+        end = time.monotonic() + STOP_DEADLINE
+        while self.process.child.poll() is None:
+            if time.monotonic() > end:
+                raise self.process.failure("did not stop")
+            self.process.terminate()
+            pause(0.1)
+        self.process.wait_for_success()
+        self._running.remove(self.process)
+
+    def url(self, scenario, method):
+        """The address of the page that `method` passes to the scenario's backend."""
+        return f"http://{self.address}{scenario.uri(method)}"
+
+    def requests(self):
+        """Requests so far, without those for this number: wrk does not know of the last ones, which
+        it leaves behind."""
+        with urllib.request.urlopen(f"http://{self.address}/requests") as response:
+            said = response.read().decode()
+        self._asked += 1
+        # After the heading: connections accepted and handled, and requests.
+        return int(said.splitlines()[2].split()[2]) - self._asked
+
+    def worker(self):
+        """The process id of the worker."""
+        pid = self.process.child.pid
+        if not self._master:
+            return pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        if len(children) != 1:
+            raise StartFailed(f"nginx has {len(children)} children, not one worker")
+        return int(children[0])
+
+    def _configuration(self, module, scenarios, addresses, master):
+        upstreams, locations = {}, ""
+        for scenario in scenarios:
+            for method in METHODS:
+                key = endpoint(scenario, method)
+                name, address = "-".join(key), addresses[key]
+                if method == PROXY:
+                    upstreams[name] = UPSTREAM.format(
+                        name=name, address=address, keepalive=KEEPALIVE
+                    )
+                line = PASS[method].format(address=address, upstream=name)
+                locations += f"        location = {scenario.uri(method)} {{\n"
+                locations += f"            {line}\n        }}\n"
+        return CONFIGURATION.format(
+            master="on" if master else "off",
+            user=_user_line(),
+            prefix=self.prefix,
+            module=module,
+            params=_params(),
+            upstreams="".join(upstreams.values()),
+            listen=self.address,
+            locations=locations,
+        )
+
+
+def _user_line():
+    """As root, workers would become somebody who may not enter our folder."""
+    if os.geteuid() != 0:
+        return ""
+    return f"user {getpass.getuser()} {grp.getgrgid(os.getegid()).gr_name};\n"
+
+
+def _params():
+    """The standard set, the same for both."""
+    ours = PARAMS.read_text(encoding="utf-8")
+    return ours + ours.replace("rs_uwsgi_param ", "uwsgi_param ")
+
+
+def cpu_seconds(pid):
+    """CPU time that a process has used. The scheduler's count where the kernel has it, in
+    nanoseconds; else utime + stime, in ticks, as a rule of 10 ms."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+    except (OSError, IndexError):
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+        # The second field, the name, may contain spaces.
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,167 @@
+"""From outcomes to results: what results.json holds, and the tables of results.md."""
+
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from statistics import median
+
+import chart
+from plan import CONNECTIONS, KEEPALIVE, METHODS, OURS, PROXY, STOCK
+
+COMPARED = (OURS, PROXY)
+SHORT = {STOCK: "stock", OURS: "ours", PROXY: "proxy"}
+
+
+def nginx_version(nginx):
+    """As `nginx -v` says it."""
+    said = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr
+    return said.strip().rpartition(" ")[2]
+
+
+def machine():
+    """Processor, number of cores, memory and kernel."""
+    model = re.search(
+        r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    processor = model[1] if model else platform.machine()
+    return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}"
+
+
+def results(name, plan, versions, outcomes, connections, instructions):
+    """Everything that was measured, as results.json has it.
+
+    In each row's `methods`, lists have one number a round; `cpu_us` is microseconds a request,
+    `instructions` is there only where they were counted.
+    """
+    rows = []
+    for scenario in plan.scenarios:
+        methods = {}
+        for method in METHODS:
+            turns = outcomes[scenario, method]
+            methods[method] = {
+                "requests_per_second": [turn["requests"] / turn["seconds"] for turn in turns],
+                "cpu_us": [turn["cpu_us"] for turn in turns],
+                "p99_ms": [turn["p99_ms"] for turn in turns],
+                "failed": sum(turn["failed"] for turn in turns),
+                "connections_per_request": connections[scenario, method],
+            }
+            if (scenario, method) in instructions:
+                methods[method]["instructions"] = instructions[scenario, method]
+        rows.append({"name": str(scenario), "methods": methods})
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": machine(),
+        "versions": versions,
+        "plan": name,
+        "rounds": plan.rounds,
+        "seconds": plan.seconds,
+        "rows": rows,
+    }
+
+
+def failed(all_results):
+    """Requests that failed, in total."""
+    return sum(each["failed"] for row in all_results["rows"] for each in row["methods"].values())
+
+
+def ratios(row, method, figure):
+    """Of each round, the figure of `method` divided by stock's."""
+    methods = row["methods"]
+    return [ours / stock for ours, stock in zip(methods[method][figure], methods[STOCK][figure])]
+
+
+def _ratio(row, method, figure):
+    all_rounds = ratios(row, method, figure)
+    return f"{median(all_rounds):.2f} ({min(all_rounds):.2f}–{max(all_rounds):.2f})"
+
+
+def _table(head, rows):
+    """A Markdown table, aligned so that it can be read unrendered."""
+    lines = [head, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+
+    def pad(line):
+        first, *others = (cell for cell in line)
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:])]
+        return f"| {' | '.join(cells)} |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([pad(head), pad(rule), *map(pad, rows)])
+
+
+def _measured(all_results):
+    head = ["before", "CPU: stock", *(f"CPU: {SHORT[method]}" for method in COMPARED)]
+    head += ["req/s: stock", *(f"req/s: {SHORT[method]}" for method in COMPARED)]
+    head += [f"conn.: {SHORT[method]}" for method in METHODS]
+    lines = []
+    for row in all_results["rows"]:
+        methods = row["methods"]
+        line = [row["name"], f"{median(methods[STOCK]['cpu_us']):.1f} µs"]
+        line += [_ratio(row, method, "cpu_us") for method in COMPARED]
+        line += [f"{median(methods[STOCK]['requests_per_second']):.0f}"]
+        line += [_ratio(row, method, "requests_per_second") for method in COMPARED]
+        line += [f"{methods[method]['connections_per_request']:.2f}" for method in METHODS]
+        lines.append(line)
+    return _table(head, lines)
+
+
+def _instructions(all_results):
+    lines = []
+    for row in all_results["rows"]:
+        counts = [row["methods"][method].get("instructions") for method in METHODS]
+        if None not in counts:
+            line = [row["name"], *(f"{count:.0f}" for count in counts)]
+            line += [f"{count / counts[0]:.2f}" for count in counts[1:]]
+            lines.append(line)
+    head = ["before", *(SHORT[method] for method in METHODS)]
+    return _table(head + [f"{SHORT[method]} ÷ stock" for method in COMPARED], lines)
+
+
+def markdown(all_results):
+    """The report."""
+    versions = "; ".join(all_results["versions"])
+    text = f"""\
+{all_results["date"]}. {all_results["machine"]}.
+{versions}. One nginx worker, {CONNECTIONS} clients that keep their connections.
+
+stock is `{STOCK}`, ours `{OURS}` with the same parameters, proxy `{PROXY}` over HTTP with
+`keepalive {KEEPALIVE}` to the same application. A request has 14 parameters and 10 headers, a response 1 KiB.
+ours and proxy are given as ratios to stock: the median of {all_results["rounds"]} rounds (least–most).
+CPU is the worker's time a request: less is better. req/s depends on everything that runs on this
+machine, the client too: more is better. conn. is connections opened to the backend a request.
+
+{_measured(all_results)}
+
+Instructions that nginx executes a request (callgrind, one client):
+
+{_instructions(all_results)}
+"""
+    if count := failed(all_results):
+        text += f"\n**{count} requests failed: the figures mean little.**\n"
+    return text
+
+
+def write(all_results, folder):
+    """Writes results.json, results.md and results.svg. Returns the text to print."""
+    text = markdown(all_results)
+    (folder / "results.md").write_text(text, encoding="utf-8")
+    encoded = json.dumps(all_results, indent=2, ensure_ascii=False)
+    (folder / "results.json").write_text(encoded + "\n", encoding="utf-8")
+    (folder / "results.svg").write_text(_chart(all_results), encoding="utf-8")
+    return f"\n{text}\nwritten to {folder}: results.md, results.json, results.svg"
+
+
+def _chart(all_results):
+    groups = [
+        (row["name"], [median(ratios(row, method, "cpu_us")) for method in COMPARED])
+        for row in all_results["rows"]
+    ]
+    title = f"CPU time of the nginx worker a request, {STOCK} = 1 (less is better)"
+    note = f"{all_results['date']}, {all_results['machine']}"
+    return chart.bars(title, note, COMPARED, groups)

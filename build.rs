@@ -1,0 +1,80 @@
+//! Turns what `nginx-sys` found out about the nginx built against into cfgs, and generates bindings
+//! for the few macros that `nginx-sys` leaves out (src/ffi/macros.h).
+//!
+//! Without the feature `module` there is no nginx in sight and nothing to do.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    nginx::check_cfgs();
+    #[cfg(feature = "module")]
+    nginx::configure();
+}
+
+mod nginx {
+    /// The versions in which something that the module touches changed, and the cfg that says so.
+    const VERSIONS: &[(u64, &str)] = &[
+        // ngx_table_elt_t.next: repeated headers are linked, not collected in arrays
+        (1_023_000, "nginx1_23_0"),
+        // a "Status" header without a reason phrase no longer becomes the status line
+        (1_025_003, "nginx1_25_3"),
+        // upstream.limit_rate is a complex value
+        (1_027_000, "nginx1_27_0"),
+        // ssl_certificate_cache
+        (1_027_004, "nginx1_27_4"),
+        // ngx_http_upstream_merge_ssl_passwords
+        (1_027_005, "nginx1_27_5"),
+    ];
+
+    pub fn check_cfgs() {
+        for (_, cfg) in VERSIONS {
+            println!("cargo::rustc-check-cfg=cfg({cfg})");
+        }
+        println!("cargo::rustc-check-cfg=cfg(ngx_feature, values(any()))");
+    }
+
+    #[cfg(feature = "module")]
+    pub fn configure() {
+        for var in ["DEP_NGINX_VERSION_NUMBER", "DEP_NGINX_FEATURES", "DEP_NGINX_INCLUDE"] {
+            println!("cargo::rerun-if-env-changed={var}");
+        }
+
+        let version: u64 = variable("DEP_NGINX_VERSION_NUMBER")
+            .parse()
+            .unwrap_or_else(|e| panic!("DEP_NGINX_VERSION_NUMBER: {e}"));
+        for (since, cfg) in VERSIONS {
+            if version >= *since {
+                println!("cargo::rustc-cfg={cfg}");
+            }
+        }
+        for feature in variable("DEP_NGINX_FEATURES").split(',') {
+            println!("cargo::rustc-cfg=ngx_feature=\"{feature}\"");
+        }
+
+        generate_macros();
+    }
+
+    #[cfg(feature = "module")]
+    fn generate_macros() {
+        const HEADER: &str = "src/ffi/macros.h";
+        println!("cargo::rerun-if-changed={HEADER}");
+
+        let include = variable("DEP_NGINX_INCLUDE");
+        let out = std::path::Path::new(&variable("OUT_DIR")).join("macros.rs");
+        bindgen::Builder::default()
+            .header(HEADER)
+            .clang_args(std::env::split_paths(&include).map(|dir| format!("-I{}", dir.display())))
+            .allowlist_type("rs_macros")
+            .prepend_enum_name(false)
+            .use_core()
+            .generate()
+            .unwrap_or_else(|e| panic!("{HEADER}: {e}"))
+            .write_to_file(&out)
+            .unwrap_or_else(|e| panic!("{}: {e}", out.display()));
+    }
+
+    #[cfg(feature = "module")]
+    fn variable(name: &str) -> String {
+        std::env::var(name)
+            .unwrap_or_else(|_| panic!("{name} is not set: is nginx-sys a dependency?"))
+    }
+}

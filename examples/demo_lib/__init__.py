@@ -1,0 +1,1 @@
+"""The parts of examples/demo: stage, processes, site, client and checks."""

@@ -1,0 +1,1 @@
+"""The pages of the showcase: views, forms, the record of uploads."""

@@ -1,0 +1,117 @@
+//! The configuration of a location: its types and their unset values.
+//!
+//! Mirrors `ngx_http_uwsgi_loc_conf_t` and `ngx_http_uwsgi_create_loc_conf` of nginx's
+//! src/http/modules/ngx_http_uwsgi_module.c.
+
+#[cfg(ngx_feature = "http_cache")]
+pub mod cache;
+pub mod directives;
+pub mod merge;
+pub mod modifiers;
+pub mod mount;
+pub mod params;
+pub mod pass;
+pub mod store;
+#[cfg(ngx_feature = "http_ssl")]
+pub mod tls;
+
+use std::rc::Rc;
+
+use crate::ffi::conf::{self, zeroed_upstream_conf};
+use crate::ffi::sys::{ngx_http_upstream_conf_t, ngx_str_t};
+use crate::ffi::value::ComplexValue;
+use crate::uwsgi::names::HeaderSet;
+use modifiers::Modifier;
+use params::{HeaderFilter, ParamSet, ParamSource, Vars};
+
+/// How requests of a location are passed on. nginx's own setters write into it by offset, hence
+/// `repr(C)` and nginx's types.
+#[repr(C)]
+pub struct LocConf {
+    /// What nginx's upstream machinery reads.
+    pub upstream: ngx_http_upstream_conf_t,
+    /// `rs_uwsgi_string`: bytes appended to the vars as they are.
+    pub string: ngx_str_t,
+    /// `rs_uwsgi_max_vars`: the most bytes that the vars may have.
+    pub max_vars: usize,
+    /// `rs_uwsgi_pass` with variables in its argument.
+    pub pass: Option<ComplexValue>,
+    /// `rs_uwsgi_modifier1`.
+    pub modifier1: Option<Modifier>,
+    /// `rs_uwsgi_modifier2`.
+    pub modifier2: Option<Modifier>,
+    /// `rs_uwsgi_mount`: the prefix of the path that becomes SCRIPT_NAME, without a slash at its end.
+    pub mount: Option<Rc<[u8]>>,
+    /// `rs_uwsgi_drop_headers`: request headers that the application does not get.
+    pub drop_headers: Option<Rc<HeaderSet>>,
+    /// `rs_uwsgi_param` lines of this block, while it is read.
+    pub own_params: Vec<ParamSource>,
+    /// The parameters in effect: this block's, or else those of the block around it.
+    pub params: Option<Rc<ParamSet>>,
+    /// `rs_uwsgi_cache_key`.
+    #[cfg(ngx_feature = "http_cache")]
+    pub cache_key: Option<ComplexValue>,
+    /// `rs_uwsgi_ssl_…`.
+    #[cfg(ngx_feature = "http_ssl")]
+    pub tls: tls::Tls,
+    /// What is sent with a request; in locations that pass requests on.
+    pub encoding: Option<Encoding>,
+    /// What is sent with a request whose response is to be cached.
+    pub cached_encoding: Option<Encoding>,
+}
+
+/// Parameters and headers, compiled.
+pub struct Encoding {
+    /// The parameters.
+    pub vars: Rc<Vars>,
+    /// The headers that parameters replace, and those that are dropped.
+    pub header_filter: HeaderFilter,
+}
+
+impl LocConf {
+    /// A configuration in which nothing is set yet.
+    pub fn unset() -> LocConf {
+        let mut upstream = zeroed_upstream_conf();
+        merge::unset(&mut upstream);
+        // X-Accel-Buffering may turn buffering on and off
+        upstream.set_change_buffering(1);
+        upstream.module = conf::string(c"rs_uwsgi");
+
+        LocConf {
+            upstream,
+            string: conf::UNSET_STRING,
+            max_vars: merge::Unset::UNSET,
+            pass: None,
+            modifier1: None,
+            modifier2: None,
+            mount: None,
+            drop_headers: None,
+            own_params: Vec::new(),
+            params: None,
+            #[cfg(ngx_feature = "http_cache")]
+            cache_key: None,
+            #[cfg(ngx_feature = "http_ssl")]
+            tls: tls::Tls::UNSET,
+            encoding: None,
+            cached_encoding: None,
+        }
+    }
+
+    /// Does the location pass requests on?
+    pub fn passes(&self) -> bool {
+        !self.upstream.upstream.is_null() || self.pass.is_some()
+    }
+
+    /// Are responses cached?
+    pub fn caches(&self) -> bool {
+        #[cfg(ngx_feature = "http_cache")]
+        return conf::cache(&self.upstream) == conf::Switch::On;
+        #[cfg(not(ngx_feature = "http_cache"))]
+        return false;
+    }
+
+    /// The bytes of `rs_uwsgi_string`.
+    pub fn string(&self) -> &[u8] {
+        conf::bytes(&self.string)
+    }
+}

@@ -1,0 +1,114 @@
+//! `rs_uwsgi_cache` and the directives around it. The cache itself is nginx's.
+//!
+//! Mirrors the cache's part of nginx's src/http/modules/ngx_http_uwsgi_module.c.
+
+use super::LocConf;
+use crate::ffi::conf::{cache, set_cache, set_store, store, Conf, Error, Switch};
+use crate::ffi::log::Printable;
+use crate::ffi::sys::{NGX_HTTP_GET, NGX_HTTP_HEAD};
+use crate::ffi::value::ComplexValue;
+use crate::ffi::{self, Request};
+
+/// Request headers that a cache must not pass on as they are: the response is for all. Parameters of
+/// these names win over them.
+pub const CACHE_PARAMS: &[(&str, &str)] = &[
+    ("HTTP_IF_MODIFIED_SINCE", "$upstream_cache_last_modified"),
+    ("HTTP_IF_UNMODIFIED_SINCE", ""),
+    ("HTTP_IF_NONE_MATCH", "$upstream_cache_etag"),
+    ("HTTP_IF_MATCH", ""),
+    ("HTTP_RANGE", ""),
+    ("HTTP_IF_RANGE", ""),
+];
+
+/// The directive `rs_uwsgi_cache off | ZONE`, where the zone may have variables.
+///
+/// # Errors
+///
+/// A second one, or `rs_uwsgi_store` in the same block.
+pub fn set(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
+    if cache(&conf.upstream) != Switch::Unset {
+        return Err(Error::Directive("is duplicate".into()));
+    }
+    let value = cf.arg(1);
+    if value == b"off" {
+        set_cache(&mut conf.upstream, Switch::Off);
+        return Ok(());
+    }
+    if store(&conf.upstream) == Switch::On {
+        return Err(Error::Directive("is incompatible with \"rs_uwsgi_store\"".into()));
+    }
+    set_cache(&mut conf.upstream, Switch::On);
+    if cf.variables_in(value) > 0 {
+        conf.upstream.cache_value = ComplexValue::compile(cf, value)?.as_ptr();
+    } else {
+        conf.upstream.cache_zone = cf.cache_zone(value)?;
+    }
+    Ok(())
+}
+
+/// The directive `rs_uwsgi_cache_key STRING`.
+///
+/// # Errors
+///
+/// A second one.
+pub fn set_key(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
+    if conf.cache_key.is_some() {
+        return Err(Error::Directive("is duplicate".into()));
+    }
+    conf.cache_key = Some(ComplexValue::compile(cf, cf.arg(1))?);
+    Ok(())
+}
+
+/// A block that stores does not cache, and the other way round, whatever the block around it does.
+/// To be called before either is inherited.
+pub fn exclude(own: &mut LocConf) {
+    if store(&own.upstream) == Switch::On {
+        set_cache(&mut own.upstream, Switch::Off);
+    }
+    if cache(&own.upstream) == Switch::On {
+        set_store(&mut own.upstream, Switch::Off);
+    }
+}
+
+/// Inherits the zone and the key.
+///
+/// # Errors
+///
+/// A zone that no `rs_uwsgi_cache_path` defines.
+pub fn merge(cf: Conf<'_>, own: &mut LocConf, outer: &LocConf) -> Result<(), Error> {
+    let (upstream, around) = (&mut own.upstream, &outer.upstream);
+    if cache(upstream) == Switch::Unset {
+        set_cache(upstream, cache(around).or_off());
+        upstream.cache_zone = around.cache_zone;
+        upstream.cache_value = around.cache_value;
+    }
+    if let Some(zone) = ffi::conf::undefined_cache_zone(upstream) {
+        return Err(
+            cf.error(format_args!("\"rs_uwsgi_cache\" zone \"{}\" is unknown", Printable(zone)))
+        );
+    }
+    if upstream.cache_methods == 0 {
+        upstream.cache_methods = around.cache_methods;
+    }
+    upstream.cache_methods |= (NGX_HTTP_GET | NGX_HTTP_HEAD) as usize;
+
+    own.cache_key = own.cache_key.or(outer.cache_key);
+    if cache(&own.upstream) == Switch::On && own.cache_key.is_none() {
+        cf.warn(format_args!("no \"rs_uwsgi_cache_key\" for \"rs_uwsgi_cache\""));
+    }
+    Ok(())
+}
+
+/// Gives nginx the request's key.
+///
+/// # Errors
+///
+/// [`ffi::Error::Failed`] where it cannot be evaluated. Without a key all requests share one, as in
+/// stock, which warned about it.
+pub fn create_key(r: Request<'_>) -> Result<(), ffi::Error> {
+    let key = match r.loc_conf().cache_key {
+        Some(key) => key.evaluate(r).ok_or(ffi::Error::Failed)?,
+        None => b"",
+    };
+    r.push_cache_key(key)
+}

@@ -1,0 +1,86 @@
+//! `rs_uwsgi_modifier1` and `rs_uwsgi_modifier2`: what kind of request it is to the server.
+
+use super::LocConf;
+use crate::ffi::conf::{Conf, Error};
+use crate::ffi::log::Printable;
+use crate::ffi::value::ComplexValue;
+use crate::ffi::Request;
+use crate::uwsgi::names::{is_control_modifier, parse_modifier};
+
+/// A modifier as configured.
+#[derive(Clone, Copy, Debug)]
+pub enum Modifier {
+    /// A number, or a name that stands for one.
+    Fixed(u8),
+    /// Known only with the request.
+    Variable(ComplexValue),
+}
+
+/// The directive `rs_uwsgi_modifier1 NUMBER | NAME | VARIABLE`.
+///
+/// # Errors
+///
+/// Neither a number up to 255 nor a known name.
+pub fn set_modifier1(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
+    set(cf, &mut conf.modifier1)
+}
+
+/// The directive `rs_uwsgi_modifier2 NUMBER | NAME | VARIABLE`.
+///
+/// # Errors
+///
+/// Neither a number up to 255 nor a known name.
+pub fn set_modifier2(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
+    set(cf, &mut conf.modifier2)
+}
+
+fn set(cf: Conf<'_>, modifier: &mut Option<Modifier>) -> Result<(), Error> {
+    if modifier.is_some() {
+        return Err(Error::Directive("is duplicate".into()));
+    }
+    let value = cf.arg(1);
+    *modifier = Some(if cf.variables_in(value) > 0 {
+        Modifier::Variable(ComplexValue::compile(cf, value)?)
+    } else {
+        Modifier::Fixed(parse_modifier(value).ok_or_else(|| {
+            cf.error(format_args!(
+                "invalid value \"{}\" in \"{}\" directive, it must be a number from 0 to 255, a name \
+                 such as \"wsgi\" or \"php\", or a variable",
+                Printable(value),
+                Printable(cf.arg(0)),
+            ))
+        })?)
+    });
+    Ok(())
+}
+
+impl Modifier {
+    /// The modifier of a request. None, with a line in the log, where a variable yields none, or one
+    /// that runs code in the server or controls it: no client may choose such.
+    pub fn evaluate(modifier: Option<Self>, directive: &str, r: Request<'_>) -> Option<u8> {
+        let value = match modifier {
+            None => return Some(0),
+            Some(Modifier::Fixed(number)) => return Some(number),
+            Some(Modifier::Variable(value)) => value.evaluate(r)?,
+        };
+        match parse_modifier(value) {
+            Some(number) if is_control_modifier(number) => {
+                r.log().error(format_args!(
+                    "\"{directive}\" evaluates to the control modifier \"{}\", which must not come \
+                     from a variable",
+                    Printable(value)
+                ));
+                None
+            }
+            None => {
+                r.log().error(format_args!(
+                    "\"{directive}\" evaluates to \"{}\", which is neither a number from 0 to 255 nor \
+                     the name of a modifier",
+                    Printable(value)
+                ));
+                None
+            }
+            number => number,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `rs_uwsgi_store`: responses kept as files for nginx to serve.
+//!
+//! Mirrors `ngx_http_uwsgi_store` of nginx's src/http/modules/ngx_http_uwsgi_module.c.
+
+use super::LocConf;
+#[cfg(ngx_feature = "http_cache")]
+use crate::ffi::conf::cache;
+use crate::ffi::conf::{set_store, store, Conf, Error, Switch};
+use crate::ffi::sys::ngx_http_upstream_conf_t;
+
+/// The directive `rs_uwsgi_store on | off | PATH`.
+///
+/// # Errors
+///
+/// A second one, an empty path, or `rs_uwsgi_cache` in the same block.
+pub fn set(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
+    if store(&conf.upstream) != Switch::Unset {
+        return Err(Error::Directive("is duplicate".into()));
+    }
+    let value = cf.arg(1);
+    if value == b"off" {
+        set_store(&mut conf.upstream, Switch::Off);
+        return Ok(());
+    }
+    if value.is_empty() {
+        return Err(cf.error(format_args!("empty path in \"rs_uwsgi_store\" directive")));
+    }
+    #[cfg(ngx_feature = "http_cache")]
+    if cache(&conf.upstream) == Switch::On {
+        return Err(Error::Directive("is incompatible with \"rs_uwsgi_cache\"".into()));
+    }
+    set_store(&mut conf.upstream, Switch::On);
+    if value != b"on" {
+        cf.compile_store_path(&mut conf.upstream, value)?;
+    }
+    Ok(())
+}
+
+/// Inherits where to store.
+pub fn merge(own: &mut ngx_http_upstream_conf_t, outer: &ngx_http_upstream_conf_t) {
+    if store(own) == Switch::Unset {
+        set_store(own, store(outer).or_off());
+        own.store_lengths = outer.store_lengths;
+        own.store_values = outer.store_values;
+    }
+}

@@ -1,0 +1,140 @@
+//! The only unsafe code: thin, typed handles over nginx's structures and functions.
+//!
+//! Everything outside this folder is safe Rust. A handle ([`Request`], [`Upstream`], [`Conf`] …) is
+//! a pointer that nginx gave to a callback, with the callback's lifetime; handles are `Copy`, as
+//! nginx's own pointers are, and read and write single fields, so that no Rust reference to a
+//! structure of nginx's is alive while nginx itself may change it.
+//!
+//! What differs between nginx versions (see build.rs) is dealt with here and nowhere else.
+
+/// Reads or writes one field of the structure behind a handle.
+macro_rules! field {
+    ($handle:expr, $($field:tt)+) => {
+        // SAFETY: a handle is made from a pointer that nginx passed to a callback and does not
+        // outlive it, so the structure is there; only one field is touched, by value, and no
+        // reference to it is kept.
+        unsafe { (*$handle.ptr.as_ptr()).$($field)+ }
+    };
+}
+
+use core::marker::PhantomData;
+
+pub(crate) mod callbacks;
+pub mod chain;
+pub mod conf;
+pub mod log;
+pub mod module;
+pub mod pool;
+pub mod request;
+pub mod slots;
+#[cfg(ngx_feature = "http_ssl")]
+pub mod tls;
+pub mod upstream;
+pub mod value;
+pub mod variables;
+
+mod macros {
+    //! Constants that nginx defines by macros with a cast, from macros.h.
+    #![allow(missing_docs, non_upper_case_globals, non_camel_case_types)]
+    include!(concat!(env!("OUT_DIR"), "/macros.rs"));
+}
+
+pub use conf::Conf;
+pub use log::Log;
+pub use nginx_sys as sys;
+pub use pool::Pool;
+pub use request::Request;
+pub use upstream::Upstream;
+
+/// The lifetime of a request, as a brand: it can be neither shortened nor lengthened, so that what
+/// is kept in the state of a request ([`Request::set_context`]) can only be of that same request's
+/// memory, or live longer than any.
+#[derive(Clone, Copy)]
+struct Brand<'a>(PhantomData<fn(&'a ()) -> &'a ()>);
+
+impl Brand<'_> {
+    const NEW: Self = Brand(PhantomData);
+}
+
+/// What a callback of ours can fail with; it becomes nginx's status at the edge ([`callbacks`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Memory ran out or nginx refused; it has logged why. `NGX_ERROR` to nginx.
+    Failed,
+    /// The upstream's response head is not one. `NGX_HTTP_UPSTREAM_INVALID_HEADER` to nginx, which
+    /// then tries the next upstream or answers 502.
+    InvalidHeader,
+    /// More has to be read first. `NGX_AGAIN` to nginx.
+    Again,
+    /// nginx's own status, as a function of nginx's returned it.
+    Status(sys::ngx_int_t),
+}
+
+impl From<Error> for sys::ngx_int_t {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Failed => sys::NGX_ERROR as sys::ngx_int_t,
+            Error::InvalidHeader => sys::NGX_HTTP_UPSTREAM_INVALID_HEADER as sys::ngx_int_t,
+            Error::Again => sys::NGX_AGAIN as sys::ngx_int_t,
+            Error::Status(status) => status,
+        }
+    }
+}
+
+/// `Ok` where an nginx function returned `NGX_OK`, else its status.
+fn ok(status: sys::ngx_int_t) -> Result<(), Error> {
+    if status == sys::NGX_OK as sys::ngx_int_t {
+        Ok(())
+    } else {
+        Err(Error::Status(status))
+    }
+}
+
+/// An `ngx_str_t` over bytes that outlive its use. nginx takes many read-only strings as mutable.
+const fn str_of(bytes: &[u8]) -> sys::ngx_str_t {
+    sys::ngx_str_t { len: bytes.len(), data: bytes.as_ptr().cast_mut() }
+}
+
+/// The bytes of an `ngx_str_t`; none where its pointer is null.
+///
+/// # Safety
+///
+/// `data` must be null or valid for `len` bytes, unchanged for `'a`.
+unsafe fn bytes_of<'a>(str: sys::ngx_str_t) -> &'a [u8] {
+    // SAFETY: the caller's promise is the one that is asked for.
+    unsafe { slice_of(str.data, str.len) }
+}
+
+/// A slice from nginx's pointer and length; none where the pointer is null.
+///
+/// # Safety
+///
+/// `data` must be null or valid for `len` values, unchanged for `'a`.
+unsafe fn slice_of<'a, T>(data: *const T, len: usize) -> &'a [T] {
+    if data.is_null() || len == 0 {
+        return &[];
+    }
+    // SAFETY: not null, and the caller promised the rest.
+    unsafe { core::slice::from_raw_parts(data, len) }
+}
+
+/// A flag that is not configured.
+pub const NGX_CONF_UNSET: sys::ngx_flag_t = sys::NGX_CONF_UNSET as sys::ngx_flag_t;
+
+/// A number, a size or a time in milliseconds that is not configured. nginx has three names for it.
+pub const NGX_CONF_UNSET_UINT: sys::ngx_uint_t = {
+    let unset = macros::RS_NGX_CONF_UNSET_UINT;
+    assert!(unset == macros::RS_NGX_CONF_UNSET_SIZE && unset == macros::RS_NGX_CONF_UNSET_MSEC);
+    unset as sys::ngx_uint_t
+};
+
+/// A page of memory in bytes, the default size of nginx's buffers.
+pub fn page_size() -> usize {
+    // SAFETY: set when nginx started.
+    unsafe { sys::ngx_pagesize }
+}
+
+/// A pointer that is not configured.
+pub const fn unset_pointer<T>() -> *mut T {
+    core::ptr::without_provenance_mut(macros::RS_NGX_CONF_UNSET_PTR as usize)
+}

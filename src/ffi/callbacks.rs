@@ -1,0 +1,188 @@
+//! What nginx calls: each function here takes nginx's pointers, hands typed handles to safe code,
+//! and turns its result into nginx's. A panic ends here: it is logged and fails that one request
+//! (or configuration), because one that unwinds into nginx would end the worker and all its clients.
+
+use core::any::Any;
+use core::ffi::{c_char, c_void};
+use core::ptr::{self, NonNull};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use super::conf::{self, Conf};
+use super::sys::{
+    ngx_conf_t, ngx_http_request_t, ngx_int_t, NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_OK,
+};
+use super::{module, Error, Log, Request};
+use crate::conf::LocConf;
+use crate::handler::UpstreamHandler;
+
+const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
+const INTERNAL_SERVER_ERROR: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
+
+/// Runs safe code on a request. `r` must be what nginx passed to a callback.
+pub(super) fn with_request<T>(
+    r: *mut ngx_http_request_t,
+    failed: T,
+    run: impl FnOnce(Request<'_>) -> T,
+) -> T {
+    let Some(r) = NonNull::new(r) else { return failed };
+    // SAFETY: nginx calls back with a live request, whose connection has a log.
+    let r = unsafe { Request::from_ptr(r) };
+    // A body that panics may leave our state of this request half changed; the request then fails,
+    // and the state with it.
+    match catch_unwind(AssertUnwindSafe(|| run(r))) {
+        Ok(value) => value,
+        Err(panic) => {
+            log_panic(r.log(), &*panic);
+            failed
+        }
+    }
+}
+
+fn log_panic(log: Log<'_>, panic: &(dyn Any + Send)) {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    log.alert(format_args!("rs_uwsgi module failed: {message}, please report this fault"));
+}
+
+fn status(result: Result<(), Error>) -> ngx_int_t {
+    result.map_or_else(ngx_int_t::from, |()| NGX_OK as ngx_int_t)
+}
+
+/// The content handler, `clcf->handler`.
+pub unsafe extern "C" fn content<H: UpstreamHandler>(r: *mut ngx_http_request_t) -> ngx_int_t {
+    with_request(r, INTERNAL_SERVER_ERROR, |r| H::content(r))
+}
+
+/// The client's body, or its beginning, was read.
+pub unsafe extern "C" fn body_ready<H: UpstreamHandler>(r: *mut ngx_http_request_t) {
+    if with_request(r, false, |r| {
+        H::body_ready(r);
+        true
+    }) {
+        return;
+    }
+    with_request(r, (), |r| r.finalize(INTERNAL_SERVER_ERROR));
+}
+
+/// `u->create_request`.
+pub unsafe extern "C" fn create_request<H: UpstreamHandler>(
+    r: *mut ngx_http_request_t,
+) -> ngx_int_t {
+    with_request(r, FAILED, |r| status(H::create_request(r)))
+}
+
+/// `u->create_key`: the response may be cached.
+#[cfg(ngx_feature = "http_cache")]
+pub unsafe extern "C" fn create_key<H: UpstreamHandler>(r: *mut ngx_http_request_t) -> ngx_int_t {
+    with_request(r, FAILED, |r| status(H::create_key(r)))
+}
+
+/// `u->reinit_request`: the next upstream is about to be tried.
+pub unsafe extern "C" fn reinit_request<H: UpstreamHandler>(
+    r: *mut ngx_http_request_t,
+) -> ngx_int_t {
+    with_request(r, FAILED, |r| status(H::reinit_request(r)))
+}
+
+/// `u->process_header`: more of the response's head was read.
+pub unsafe extern "C" fn process_header<H: UpstreamHandler>(
+    r: *mut ngx_http_request_t,
+) -> ngx_int_t {
+    with_request(r, FAILED, |r| status(H::process_header(r)))
+}
+
+/// `u->abort_request`.
+pub unsafe extern "C" fn abort_request<H: UpstreamHandler>(r: *mut ngx_http_request_t) {
+    with_request(r, (), |r| H::abort_request(r));
+}
+
+/// `u->finalize_request`.
+pub unsafe extern "C" fn finalize_request<H: UpstreamHandler>(
+    r: *mut ngx_http_request_t,
+    rc: ngx_int_t,
+) {
+    with_request(r, (), |r| H::finalize_request(r, rc));
+}
+
+/// `u->input_filter_init`: the head is done, the body begins. `data` is the request
+/// ([`super::Upstream::wire`]).
+pub unsafe extern "C" fn input_filter_init<H: UpstreamHandler>(data: *mut c_void) -> ngx_int_t {
+    with_request(data.cast(), FAILED, |r| status(H::input_filter_init(r)))
+}
+
+/// Runs safe code on the configuration that is being read.
+fn with_conf<T>(
+    cf: *mut ngx_conf_t,
+    run: impl FnOnce(Conf<'_>) -> Result<T, conf::Error>,
+) -> Result<T, conf::Error> {
+    let cf = NonNull::new(cf).ok_or(conf::Error::Logged)?;
+    // SAFETY: nginx calls back with the live state of its configuration parser.
+    let cf = unsafe { Conf::from_ptr(cf) };
+    catch_unwind(AssertUnwindSafe(|| run(cf))).unwrap_or_else(|panic| {
+        log_panic(cf.log(), &*panic);
+        Err(conf::Error::Logged)
+    })
+}
+
+/// `create_main_conf`.
+pub unsafe extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    place_or_null(with_conf(cf, module::place_main_conf))
+}
+
+/// `create_loc_conf`: an unset [`LocConf`], dropped with the configuration.
+pub unsafe extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    place_or_null(with_conf(cf, |cf| module::place_loc_conf(cf, LocConf::unset())))
+}
+
+fn place_or_null<T>(place: Result<NonNull<T>, conf::Error>) -> *mut c_void {
+    place.map_or(ptr::null_mut(), |place| place.as_ptr().cast())
+}
+
+/// `merge_loc_conf`.
+pub unsafe extern "C" fn merge_loc_conf(
+    cf: *mut ngx_conf_t,
+    parent: *mut c_void,
+    child: *mut c_void,
+) -> *mut c_char {
+    let merged = with_conf(cf, |cf| {
+        // SAFETY: both came from `create_loc_conf`, they are two, and nobody else uses them now.
+        let (parent, child) =
+            unsafe { (parent.cast::<LocConf>().as_mut(), child.cast::<LocConf>().as_mut()) };
+        match (parent, child) {
+            (Some(parent), Some(child)) => crate::conf::merge::merge(cf, parent, child),
+            _ => Err(conf::Error::Logged),
+        }
+    });
+    conf::result_in(cf, merged)
+}
+
+/// `preconfiguration`: the module's variables.
+pub unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    match with_conf(cf, crate::variables::add) {
+        Ok(()) => NGX_OK as ngx_int_t,
+        Err(_) => FAILED,
+    }
+}
+
+/// Runs a directive's own setter (see [`conf::own`]), which `cmd->post` points to.
+pub unsafe extern "C" fn set_own(
+    cf: *mut ngx_conf_t,
+    cmd: *mut super::sys::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let set = with_conf(cf, |cf| {
+        // SAFETY: `conf::own` put a `Setter` there, in static memory; `conf` came from
+        // `create_loc_conf`, and nobody else uses it now.
+        let (setter, conf) = unsafe {
+            ((*cmd).post.cast::<conf::Setter>().as_ref(), conf.cast::<LocConf>().as_mut())
+        };
+        match (setter, conf) {
+            (Some(setter), Some(conf)) => setter(cf, conf),
+            _ => Err(conf::Error::Logged),
+        }
+    });
+    conf::result_in(cf, set)
+}

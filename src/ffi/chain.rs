@@ -1,0 +1,150 @@
+//! Chains of buffers: what is sent to the upstream, and the client's body.
+
+use core::ptr;
+
+use super::sys::{ngx_alloc_chain_link, ngx_buf_t, ngx_chain_t, ngx_pcalloc};
+use super::{Brand, Error, Pool};
+
+/// A chain of buffers that somebody else owns.
+#[derive(Clone, Copy)]
+pub struct Chain<'a> {
+    first: *mut ngx_chain_t,
+    _life: Brand<'a>,
+}
+
+impl<'a> Chain<'a> {
+    /// No buffer.
+    pub fn empty() -> Self {
+        Chain { first: ptr::null_mut(), _life: Brand::NEW }
+    }
+
+    /// A handle on nginx's chain.
+    ///
+    /// # Safety
+    ///
+    /// `first` must be null or a chain whose links and buffers are valid for `'a`.
+    pub(super) unsafe fn from_ptr(first: *mut ngx_chain_t) -> Self {
+        Chain { first, _life: Brand::NEW }
+    }
+
+    pub(super) fn as_ptr(self) -> *mut ngx_chain_t {
+        self.first
+    }
+
+    /// The bytes in all buffers, in memory and in files.
+    pub fn size(self) -> u64 {
+        self.buffers().map(size_of_buffer).sum()
+    }
+
+    fn buffers(self) -> impl Iterator<Item = *mut ngx_buf_t> + 'a {
+        let mut link = self.first;
+        core::iter::from_fn(move || {
+            // SAFETY: the chain is valid (see `from_ptr`).
+            let current = unsafe { link.as_ref() }?;
+            link = current.next;
+            Some(current.buf)
+        })
+    }
+}
+
+/// A chain under construction, in a pool. Its buffers refer to the bytes, they do not copy them.
+pub struct ChainBuilder<'a> {
+    pool: Pool<'a>,
+    first: *mut ngx_chain_t,
+    last: *mut ngx_chain_t,
+}
+
+impl<'a> ChainBuilder<'a> {
+    /// An empty chain.
+    pub fn new(pool: Pool<'a>) -> Self {
+        ChainBuilder { pool, first: ptr::null_mut(), last: ptr::null_mut() }
+    }
+
+    /// Appends a buffer over bytes of the pool.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn push(&mut self, bytes: &'a [u8]) -> Result<(), Error> {
+        let buffer = self.new_buffer()?;
+        let range = bytes.as_ptr_range();
+        // SAFETY: the buffer is new. nginx does not write into the bytes: an output chain only
+        // reads, from `pos` on, and starts again at `start` for the next upstream.
+        unsafe {
+            (*buffer).start = range.start.cast_mut();
+            (*buffer).pos = range.start.cast_mut();
+            (*buffer).last = range.end.cast_mut();
+            (*buffer).end = range.end.cast_mut();
+            (*buffer).set_temporary(1);
+        }
+        self.push_buffer(buffer)
+    }
+
+    /// Appends copies of a chain's buffers (not of their bytes), so that sending them, which moves
+    /// `pos`, leaves the original as it is for a subrequest or a second use.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn push_chain(&mut self, chain: Chain<'a>) -> Result<(), Error> {
+        for original in chain.buffers() {
+            let buffer = self.new_buffer()?;
+            // SAFETY: both are valid buffers, and the new one is not part of the chain.
+            unsafe { ptr::copy_nonoverlapping(original, buffer, 1) };
+            self.push_buffer(buffer)?;
+        }
+        Ok(())
+    }
+
+    /// The chain; its last buffer makes nginx send at once.
+    pub fn finish(self) -> Chain<'a> {
+        // SAFETY: `last` is null or the last link, with a buffer.
+        if let Some(last) = unsafe { self.last.as_ref() } {
+            // SAFETY: as above.
+            unsafe { (*last.buf).set_flush(1) };
+        }
+        Chain { first: self.first, _life: Brand::NEW }
+    }
+
+    fn new_buffer(&self) -> Result<*mut ngx_buf_t, Error> {
+        // SAFETY: the pool is valid.
+        let buffer = unsafe { ngx_pcalloc(self.pool.as_ptr(), size_of::<ngx_buf_t>()) };
+        let buffer = buffer.cast::<ngx_buf_t>();
+        if buffer.is_null() {
+            return Err(Error::Failed);
+        }
+        Ok(buffer)
+    }
+
+    fn push_buffer(&mut self, buffer: *mut ngx_buf_t) -> Result<(), Error> {
+        // SAFETY: the pool is valid.
+        let link = unsafe { ngx_alloc_chain_link(self.pool.as_ptr()) };
+        if link.is_null() {
+            return Err(Error::Failed);
+        }
+        // SAFETY: the link is new; `last`, where there is one, is the chain's last link.
+        unsafe {
+            (*link).buf = buffer;
+            (*link).next = ptr::null_mut();
+            if self.last.is_null() {
+                self.first = link;
+            } else {
+                (*self.last).next = link;
+            }
+        }
+        self.last = link;
+        Ok(())
+    }
+}
+
+/// `ngx_buf_size`: the bytes of one buffer.
+fn size_of_buffer(buffer: *mut ngx_buf_t) -> u64 {
+    // SAFETY: a link of a valid chain has a valid buffer.
+    let buffer = unsafe { &*buffer };
+    let in_memory = buffer.temporary() != 0 || buffer.memory() != 0 || buffer.mmap() != 0;
+    if in_memory {
+        (buffer.last as usize).saturating_sub(buffer.pos as usize) as u64
+    } else {
+        u64::try_from(buffer.file_last.saturating_sub(buffer.file_pos)).unwrap_or(0)
+    }
+}

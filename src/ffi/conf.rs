@@ -1,0 +1,489 @@
+//! The configuration while it is being read: `ngx_conf_t`, and the rows of the directive table.
+
+use core::ffi::{c_char, c_int, c_void, CStr};
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+use std::borrow::Cow;
+
+use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
+use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
+
+use super::log::with_text;
+use super::sys::{
+    ngx_array_t, ngx_command_t, ngx_conf_log_error, ngx_conf_merge_path_value, ngx_conf_t,
+    ngx_hash_init_t, ngx_http_core_loc_conf_t, ngx_http_get_variable_index,
+    ngx_http_script_compile, ngx_http_script_compile_t, ngx_http_script_variables_count,
+    ngx_http_upstream_add, ngx_http_upstream_conf_t, ngx_http_upstream_hide_headers_hash,
+    ngx_http_upstream_srv_conf_t, ngx_int_t, ngx_path_init_t, ngx_str_t, ngx_uint_t, ngx_url_t,
+    NGX_ERROR, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_UWSGI_TEMP_PATH, NGX_LOG_EMERG, NGX_LOG_WARN,
+};
+use super::{bytes_of, callbacks, ok, slice_of, str_of, Log, Pool};
+use crate::conf::LocConf;
+use crate::handler::UpstreamHandler;
+
+/// Why the configuration is refused.
+#[derive(Debug)]
+pub enum Error {
+    /// The reason was logged, with file and line.
+    Logged,
+    /// To be logged by nginx as `"DIRECTIVE" directive REASON in FILE:LINE`.
+    Directive(Cow<'static, str>),
+}
+
+/// The function behind a directive that is not a plain value.
+pub type Setter = fn(Conf<'_>, &mut LocConf) -> Result<(), Error>;
+
+/// The state of nginx's configuration parser.
+#[derive(Clone, Copy)]
+pub struct Conf<'a> {
+    pub(super) ptr: NonNull<ngx_conf_t>,
+    life: PhantomData<&'a ngx_conf_t>,
+}
+
+impl<'a> Conf<'a> {
+    /// A handle on nginx's parser.
+    ///
+    /// # Safety
+    ///
+    /// `cf` must be valid for `'a`.
+    pub(super) unsafe fn from_ptr(cf: NonNull<ngx_conf_t>) -> Self {
+        Conf { ptr: cf, life: PhantomData }
+    }
+
+    pub(super) fn as_ptr(self) -> *mut ngx_conf_t {
+        self.ptr.as_ptr()
+    }
+
+    /// The log of the configuration.
+    pub fn log(self) -> Log<'a> {
+        let log = field!(self, log);
+        // SAFETY: the parser has a log.
+        unsafe { Log::from_ptr(NonNull::new_unchecked(log)) }
+    }
+
+    /// Memory that lives as long as the configuration.
+    pub fn pool(self) -> Pool<'a> {
+        let pool = field!(self, pool);
+        // SAFETY: the parser has a pool, the new configuration's.
+        unsafe { Pool::from_ptr(NonNull::new_unchecked(pool)) }
+    }
+
+    /// The directive's name and its arguments.
+    pub fn words(self) -> impl Iterator<Item = &'a [u8]> + Clone {
+        let args: *const ngx_array_t = field!(self, args);
+        // SAFETY: while a directive is being set, `args` holds its words.
+        unsafe {
+            slice_of((*args).elts.cast::<ngx_str_t>(), (*args).nelts)
+                .iter()
+                .map(|word| bytes_of(*word))
+        }
+    }
+
+    /// An argument of the directive, from 1; empty where there is none.
+    pub fn arg(self, n: usize) -> &'a [u8] {
+        self.words().nth(n).unwrap_or_default()
+    }
+
+    /// Logs an error with file and line.
+    pub fn error(self, message: fmt::Arguments<'_>) -> Error {
+        self.log_at_line(NGX_LOG_EMERG, message);
+        Error::Logged
+    }
+
+    /// Logs a warning with file and line.
+    pub fn warn(self, message: fmt::Arguments<'_>) {
+        self.log_at_line(NGX_LOG_WARN, message);
+    }
+
+    fn log_at_line(self, level: u32, message: fmt::Arguments<'_>) {
+        with_text(message, |text| {
+            // SAFETY: the parser is valid, and the format takes a length and as many bytes.
+            unsafe {
+                ngx_conf_log_error(
+                    level as ngx_uint_t,
+                    self.as_ptr(),
+                    0,
+                    c"%*s".as_ptr(),
+                    text.len(),
+                    text.as_ptr(),
+                );
+            }
+        });
+    }
+
+    /// The number of variables in a value. nginx counts each "$".
+    pub fn variables_in(self, value: &[u8]) -> usize {
+        // SAFETY: only reads the bytes.
+        unsafe { ngx_http_script_variables_count(&mut str_of(value)) }
+    }
+
+    /// The index of a variable, which makes nginx evaluate it on demand. It fails the configuration
+    /// later where no module defines the variable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Logged`].
+    pub fn variable(self, name: &'a [u8]) -> Result<ngx_uint_t, Error> {
+        // SAFETY: the parser is valid; nginx copies the name, or keeps it as long as the
+        // configuration.
+        let index = unsafe { ngx_http_get_variable_index(self.as_ptr(), &mut str_of(name)) };
+        if index == NGX_ERROR as ngx_int_t {
+            return Err(Error::Logged);
+        }
+        ngx_uint_t::try_from(index).map_err(|_| Error::Logged)
+    }
+
+    /// The servers behind an address or the name of an `upstream` block, which may be defined later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Logged`], when the address is none.
+    pub fn add_upstream(
+        self,
+        address: &'a [u8],
+    ) -> Result<*mut ngx_http_upstream_srv_conf_t, Error> {
+        let mut url = url_of(address);
+        // SAFETY: parser and url are valid; the address lives as long as the configuration.
+        let upstream = unsafe { ngx_http_upstream_add(self.as_ptr(), &raw mut url, 0) };
+        if upstream.is_null() {
+            return Err(Error::Logged);
+        }
+        Ok(upstream)
+    }
+
+    /// Compiles the path of `rs_uwsgi_store`, with its terminating NUL, as nginx opens it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Logged`], for example for an invalid variable name.
+    pub fn compile_store_path(
+        self,
+        conf: &mut ngx_http_upstream_conf_t,
+        path: &[u8],
+    ) -> Result<(), Error> {
+        let path = self.pool().concat([path, b"\0"]).map_err(|_| Error::Logged)?;
+        let mut source = str_of(path);
+        // SAFETY: a structure of zeros is how nginx itself begins.
+        let mut compile: ngx_http_script_compile_t = unsafe { core::mem::zeroed() };
+        compile.cf = self.as_ptr();
+        compile.source = &raw mut source;
+        compile.lengths = &raw mut conf.store_lengths;
+        compile.values = &raw mut conf.store_values;
+        compile.variables = self.variables_in(path);
+        compile.set_complete_lengths(1);
+        compile.set_complete_values(1);
+        // SAFETY: all pointers are valid during the call, and the path lives as long as the
+        // configuration.
+        ok(unsafe { ngx_http_script_compile(&raw mut compile) }).map_err(|_| Error::Logged)
+    }
+
+    /// A cache zone by its name, which `rs_uwsgi_cache_path` may define later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Logged`], for example when another module has a zone of this name.
+    #[cfg(ngx_feature = "http_cache")]
+    pub fn cache_zone(self, name: &'a [u8]) -> Result<*mut super::sys::ngx_shm_zone_t, Error> {
+        // SAFETY: the parser is valid, and the name lives as long as the configuration.
+        let zone = unsafe {
+            super::sys::ngx_shared_memory_add(
+                self.as_ptr(),
+                &mut str_of(name),
+                0,
+                super::module::buffer_tag(),
+            )
+        };
+        if zone.is_null() {
+            return Err(Error::Logged);
+        }
+        Ok(zone)
+    }
+
+    fn core_loc_conf(self) -> Option<NonNull<ngx_http_core_loc_conf_t>> {
+        // SAFETY: in a location (or server, or http) block the core module has its configuration.
+        NgxHttpCoreModule::location_conf_mut(unsafe { self.ptr.as_ref() }).map(NonNull::from)
+    }
+
+    /// Makes `H` the content handler of the location.
+    pub fn set_content_handler<H: UpstreamHandler>(self) {
+        if let Some(core) = self.core_loc_conf() {
+            // SAFETY: just got, and only one field is written.
+            unsafe { (*core.as_ptr()).handler = Some(callbacks::content::<H>) };
+        }
+    }
+
+    /// Has the location a content handler, ours or another module's?
+    pub fn has_content_handler(self) -> bool {
+        // SAFETY: just got, and only one field is read.
+        self.core_loc_conf().is_some_and(|core| unsafe { (*core.as_ptr()).handler.is_some() })
+    }
+
+    /// Redirects `/name` to `/name/` where the location is a prefix ending in a slash, as every
+    /// `…_pass` directive does.
+    pub fn set_auto_redirect(self) {
+        let Some(core) = self.core_loc_conf() else { return };
+        // SAFETY: just got; the name is the location's and lives as long.
+        unsafe {
+            if bytes_of((*core.as_ptr()).name).ends_with(b"/") {
+                (*core.as_ptr()).set_auto_redirect(1);
+            }
+        }
+    }
+
+    /// Is this the block of an `if` or `limit_except`, which has no name of its own?
+    pub fn is_nameless(self) -> bool {
+        // SAFETY: just got, and only one field is read.
+        self.core_loc_conf().is_some_and(|core| unsafe { (*core.as_ptr()).noname() != 0 })
+    }
+
+    /// Is this the block of a `limit_except`?
+    pub fn is_limit_except(self) -> bool {
+        // SAFETY: just got, and only one field is read.
+        self.core_loc_conf().is_some_and(|core| unsafe { (*core.as_ptr()).lmt_excpt() != 0 })
+    }
+
+    /// Inherits a path of temporary files (`ngx_conf_merge_path_value`); the default is stock
+    /// uwsgi's, which the package has made and may write to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Logged`].
+    pub fn merge_temp_path(
+        self,
+        own: &mut ngx_http_upstream_conf_t,
+        outer: &ngx_http_upstream_conf_t,
+    ) -> Result<(), Error> {
+        let mut default =
+            ngx_path_init_t { name: string(NGX_HTTP_UWSGI_TEMP_PATH), level: [1, 2, 0] };
+        // SAFETY: all pointers are valid; nginx copies the default's name.
+        let merged = unsafe {
+            ngx_conf_merge_path_value(
+                self.as_ptr(),
+                &mut own.temp_path,
+                outer.temp_path,
+                &raw mut default,
+            )
+        };
+        if merged == NGX_CONF_OK {
+            Ok(())
+        } else {
+            Err(Error::Logged)
+        }
+    }
+
+    /// Inherits and compiles the set of response headers that the client does not see.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Logged`].
+    pub fn merge_hidden_headers(
+        self,
+        conf: &mut ngx_http_upstream_conf_t,
+        outer: &mut ngx_http_upstream_conf_t,
+        always: &Strings,
+    ) -> Result<(), Error> {
+        // SAFETY: an ngx_hash_init_t of zeros, filled in as nginx's own modules do.
+        let mut hash: ngx_hash_init_t = unsafe { core::mem::zeroed() };
+        hash.max_size = 512;
+        // SAFETY: set when nginx started.
+        hash.bucket_size = unsafe { super::sys::ngx_cacheline_size }.max(64);
+        hash.name = c"rs_uwsgi_hide_headers_hash".as_ptr().cast_mut();
+        // SAFETY: all pointers are valid; the list ends in an empty string, and is only read.
+        ok(unsafe {
+            ngx_http_upstream_hide_headers_hash(
+                self.as_ptr(),
+                conf,
+                outer,
+                always.0.as_ptr().cast_mut(),
+                &raw mut hash,
+            )
+        })
+        .map_err(|_| Error::Logged)
+    }
+}
+
+/// An address for nginx's parser, which must not look names up.
+pub(super) fn url_of(address: &[u8]) -> ngx_url_t {
+    // SAFETY: an ngx_url_t of zeros is how nginx itself begins.
+    let mut url: ngx_url_t = unsafe { core::mem::zeroed() };
+    url.url = str_of(address);
+    url.set_no_resolve(1);
+    url
+}
+
+/// The words of nginx for what is wrong with an address.
+pub(super) fn url_error<'a>(url: &ngx_url_t) -> Option<&'a str> {
+    if url.err.is_null() {
+        return None;
+    }
+    // SAFETY: nginx points it at a C string literal of its own.
+    unsafe { CStr::from_ptr(url.err.cast_const()) }.to_str().ok()
+}
+
+/// A list of strings in nginx's form, ending in an empty one.
+pub struct Strings(&'static [ngx_str_t]);
+
+// SAFETY: the strings are constants, made by `strings` of string literals, and never written to.
+unsafe impl Sync for Strings {}
+
+impl Strings {
+    /// The list of these strings. The last one must be empty.
+    pub const fn new(strings: &'static [ngx_str_t]) -> Self {
+        Strings(strings)
+    }
+}
+
+/// A string literal in nginx's form.
+pub const fn string(literal: &'static CStr) -> ngx_str_t {
+    str_of(literal.to_bytes())
+}
+
+/// What nginx takes for a string that was not configured.
+pub const UNSET_STRING: ngx_str_t = ngx_str_t { len: 0, data: ptr::null_mut() };
+
+/// The bytes of a string that one of nginx's setters wrote.
+pub fn bytes(string: &ngx_str_t) -> &[u8] {
+    // SAFETY: nginx's setter pointed it at an argument, which lives as long as the configuration.
+    unsafe { bytes_of(*string) }
+}
+
+/// The name of the configured cache zone, where nothing defined it.
+#[cfg(ngx_feature = "http_cache")]
+pub fn undefined_cache_zone(conf: &ngx_http_upstream_conf_t) -> Option<&[u8]> {
+    // SAFETY: null, or what `Conf::cache_zone` returned, which lives as long as the configuration.
+    let zone = unsafe { conf.cache_zone.as_ref() }?;
+    // SAFETY: as above, for its name.
+    zone.data.is_null().then(|| unsafe { bytes_of(zone.shm.name) })
+}
+
+/// A decimal number (`ngx_atoi`).
+pub fn parse_number(digits: &[u8]) -> Option<ngx_uint_t> {
+    // SAFETY: only reads the bytes.
+    let number = unsafe { super::sys::ngx_atoi(digits.as_ptr().cast_mut(), digits.len()) };
+    ngx_uint_t::try_from(number).ok()
+}
+
+/// A time such as "10m", in seconds (`ngx_parse_time`).
+pub fn parse_seconds(time: &[u8]) -> Option<super::sys::time_t> {
+    // SAFETY: only reads the bytes.
+    let seconds = unsafe { super::sys::ngx_parse_time(&mut str_of(time), 1) };
+    super::sys::time_t::try_from(seconds).ok().filter(|seconds| *seconds >= 0)
+}
+
+/// A switch in two bits of nginx's: on, off, or not configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// `NGX_CONF_UNSET`
+    Unset,
+    /// 0
+    Off,
+    /// 1
+    On,
+}
+
+impl Switch {
+    /// What a block inherits from one in which this is configured, or is not.
+    pub fn or_off(self) -> Switch {
+        match self {
+            Switch::On => Switch::On,
+            Switch::Off | Switch::Unset => Switch::Off,
+        }
+    }
+
+    /// bindgen reads a signed bit field of two bits as 0 to 3, so −1 comes back as 3.
+    fn from_bits(bits: c_int) -> Switch {
+        match bits {
+            0 => Switch::Off,
+            1 => Switch::On,
+            _ => Switch::Unset,
+        }
+    }
+
+    fn bits(self) -> c_int {
+        match self {
+            Switch::Unset => super::NGX_CONF_UNSET as c_int,
+            Switch::Off => 0,
+            Switch::On => 1,
+        }
+    }
+}
+
+/// Are responses kept as files (`rs_uwsgi_store`)?
+pub fn store(conf: &ngx_http_upstream_conf_t) -> Switch {
+    Switch::from_bits(conf.store())
+}
+
+/// See [`store`].
+pub fn set_store(conf: &mut ngx_http_upstream_conf_t, store: Switch) {
+    conf.set_store(store.bits());
+}
+
+/// Are responses cached (`rs_uwsgi_cache`)?
+#[cfg(ngx_feature = "http_cache")]
+pub fn cache(conf: &ngx_http_upstream_conf_t) -> Switch {
+    Switch::from_bits(conf.cache())
+}
+
+/// See [`cache`].
+#[cfg(ngx_feature = "http_cache")]
+pub fn set_cache(conf: &mut ngx_http_upstream_conf_t, cache: Switch) {
+    conf.set_cache(cache.bits());
+}
+
+/// An upstream configuration of zeros, from which nginx's modules begin.
+pub fn zeroed_upstream_conf() -> ngx_http_upstream_conf_t {
+    // SAFETY: the structure holds numbers, pointers and structures of these; all may be zero.
+    unsafe { core::mem::zeroed() }
+}
+
+/// A row of the directive table.
+pub type Directive = ngx_command_t;
+
+/// The directive table.
+pub struct Directives(pub &'static [Directive]);
+
+// SAFETY: the rows are constants that point to constants; nginx reads them only.
+unsafe impl Sync for Directives {}
+
+/// A row for a directive with a setter of its own.
+pub const fn own(name: &'static CStr, context: u32, setter: &'static Setter) -> Directive {
+    row(name, context, callbacks::set_own, 0, ptr::from_ref(setter).cast_mut().cast())
+}
+
+/// `cmd->set`.
+pub type RawSetter =
+    unsafe extern "C" fn(*mut ngx_conf_t, *mut ngx_command_t, *mut c_void) -> *mut c_char;
+
+/// Any row of a location's directive. `offset` and `post` are for the setter.
+pub(super) const fn row(
+    name: &'static CStr,
+    context: u32,
+    set: RawSetter,
+    offset: usize,
+    post: *mut c_void,
+) -> Directive {
+    ngx_command_t {
+        name: string(name),
+        type_: context as ngx_uint_t,
+        set: Some(set),
+        conf: NGX_HTTP_LOC_CONF_OFFSET,
+        offset,
+        post,
+    }
+}
+
+/// What a setter returns to nginx.
+pub(super) fn result_in(cf: *mut ngx_conf_t, result: Result<(), Error>) -> *mut c_char {
+    match result {
+        Ok(()) => NGX_CONF_OK,
+        Err(Error::Logged) => NGX_CONF_ERROR,
+        Err(Error::Directive(reason)) => {
+            let Some(cf) = NonNull::new(cf) else { return NGX_CONF_ERROR };
+            // SAFETY: nginx's parser, valid during the callback.
+            let pool = unsafe { Conf::from_ptr(cf) }.pool();
+            pool.concat([reason.as_bytes(), b"\0"])
+                .map_or(NGX_CONF_ERROR, |text| text.as_mut_ptr().cast())
+        }
+    }
+}

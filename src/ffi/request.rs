@@ -1,0 +1,271 @@
+//! A client's request: `ngx_http_request_t` and what nginx's HTTP core does with it.
+
+use core::ptr::NonNull;
+
+use super::chain::Chain;
+use super::sys::{
+    ngx_http_finalize_request, ngx_http_get_flushed_variable, ngx_http_read_client_request_body,
+    ngx_http_request_t, ngx_http_upstream_create, ngx_http_upstream_init, ngx_int_t,
+    ngx_list_part_t, ngx_table_elt_t, ngx_uint_t, NGX_DONE, NGX_HTTP_HEAD,
+    NGX_HTTP_SPECIAL_RESPONSE,
+};
+use super::{bytes_of, callbacks, module, ok, slice_of, Brand, Error, Log, Pool, Upstream};
+use crate::conf::LocConf;
+use crate::handler::{Context, UpstreamHandler};
+
+/// A request of a client's, or a subrequest.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    pub(super) ptr: NonNull<ngx_http_request_t>,
+    _life: Brand<'a>,
+}
+
+/// One line of the request's head.
+#[derive(Clone, Copy)]
+pub struct HeaderLine<'a> {
+    /// As the client wrote it, HTTP/2's in lower case.
+    pub name: &'a [u8],
+    /// Without the white space around it.
+    pub value: &'a [u8],
+    /// nginx's hash of the lowered name.
+    pub hash: ngx_uint_t,
+}
+
+impl<'a> Request<'a> {
+    /// A handle on nginx's request.
+    ///
+    /// # Safety
+    ///
+    /// `r` must be valid for `'a`, with a connection that has a log.
+    pub unsafe fn from_ptr(r: NonNull<ngx_http_request_t>) -> Self {
+        Request { ptr: r, _life: Brand::NEW }
+    }
+
+    pub(super) fn as_ptr(self) -> *mut ngx_http_request_t {
+        self.ptr.as_ptr()
+    }
+
+    /// The client connection's log.
+    pub fn log(self) -> Log<'a> {
+        // SAFETY: a request has a connection and a connection has a log, for as long as they live.
+        unsafe { Log::from_ptr(NonNull::new_unchecked((*(*self.as_ptr()).connection).log)) }
+    }
+
+    /// The request's memory.
+    pub fn pool(self) -> Pool<'a> {
+        // SAFETY: a request has a pool that lives as long as it.
+        unsafe { Pool::from_ptr(NonNull::new_unchecked((*self.as_ptr()).pool)) }
+    }
+
+    /// This module's configuration of the location.
+    pub fn loc_conf(self) -> &'a LocConf {
+        // SAFETY: nginx filled the slot of this module in every location with what
+        // `callbacks::create_loc_conf` made, which is not written to after the configuration is
+        // read, and outlives the requests.
+        unsafe { &*(*(*self.as_ptr()).loc_conf.add(module::context_index())).cast::<LocConf>() }
+    }
+
+    /// This module's state of the request. None before [`Self::set_context`], and after an internal
+    /// redirect, which clears it.
+    pub fn context(self) -> Option<&'a Context<'a>> {
+        // SAFETY: the slot of this module holds null or what `set_context` put there, in the
+        // request's memory; it is only ever shared (`Context` has cells).
+        unsafe {
+            (*(*self.as_ptr()).ctx.add(module::context_index())).cast::<Context<'a>>().as_ref()
+        }
+    }
+
+    /// Keeps this module's state with the request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn set_context(self, context: Context<'a>) -> Result<&'a Context<'a>, Error> {
+        let place = self.pool().place(context)?;
+        // SAFETY: the slot is this module's, and the memory just got lives as long as the request.
+        unsafe {
+            *(*self.as_ptr()).ctx.add(module::context_index()) = place.as_ptr().cast();
+            Ok(place.as_ref())
+        }
+    }
+
+    /// Gives the request an upstream, in place of any it had (`ngx_http_upstream_create`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn create_upstream(self) -> Result<Upstream<'a>, Error> {
+        // SAFETY: the request is valid.
+        ok(unsafe { ngx_http_upstream_create(self.as_ptr()) })?;
+        self.upstream().ok_or(Error::Failed)
+    }
+
+    /// The upstream, once there is one.
+    pub fn upstream(self) -> Option<Upstream<'a>> {
+        // SAFETY: a request's upstream lives as long as the request.
+        NonNull::new(field!(self, upstream)).map(|u| unsafe { Upstream::from_ptr(u) })
+    }
+
+    /// Reads the client's body, or its beginning where it is not buffered, and goes on with
+    /// [`UpstreamHandler::body_ready`]. The status is the content handler's.
+    pub fn read_body<H: UpstreamHandler>(self) -> ngx_int_t {
+        // SAFETY: the request is valid; the callback takes the request that nginx hands it.
+        let status = unsafe {
+            ngx_http_read_client_request_body(self.as_ptr(), Some(callbacks::body_ready::<H>))
+        };
+        if status >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t {
+            status
+        } else {
+            NGX_DONE as ngx_int_t
+        }
+    }
+
+    /// Starts the upstream's work (`ngx_http_upstream_init`). The request may be gone after it.
+    pub fn start_upstream(self) {
+        // SAFETY: the request is valid and has an upstream with all callbacks set.
+        unsafe { ngx_http_upstream_init(self.as_ptr()) };
+    }
+
+    /// Ends the request with a status. It may be gone after it.
+    pub fn finalize(self, status: ngx_int_t) {
+        // SAFETY: the request is valid.
+        unsafe { ngx_http_finalize_request(self.as_ptr(), status) };
+    }
+
+    /// The lines of the request's head, in order.
+    pub fn headers(self) -> impl Iterator<Item = HeaderLine<'a>> {
+        let mut part: *const ngx_list_part_t = field!(self, headers_in.headers.part.next);
+        // SAFETY: the first part of the list stands in the list itself; its `nelts` elements are
+        // header lines, complete before any content handler runs.
+        let mut lines = unsafe {
+            let first = &raw const (*self.as_ptr()).headers_in.headers.part;
+            slice_of((*first).elts.cast::<ngx_table_elt_t>(), (*first).nelts)
+        }
+        .iter();
+        core::iter::from_fn(move || loop {
+            if let Some(line) = lines.next() {
+                // SAFETY: nginx's parser points name and value at the request's head, which is kept
+                // until the request is freed.
+                return Some(unsafe {
+                    HeaderLine {
+                        name: bytes_of(line.key),
+                        value: bytes_of(line.value),
+                        hash: line.hash,
+                    }
+                });
+            }
+            // SAFETY: a part is null or valid, with `nelts` header lines.
+            let next = unsafe { part.as_ref() }?;
+            // SAFETY: as above.
+            lines = unsafe { slice_of(next.elts.cast::<ngx_table_elt_t>(), next.nelts) }.iter();
+            part = next.next;
+        })
+    }
+
+    /// Host and port of an absolute request target (`GET http://host:port/ …`, RFC 9112, 3.2.2), or
+    /// HTTP/2's `:authority`: nginx acts on this one, whatever the Host header says.
+    pub fn target_authority(self) -> Option<&'a [u8]> {
+        let (start, end) = (field!(self, host_start), field!(self, host_end));
+        if start.is_null() || end.is_null() {
+            return None;
+        }
+        // SAFETY: nginx's parser set these to the host in the request line or in a header, start
+        // before end, which are kept, as `$request_uri` is, until the request is freed.
+        let host = unsafe { slice_of(start, (end as usize).saturating_sub(start as usize)) };
+
+        let line = self.request_line();
+        // In the request line nginx leaves the port out of the host.
+        let begin = (start as usize).wrapping_sub(line.as_ptr() as usize);
+        let Some(authority) = line.get(begin..) else { return Some(host) };
+        let port = authority.get(host.len()..).and_then(|rest| rest.strip_prefix(b":"));
+        let digits = port.map_or(0, |port| port.iter().take_while(|c| c.is_ascii_digit()).count());
+        let port = if digits > 0 { 1 + digits } else { 0 };
+        authority.get(..host.len() + port)
+    }
+
+    /// The request line without its end; in HTTP/2 what nginx makes of the pseudo-headers.
+    pub fn request_line(self) -> &'a [u8] {
+        let line = field!(self, request_line);
+        // SAFETY: the request line is kept, as `$request_uri` is, until the request is freed.
+        unsafe { bytes_of(line) }
+    }
+
+    /// Does the client ask for another protocol (header Upgrade)?
+    pub fn is_upgrade(self) -> bool {
+        !field!(self, headers_in.upgrade).is_null()
+    }
+
+    /// Is it a HEAD request?
+    pub fn is_head(self) -> bool {
+        field!(self, method) == NGX_HTTP_HEAD as ngx_uint_t
+    }
+
+    /// Is the client's body in chunks, of a length that is known only at its end?
+    pub fn is_chunked(self) -> bool {
+        field!(self, headers_in.chunked()) != 0
+    }
+
+    /// The length of the client's body in bytes, as nginx understood the head.
+    pub fn content_length(self) -> Option<u64> {
+        u64::try_from(field!(self, headers_in.content_length_n)).ok()
+    }
+
+    /// Lets the body be passed on while it is still being read.
+    pub fn disable_body_buffering(self) {
+        field!(self, set_request_body_no_buffering(1));
+    }
+
+    /// Is the body passed on while it is still being read?
+    pub fn is_body_unbuffered(self) -> bool {
+        field!(self, request_body_no_buffering()) != 0
+    }
+
+    /// The body as read; empty where there is none or where it is not buffered.
+    pub fn body(self) -> Chain<'a> {
+        let body = field!(self, request_body);
+        if body.is_null() {
+            return Chain::empty();
+        }
+        // SAFETY: a request's body is valid for as long as the request.
+        unsafe { Chain::from_ptr((*body).bufs) }
+    }
+
+    /// The decoded path, `$uri`.
+    pub fn uri(self) -> &'a [u8] {
+        let uri = field!(self, uri);
+        // SAFETY: the URI is the request's, kept in its memory.
+        unsafe { bytes_of(uri) }
+    }
+
+    /// The value of an indexed variable, taken anew where it must not be cached. None where it has
+    /// none or an evaluation failed; nginx's scripts take both for the empty string.
+    pub fn variable(self, index: ngx_uint_t) -> Option<&'a [u8]> {
+        // SAFETY: the request is valid, and so is the index: it came from this nginx's
+        // configuration (`Conf::variable`).
+        let value = unsafe { ngx_http_get_flushed_variable(self.as_ptr(), index).as_ref() }?;
+        if value.not_found() != 0 {
+            return None;
+        }
+        // SAFETY: a value that was found has `len` bytes, kept as long as the request.
+        Some(unsafe { slice_of(value.data, value.len() as usize) })
+    }
+
+    /// Adds to the key under which the response is cached.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    #[cfg(ngx_feature = "http_cache")]
+    pub fn push_cache_key(self, key: &'a [u8]) -> Result<(), Error> {
+        // SAFETY: nginx asks for a key only after it made the request's cache structure, in which
+        // `keys` is an array of strings. The key lives as long as the request.
+        unsafe {
+            let place = super::sys::ngx_array_push(&raw mut (*(*self.as_ptr()).cache).keys)
+                .cast::<super::sys::ngx_str_t>()
+                .as_mut()
+                .ok_or(Error::Failed)?;
+            *place = super::str_of(key);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Directives that set a plain value: nginx's own `ngx_conf_set_…_slot` functions, with the value
+//! added to the message where nginx would leave it out ("invalid value").
+
+use core::ffi::{c_char, c_void, CStr};
+use core::ptr::{self, NonNull};
+
+use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
+
+use super::conf::{result_in, row, string, Conf, Directive, Error, RawSetter};
+use super::log::Printable;
+use super::sys::{
+    ngx_command_t, ngx_conf_bitmask_t, ngx_conf_set_access_slot, ngx_conf_set_bitmask_slot,
+    ngx_conf_set_bufs_slot, ngx_conf_set_flag_slot, ngx_conf_set_keyval_slot,
+    ngx_conf_set_msec_slot, ngx_conf_set_num_slot, ngx_conf_set_off_slot, ngx_conf_set_path_slot,
+    ngx_conf_set_size_slot, ngx_conf_set_str_array_slot, ngx_conf_set_str_slot, ngx_conf_t,
+    ngx_http_set_complex_value_size_slot, ngx_http_set_complex_value_slot,
+    ngx_http_set_complex_value_zero_slot, ngx_http_set_predicate_slot,
+    ngx_http_upstream_bind_set_slot, ngx_http_upstream_ignore_headers_masks, ngx_str_t, ngx_uint_t,
+};
+
+/// One of nginx's setters.
+trait Slot {
+    const SET: RawSetter;
+}
+
+macro_rules! slots {
+    ($($(#[$doc:meta])* $name:ident, $slot:ident, $set:ident;)*) => { $(
+        enum $slot {}
+
+        impl Slot for $slot {
+            const SET: RawSetter = $set;
+        }
+
+        $(#[$doc])*
+        pub const fn $name(name: &'static CStr, context: u32, offset: usize) -> Directive {
+            row(name, context, set::<$slot>, offset, ptr::null_mut())
+        }
+    )* };
+}
+
+slots! {
+    /// A row for "on" or "off".
+    flag, Flag, ngx_conf_set_flag_slot;
+    /// A row for a number.
+    num, Num, ngx_conf_set_num_slot;
+    /// A row for a time in milliseconds.
+    msec, Msec, ngx_conf_set_msec_slot;
+    /// A row for a size in bytes.
+    size, Size, ngx_conf_set_size_slot;
+    /// A row for a number of buffers and their size.
+    bufs, Bufs, ngx_conf_set_bufs_slot;
+    /// A row for a string.
+    str, Str, ngx_conf_set_str_slot;
+    /// A row for strings that add up.
+    str_array, StrArray, ngx_conf_set_str_array_slot;
+    /// A row for a path with levels of folders.
+    path, Path, ngx_conf_set_path_slot;
+    /// A row for the access rights of files.
+    access, Access, ngx_conf_set_access_slot;
+    /// A row for an offset in bytes.
+    off, Off, ngx_conf_set_off_slot;
+    /// A row for a local address, with or without "transparent".
+    bind, Bind, ngx_http_upstream_bind_set_slot;
+    /// A row for conditions.
+    predicates, Predicates, ngx_http_set_predicate_slot;
+    /// A row for a value with variables.
+    complex, Complex, ngx_http_set_complex_value_slot;
+    /// A row for a value with variables, or an empty one, which ends inheritance.
+    complex_or_none, ComplexOrNone, ngx_http_set_complex_value_zero_slot;
+    /// A row for a size with variables.
+    complex_size, ComplexSize, ngx_http_set_complex_value_size_slot;
+    /// A row for a name and a value.
+    key_value, KeyValue, ngx_conf_set_keyval_slot;
+}
+
+enum Bitmask {}
+
+impl Slot for Bitmask {
+    const SET: RawSetter = ngx_conf_set_bitmask_slot;
+}
+
+/// The words of a bitmask directive and their bits; the last row is [`END_OF_MASKS`].
+pub struct Masks(&'static [ngx_conf_bitmask_t]);
+
+// SAFETY: constants, made of literals, that nginx only reads.
+unsafe impl Sync for Masks {}
+
+impl Masks {
+    /// The words and their bits.
+    pub const fn new(masks: &'static [ngx_conf_bitmask_t]) -> Self {
+        Masks(masks)
+    }
+}
+
+/// A word of a bitmask directive.
+pub const fn mask(word: &'static CStr, bits: u32) -> ngx_conf_bitmask_t {
+    ngx_conf_bitmask_t { name: string(word), mask: bits as ngx_uint_t }
+}
+
+/// What a table of masks ends with.
+pub const END_OF_MASKS: ngx_conf_bitmask_t =
+    ngx_conf_bitmask_t { name: ngx_str_t { len: 0, data: ptr::null_mut() }, mask: 0 };
+
+/// A row for words, each of which sets a bit.
+pub const fn bitmask(
+    name: &'static CStr,
+    context: u32,
+    offset: usize,
+    masks: &'static Masks,
+) -> Directive {
+    row(name, context, set::<Bitmask>, offset, masks.0.as_ptr().cast_mut().cast())
+}
+
+/// A row for names of response headers that nginx itself acts on, its own table.
+pub const fn ignored_headers(name: &'static CStr, context: u32, offset: usize) -> Directive {
+    let masks = &raw mut ngx_http_upstream_ignore_headers_masks;
+    row(name, context, set::<Bitmask>, offset, masks.cast())
+}
+
+#[cfg(ngx_feature = "http_cache")]
+pub use for_cache::*;
+
+/// The slots of the cache's directives, which an nginx may lack.
+#[cfg(ngx_feature = "http_cache")]
+mod for_cache {
+    use core::mem::offset_of;
+
+    use super::super::module::MainConf;
+    use super::super::sys::{
+        ngx_http_file_cache_set_slot, ngx_http_file_cache_valid_set_slot,
+        ngx_http_upstream_cache_method_mask, NGX_HTTP_MAIN_CONF_OFFSET,
+    };
+    use super::*;
+
+    slots! {
+        /// A row for statuses and a time.
+        valid_times, ValidTimes, ngx_http_file_cache_valid_set_slot;
+    }
+
+    enum CachePath {}
+
+    impl Slot for CachePath {
+        const SET: RawSetter = ngx_http_file_cache_set_slot;
+    }
+
+    /// The row that defines caches, in the main configuration.
+    pub const fn cache_path(name: &'static CStr, context: u32) -> Directive {
+        Directive {
+            conf: NGX_HTTP_MAIN_CONF_OFFSET,
+            ..row(
+                name,
+                context,
+                set::<CachePath>,
+                offset_of!(MainConf, caches),
+                (&raw mut crate::ngx_http_rs_uwsgi_module).cast(),
+            )
+        }
+    }
+
+    /// A row for HTTP methods, nginx's own table.
+    pub const fn methods(name: &'static CStr, context: u32, offset: usize) -> Directive {
+        let masks = &raw mut ngx_http_upstream_cache_method_mask;
+        row(name, context, set::<Bitmask>, offset, masks.cast())
+    }
+}
+
+/// Lets nginx set the value; where it says only that it is invalid, says which value.
+unsafe extern "C" fn set<S: Slot>(
+    cf: *mut ngx_conf_t,
+    cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: called by nginx, with what it would have called its own slot function.
+    let result = unsafe { S::SET(cf, cmd, conf) };
+    if result == NGX_CONF_OK || result == NGX_CONF_ERROR {
+        return result;
+    }
+    let Some(handle) = NonNull::new(cf) else { return result };
+    // SAFETY: nginx's slot functions return a C string literal; the parser is valid.
+    let (reason, handle) =
+        unsafe { (CStr::from_ptr(result).to_string_lossy(), Conf::from_ptr(handle)) };
+    if !reason.starts_with("invalid") {
+        return result;
+    }
+    let values: Vec<_> =
+        handle.words().skip(1).map(|value| format!("\"{}\"", Printable(value))).collect();
+    result_in(cf, Err(Error::Directive(format!("{reason} {}", values.join(" ")).into())))
+}

@@ -1,0 +1,286 @@
+//! The request's upstream: `ngx_http_upstream_t`, which does all I/O.
+
+use core::ffi::c_void;
+use core::ptr::{self, NonNull};
+
+use ngx::http::{HttpModuleMainConf, NgxHttpUpstreamModule};
+
+use super::chain::Chain;
+use super::sys::{
+    ngx_event_pipe_copy_input_filter, ngx_event_pipe_t, ngx_hash_find, ngx_http_upstream_conf_t,
+    ngx_http_upstream_header_t, ngx_http_upstream_non_buffered_filter,
+    ngx_http_upstream_resolved_t, ngx_http_upstream_t, ngx_list_push, ngx_parse_url, ngx_pcalloc,
+    ngx_table_elt_t, ngx_uint_t, off_t,
+};
+use super::{bytes_of, callbacks, module, ok, slice_of, str_of, Brand, Error, Pool, Request};
+use crate::handler::UpstreamHandler;
+
+/// The upstream of a request.
+#[derive(Clone, Copy)]
+pub struct Upstream<'a> {
+    ptr: NonNull<ngx_http_upstream_t>,
+    _life: Brand<'a>,
+}
+
+/// Why an address is none. Kept with the address, for the log.
+#[derive(Debug)]
+pub struct BadAddress<'a> {
+    /// nginx's own words, where it has any ("invalid port" …).
+    pub reason: Option<&'a str>,
+}
+
+impl<'a> Upstream<'a> {
+    /// A handle on nginx's upstream.
+    ///
+    /// # Safety
+    ///
+    /// `u` must be valid for `'a`.
+    pub(super) unsafe fn from_ptr(u: NonNull<ngx_http_upstream_t>) -> Self {
+        Upstream { ptr: u, _life: Brand::NEW }
+    }
+
+    /// Puts the callbacks of `H` in their places, with nginx's own event pipe for buffered and its
+    /// own filter for unbuffered bodies.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn wire<H: UpstreamHandler>(
+        self,
+        r: Request<'a>,
+        conf: &'a ngx_http_upstream_conf_t,
+    ) -> Result<(), Error> {
+        // SAFETY: the pool is valid.
+        let pipe = unsafe { ngx_pcalloc(r.pool().as_ptr(), size_of::<ngx_event_pipe_t>()) }
+            .cast::<ngx_event_pipe_t>();
+        if pipe.is_null() {
+            return Err(Error::Failed);
+        }
+        let request = r.as_ptr().cast::<c_void>();
+
+        // SAFETY: the upstream and the pipe are valid and belong to this request alone. nginx reads
+        // the configuration through its mutable pointer and does not write to it.
+        unsafe {
+            let u = self.ptr.as_ptr();
+            (*u).output.tag = module::buffer_tag();
+            (*u).conf = ptr::from_ref(conf).cast_mut();
+            (*u).set_buffering((conf.buffering != 0).into());
+
+            #[cfg(ngx_feature = "http_cache")]
+            {
+                (*u).caches = module::caches(r);
+                (*u).create_key = Some(callbacks::create_key::<H>);
+            }
+            (*u).create_request = Some(callbacks::create_request::<H>);
+            (*u).reinit_request = Some(callbacks::reinit_request::<H>);
+            (*u).process_header = Some(callbacks::process_header::<H>);
+            (*u).abort_request = Some(callbacks::abort_request::<H>);
+            (*u).finalize_request = Some(callbacks::finalize_request::<H>);
+
+            (*u).input_filter_init = Some(callbacks::input_filter_init::<H>);
+            (*u).input_filter = Some(ngx_http_upstream_non_buffered_filter);
+            (*u).input_filter_ctx = request;
+
+            (*pipe).input_filter = Some(ngx_event_pipe_copy_input_filter);
+            (*pipe).input_ctx = request;
+            (*u).pipe = pipe;
+        }
+        Ok(())
+    }
+
+    /// The scheme that `$upstream_…` variables and redirects see.
+    pub fn set_schema(self, schema: &'a [u8]) {
+        field!(self, schema = str_of(schema));
+    }
+
+    /// Sends the request to an address that is known only now: a socket, a name to resolve, or the
+    /// name of an `upstream` block. nginx finds out which.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`] when it is none of these.
+    pub fn resolve(self, pool: Pool<'a>, address: &'a [u8]) -> Result<(), BadAddress<'a>> {
+        let mut url = super::conf::url_of(address);
+        // SAFETY: pool and url are valid.
+        if ok(unsafe { ngx_parse_url(pool.as_ptr(), &raw mut url) }).is_err() {
+            return Err(BadAddress { reason: super::conf::url_error(&url) });
+        }
+
+        // SAFETY: the pool is valid.
+        let resolved =
+            unsafe { ngx_pcalloc(pool.as_ptr(), size_of::<ngx_http_upstream_resolved_t>()) }
+                .cast::<ngx_http_upstream_resolved_t>();
+        if resolved.is_null() {
+            return Err(BadAddress { reason: None });
+        }
+        // SAFETY: `resolved` is new and zeroed; `addrs`, where nginx set it, has an address.
+        unsafe {
+            if let Some(address) = url.addrs.as_ref() {
+                (*resolved).sockaddr = address.sockaddr;
+                (*resolved).socklen = address.socklen;
+                (*resolved).name = address.name;
+                (*resolved).naddrs = 1;
+            }
+            (*resolved).host = url.host;
+            (*resolved).port = url.port;
+            (*resolved).no_port = url.no_port() as ngx_uint_t;
+        }
+        field!(self, resolved = resolved);
+        Ok(())
+    }
+
+    /// Is the response to be cached, so that it must suit all clients?
+    pub fn is_cacheable(self) -> bool {
+        field!(self, cacheable()) != 0
+    }
+
+    /// Makes the connection a TLS one.
+    pub fn enable_tls(self) {
+        field!(self, set_ssl(1));
+    }
+
+    /// Sets what is sent to the server. The chain's memory must be the request's.
+    pub fn set_request(self, chain: Chain<'a>) {
+        field!(self, request_bufs = chain.as_ptr());
+    }
+
+    /// The client's body as nginx has it ready to be passed on.
+    pub fn request(self) -> Chain<'a> {
+        let chain = field!(self, request_bufs);
+        // SAFETY: nginx put the request's body there, which lives as long as the request.
+        unsafe { Chain::from_ptr(chain) }
+    }
+
+    /// What was read of the response and not yet parsed. Valid until nginx reads more.
+    pub fn unparsed(self) -> &'a [u8] {
+        let (pos, last) = (field!(self, buffer.pos), field!(self, buffer.last));
+        // SAFETY: nginx read `pos..last` into its buffer; nobody writes there during a callback.
+        unsafe { slice_of(pos, (last as usize).saturating_sub(pos as usize)) }
+    }
+
+    /// Marks bytes at the beginning of [`Self::unparsed`] as parsed.
+    pub fn consume(self, bytes: usize) {
+        let bytes = bytes.min(self.unparsed().len());
+        let pos = field!(self, buffer.pos);
+        // SAFETY: stays inside of `pos..last`.
+        let pos = unsafe { pos.add(bytes) };
+        field!(self, buffer.pos = pos);
+    }
+
+    /// Adds a header to the response, and lets nginx act on it where it knows it (Content-Length,
+    /// X-Accel-Redirect …). The name's `hash` is nginx's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out, else what nginx's handler of this header returned.
+    pub fn push_header(
+        self,
+        r: Request<'a>,
+        name: &[u8],
+        value: &[u8],
+        hash: ngx_uint_t,
+    ) -> Result<(), Error> {
+        // One piece of memory for the three, with the NULs that nginx's handlers count on.
+        let copy = r.pool().concat([name, b"\0", value, b"\0", name])?;
+        let (key, rest) = copy.split_at_mut(name.len() + 1);
+        let (value, lowcase_key) = rest.split_at_mut(value.len() + 1);
+        lowcase_key.make_ascii_lowercase();
+
+        // SAFETY: nginx initialised the list before it read the response.
+        let header = unsafe { ngx_list_push(&raw mut (*self.ptr.as_ptr()).headers_in.headers) }
+            .cast::<ngx_table_elt_t>();
+        if header.is_null() {
+            return Err(Error::Failed);
+        }
+        // SAFETY: the list's new element, for us to fill.
+        unsafe {
+            header.write(ngx_table_elt_t {
+                hash,
+                key: ngx::ffi::ngx_str_t { len: name.len(), data: key.as_mut_ptr() },
+                value: ngx::ffi::ngx_str_t { len: value.len() - 1, data: value.as_mut_ptr() },
+                lowcase_key: lowcase_key.as_mut_ptr(),
+                #[cfg(nginx1_23_0)]
+                next: ptr::null_mut(),
+            });
+        }
+
+        // SAFETY: the request is valid, so it has a main configuration of the upstream module, with
+        // the hash of known headers, whose values are `ngx_http_upstream_header_t`.
+        unsafe {
+            let Some(conf) = NgxHttpUpstreamModule::main_conf(&*r.as_ptr()) else {
+                return Err(Error::Failed);
+            };
+            let known = ngx_hash_find(
+                (&raw const conf.headers_in_hash).cast_mut(),
+                hash,
+                (*header).lowcase_key,
+                name.len(),
+            )
+            .cast::<ngx_http_upstream_header_t>();
+            match known.as_ref().and_then(|known| known.handler.map(|act| (act, known.offset))) {
+                Some((act, offset)) => ok(act(r.as_ptr(), header, offset)),
+                None => Ok(()),
+            }
+        }
+    }
+
+    /// Sets the response's status and, where the server gave one, its line ("200 OK").
+    pub fn set_status(self, code: u16, line: Option<&'a [u8]>) {
+        field!(self, headers_in.status_n = code.into());
+        if let Some(line) = line {
+            field!(self, headers_in.status_line = str_of(line));
+        }
+    }
+
+    /// Back to a response of which nothing is known; its headers stay.
+    pub fn clear_status(self) {
+        self.set_status(0, Some(b""));
+    }
+
+    /// Tells `$upstream_status` of the response's status, unless it knows one.
+    pub fn report_status(self) {
+        let state = field!(self, state);
+        // SAFETY: null, or valid as long as the request; nginx made it for this upstream.
+        if let Some(state) = unsafe { state.as_mut() } {
+            if state.status == 0 {
+                state.status = self.status();
+            }
+        }
+    }
+
+    /// The response's status; 0 while there is none.
+    pub fn status(self) -> ngx_uint_t {
+        field!(self, headers_in.status_n)
+    }
+
+    /// The value of the response's Status header, a CGI program's status line.
+    pub fn status_header(self) -> Option<&'a [u8]> {
+        let header = field!(self, headers_in.status);
+        // SAFETY: null, or a header of the response's list, with a value in the request's memory.
+        unsafe { header.as_ref().map(|header| bytes_of(header.value)) }
+    }
+
+    /// Has the response a Location header?
+    pub fn has_location(self) -> bool {
+        !field!(self, headers_in.location).is_null()
+    }
+
+    /// Lets nginx pass bytes both ways after this response (101 Switching Protocols).
+    pub fn upgrade(self) {
+        field!(self, set_upgrade(1));
+    }
+
+    /// The Content-Length of the response in bytes; −1 where it has none.
+    pub fn content_length(self) -> off_t {
+        field!(self, headers_in.content_length_n)
+    }
+
+    /// Says how long the body is, to the buffered and the unbuffered path alike; −1: until the
+    /// server closes.
+    pub fn set_length(self, length: off_t) {
+        field!(self, length = length);
+        let pipe = field!(self, pipe);
+        // SAFETY: `wire` put a pipe there.
+        unsafe { (*pipe).length = length };
+    }
+}

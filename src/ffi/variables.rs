@@ -1,0 +1,65 @@
+//! Variables that this module defines.
+
+use core::ptr;
+
+use super::conf::{Conf, Error};
+use super::sys::{
+    ngx_http_add_variable, ngx_http_request_t, ngx_int_t, ngx_variable_value_t,
+    NGX_HTTP_VAR_NOCACHEABLE, NGX_OK,
+};
+use super::{str_of, Request};
+
+/// A variable's value for a request. None where the request has no such value.
+pub type Getter = fn(Request<'_>) -> Option<String>;
+
+/// Defines a variable.
+///
+/// # Errors
+///
+/// [`Error::Logged`].
+pub fn add(cf: Conf<'_>, name: &'static str, getter: &'static Getter) -> Result<(), Error> {
+    // SAFETY: the parser is valid, and nginx copies the name.
+    let variable = unsafe {
+        ngx_http_add_variable(
+            cf.as_ptr(),
+            &mut str_of(name.as_bytes()),
+            NGX_HTTP_VAR_NOCACHEABLE as usize,
+        )
+    };
+    if variable.is_null() {
+        return Err(Error::Logged);
+    }
+    // SAFETY: just got; `data` comes back to `get` as it is.
+    unsafe {
+        (*variable).get_handler = Some(get);
+        (*variable).data = ptr::from_ref(getter) as usize;
+    }
+    Ok(())
+}
+
+unsafe extern "C" fn get(
+    r: *mut ngx_http_request_t,
+    value: *mut ngx_variable_value_t,
+    data: usize,
+) -> ngx_int_t {
+    let text = super::callbacks::with_request(r, None, |r| {
+        // SAFETY: `add` put a `Getter` there, in static memory.
+        let getter = unsafe { &*(data as *const Getter) };
+        let text = getter(r)?;
+        r.pool().copy(text.as_bytes()).ok().map(|copy| &raw mut *copy)
+    });
+    // SAFETY: nginx passes the place for the value; the bytes live as long as the request.
+    unsafe {
+        match text {
+            Some(text) => {
+                (*value).data = text.cast();
+                (*value).set_len(text.len().try_into().unwrap_or(0));
+                (*value).set_valid(1);
+                (*value).set_no_cacheable(0);
+                (*value).set_not_found(0);
+            }
+            None => (*value).set_not_found(1),
+        }
+    }
+    NGX_OK as ngx_int_t
+}

@@ -1,0 +1,69 @@
+//! An nginx module that passes requests to uwsgi servers: `rs_uwsgi_pass` stands where `uwsgi_pass`
+//! stood.
+//!
+//! The way of a request, and the file that owns each step:
+//!
+//! | step | file |
+//! |---|---|
+//! | the configuration: directives, inheritance, compiled parameters | conf.rs, conf/ |
+//! | the content handler: nginx's callbacks, wired on one page | handler.rs |
+//! | parameters and headers become a packet, packet and body a chain of buffers | request.rs |
+//! | the response's head becomes nginx's headers | response.rs |
+//! | the response's body: where it ends | body.rs |
+//! | variables for logs | variables.rs |
+//! | the protocol itself, with no nginx in sight | uwsgi.rs, uwsgi/ |
+//! | nginx's structures and functions: the only unsafe code | ffi.rs, ffi/ |
+//!
+//! Load balancing, buffering, timeouts, retries and all I/O are nginx's own
+//! (src/http/ngx_http_upstream.c).
+
+pub mod uwsgi;
+
+#[cfg(feature = "module")]
+pub mod body;
+#[cfg(feature = "module")]
+pub mod conf;
+#[cfg(feature = "module")]
+pub mod ffi;
+#[cfg(feature = "module")]
+pub mod handler;
+#[cfg(feature = "module")]
+pub mod request;
+#[cfg(feature = "module")]
+pub mod response;
+#[cfg(feature = "module")]
+pub mod variables;
+
+#[cfg(feature = "module")]
+pub use export::*;
+
+/// The tables by which nginx finds the module in the library, as nginx's auto/make writes them for a
+/// module in C.
+#[cfg(feature = "module")]
+#[allow(non_upper_case_globals)]
+mod export {
+    use core::ffi::c_char;
+    use core::ptr;
+
+    use crate::ffi::sys::ngx_module_t;
+    use crate::{conf, ffi};
+
+    /// The module.
+    #[no_mangle]
+    pub static mut ngx_http_rs_uwsgi_module: ngx_module_t =
+        ffi::module::new(&conf::directives::DIRECTIVES);
+
+    /// All modules of the library.
+    #[no_mangle]
+    pub static mut ngx_modules: [*const ngx_module_t; 2] =
+        [&raw const ngx_http_rs_uwsgi_module, ptr::null()];
+
+    /// Their names.
+    #[no_mangle]
+    pub static mut ngx_module_names: [*const c_char; 2] =
+        [c"ngx_http_rs_uwsgi_module".as_ptr(), ptr::null()];
+
+    /// Their place among filters: none.
+    #[no_mangle]
+    pub static mut ngx_module_order: [*const c_char; 1] = [ptr::null()];
+}

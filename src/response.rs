@@ -1,0 +1,122 @@
+//! The head of the response: its status and headers, given to nginx.
+//!
+//! Mirrors `ngx_http_uwsgi_process_status_line` and `ngx_http_uwsgi_process_header` of nginx's
+//! src/http/modules/ngx_http_uwsgi_module.c.
+
+use crate::ffi::log::Printable;
+use crate::ffi::sys::NGX_HTTP_SWITCHING_PROTOCOLS;
+use crate::ffi::{Error, Request, Upstream};
+use crate::uwsgi::head::{self, Line, NotAStatusLine, Parsed};
+
+/// Begins with a new response, of the next server.
+pub fn restart(r: Request<'_>) {
+    if let Some(context) = r.context() {
+        context.past_status_line.set(false);
+    }
+}
+
+/// Parses what was read of the head so far, line by line.
+///
+/// # Errors
+///
+/// [`Error::Again`] while lines are missing, [`Error::InvalidHeader`] with a line in the log where
+/// the head is none.
+pub fn process_header(r: Request<'_>) -> Result<(), Error> {
+    let context = r.context().ok_or(Error::Failed)?;
+    let u = r.upstream().ok_or(Error::Failed)?;
+
+    loop {
+        if !context.past_status_line.get() {
+            status_line(r, u)?;
+            context.past_status_line.set(true);
+        }
+        while header_line(r, u)? {}
+
+        if !is_interim(u) {
+            break;
+        }
+        // RFC 9110, 15.2: the final response follows
+        r.log().debug(format_args!("http rs_uwsgi interim response {}", u.status()));
+        u.clear_status();
+        restart(r);
+    }
+
+    if u.status() == 0 {
+        cgi_status(r, u)?;
+    }
+    u.report_status();
+    if u.status() == NGX_HTTP_SWITCHING_PROTOCOLS as usize && r.is_upgrade() {
+        u.upgrade();
+    }
+    Ok(())
+}
+
+/// Is this a 1xx response? 101 is a final one: another protocol follows it.
+fn is_interim(u: Upstream<'_>) -> bool {
+    (100..200).contains(&u.status()) && u.status() != NGX_HTTP_SWITCHING_PROTOCOLS as usize
+}
+
+/// "HTTP/1.1 200 OK". A CGI program's response has none.
+fn status_line<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), Error> {
+    match head::status_line(u.unparsed()) {
+        Ok(Parsed::Complete(status, size)) => {
+            u.set_status(status.code, Some(r.pool().copy(status.line)?));
+            u.consume(size);
+            r.log().debug(format_args!("http rs_uwsgi status {}", status.code));
+            Ok(())
+        }
+        Ok(Parsed::Partial) => Err(Error::Again),
+        Err(NotAStatusLine) => Ok(()),
+    }
+}
+
+/// One header; false at the end of the head.
+fn header_line<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<bool, Error> {
+    let unparsed = u.unparsed();
+    match head::header_line(unparsed) {
+        Ok(Parsed::Complete(line, size)) => {
+            if let Line::Header(header) = &line {
+                // Many headers act at once: an interim response must not decide whether and how
+                // the final one is cached or buffered.
+                if !is_interim(u) {
+                    u.push_header(r, header.name, header.value, header.hash)?;
+                }
+                r.log().debug(format_args!(
+                    "http rs_uwsgi header: \"{}: {}\"",
+                    Printable(header.name),
+                    Printable(header.value)
+                ));
+            }
+            u.consume(size);
+            Ok(!matches!(line, Line::End))
+        }
+        Ok(Parsed::Partial) => Err(Error::Again),
+        Err(invalid) => {
+            r.log().error(format_args!(
+                "upstream sent invalid header: \"{}\\x{:02x}...\"",
+                Printable(unparsed.get(..invalid.end).unwrap_or_default()),
+                invalid.byte,
+            ));
+            Err(Error::InvalidHeader)
+        }
+    }
+}
+
+/// The status of a response without a status line: by the header Status, else 302 for a Location,
+/// else 200 (RFC 3875, 6.2 and 6.3.3).
+fn cgi_status<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), Error> {
+    if let Some(value) = u.status_header() {
+        let Some(code) = head::cgi_status(value) else {
+            r.log().error(format_args!("upstream sent invalid status \"{}\"", Printable(value)));
+            return Err(Error::InvalidHeader);
+        };
+        // nginx up to 1.25.2 took a status without a phrase for the whole line
+        let has_phrase = value.len() > 3 || cfg!(not(nginx1_25_3));
+        u.set_status(code, has_phrase.then_some(value));
+        return Ok(());
+    }
+    let (code, line): (u16, &'static [u8]) =
+        if u.has_location() { (302, b"302 Moved Temporarily") } else { (200, b"200 OK") };
+    u.set_status(code, Some(line));
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! The uwsgi protocol, with no nginx in sight: bytes in, bytes out, no I/O and no panics.
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`packet`] | the request: four header bytes and the vars, written in one pass |
+//! | [`names`] | how headers, parameters and modifiers are called |
+//! | [`head`] | the response head, line by line, in the language that nginx accepts |
+//!
+//! Everything here builds and is tested with `--no-default-features`.
+#![forbid(unsafe_code)]
+
+pub mod head;
+pub mod names;
+pub mod packet;

@@ -1,0 +1,347 @@
+//! How things are called: header names as vars, sets of header names, the standard parameters,
+//! modifiers by name, and the vars that no client may choose.
+//!
+//! Mirrors the naming rules of nginx's `ngx_http_uwsgi_create_request` and
+//! `ngx_http_uwsgi_init_params`, the file `conf/uwsgi_params`, and uWSGI's table of modifiers.
+
+/// What a client's header is called in the vars: this, then its name through [`upcase`].
+pub const HTTP_PREFIX: &[u8] = b"HTTP_";
+
+/// Hop-by-hop headers (RFC 9110 section 7.6.1) and httpoxy's `Proxy`: by default they do not
+/// reach the application.
+pub const DEFAULT_DROP_HEADERS: &[&str] = &[
+    "Connection",
+    "Keep-Alive",
+    "Proxy-Connection",
+    "Transfer-Encoding",
+    "TE",
+    "Trailer",
+    "Proxy",
+];
+
+/// Headers that do reach the application when the client asks for an upgrade, dropped or not.
+pub const UPGRADE_HEADERS: &[&str] = &["Connection", "Upgrade"];
+
+/// What is sent when no parameter is configured: the pairs of nginx's `conf/uwsgi_params`, in its
+/// order, as (var, value with nginx variables, `if_not_empty`).
+pub const STANDARD_PARAMS: &[(&str, &str, bool)] = &[
+    ("QUERY_STRING", "$query_string", false),
+    ("REQUEST_METHOD", "$request_method", false),
+    ("CONTENT_TYPE", "$content_type", false),
+    ("CONTENT_LENGTH", "$content_length", false),
+    ("REQUEST_URI", "$request_uri", false),
+    ("PATH_INFO", "$document_uri", false),
+    ("DOCUMENT_ROOT", "$document_root", false),
+    ("SERVER_PROTOCOL", "$server_protocol", false),
+    ("REQUEST_SCHEME", "$scheme", false),
+    ("HTTPS", "$https", true),
+    ("REMOTE_ADDR", "$remote_addr", false),
+    ("REMOTE_PORT", "$remote_port", false),
+    ("SERVER_PORT", "$server_port", false),
+    ("SERVER_NAME", "$server_name", false),
+];
+
+/// Modifiers (modifier1) by name, after uWSGI's table of packet types.
+pub const MODIFIERS: &[(&str, u8)] = &[
+    ("wsgi", 0),
+    ("psgi", 5),
+    ("lua", 6),
+    ("rack", 7),
+    ("jvm", 8),
+    ("cgi", 9),
+    ("admin", 10),
+    ("php", 14),
+    ("mono", 15),
+    ("spooler", 17),
+    ("symcall", 18),
+    ("eval", 22),
+    ("xslt", 23),
+    ("v8", 24),
+    ("gridfs", 25),
+    ("glusterfs", 26),
+    ("rados", 28),
+    ("mount", 30),
+    ("brutal_reload", 97),
+    ("reload", 98),
+    ("config", 99),
+    ("ping", 100),
+    ("echo", 101),
+    ("legion", 109),
+    ("signal", 110),
+    ("cache", 111),
+    ("rpc", 173),
+    ("subscription", 224),
+    ("response", 255),
+];
+
+/// Vars by which uWSGI loads code or changes how it runs: a configuration must not fill them from
+/// a request without saying so. Compared byte for byte, as uWSGI does.
+pub const DANGEROUS_VARS: &[&str] = &[
+    "UWSGI_FILE",
+    "UWSGI_SCRIPT",
+    "UWSGI_MODULE",
+    "UWSGI_CALLABLE",
+    "UWSGI_HOME",
+    "UWSGI_PYHOME",
+    "UWSGI_SETENV",
+    "UWSGI_POSTFILE",
+    "UWSGI_CHDIR",
+    "UWSGI_TOUCH_RELOAD",
+    "UWSGI_APPID",
+    "UWSGI_CACHE_GET",
+];
+
+/// A modifier as the configuration or a variable gives it: plain decimal digits that make 0 to
+/// 255 (no sign, no blanks), or a name of [`MODIFIERS`] in any case, as nginx reads its own enums.
+pub fn parse_modifier(text: &[u8]) -> Option<u8> {
+    if text.first()?.is_ascii_digit() {
+        return text.iter().try_fold(0_u8, |number, byte| {
+            let digit = byte.is_ascii_digit().then(|| byte - b'0')?;
+            number.checked_mul(10)?.checked_add(digit)
+        });
+    }
+    MODIFIERS
+        .iter()
+        .find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(text))
+        .map(|(_, modifier)| *modifier)
+}
+
+/// Does this modifier1 run code in the server or control it? Such a one may stand in the
+/// configuration, but never come out of a variable.
+pub fn is_control_modifier(modifier1: u8) -> bool {
+    matches!(modifier1, 10 | 17 | 18 | 22 | 97 | 98 | 110 | 111 | 173 | 224)
+}
+
+/// Is this var one of [`DANGEROUS_VARS`]?
+pub fn is_dangerous_var(name: &[u8]) -> bool {
+    DANGEROUS_VARS.iter().any(|var| var.as_bytes() == name)
+}
+
+/// What joins the values of a repeated header: `"; "` for Cookie (RFC 9113 section 8.2.3), else
+/// `", "` (RFC 9110 section 5.2), as nginx from 1.23.0 on.
+pub fn separator(name: &[u8]) -> &'static [u8] {
+    if name.eq_ignore_ascii_case(b"Cookie") {
+        b"; "
+    } else {
+        b", "
+    }
+}
+
+/// One byte of a header name as it stands in a var: `a-z` become `A-Z`, `-` becomes `_`, any other
+/// byte stays.
+pub const fn upcase(byte: u8) -> u8 {
+    match byte {
+        b'-' => b'_',
+        _ => byte.to_ascii_uppercase(),
+    }
+}
+
+/// Writes `HTTP_` and the header name through [`upcase`]. `out` is as long as both together.
+pub fn write_http_name(out: &mut [u8], name: &[u8]) {
+    if let Some((prefix, rest)) = out.split_at_mut_checked(HTTP_PREFIX.len()) {
+        prefix.copy_from_slice(HTTP_PREFIX);
+        rest.copy_from_slice(name);
+    }
+    // The prefix is its own upper case, so it may go along: this makes nearly every name eight
+    // bytes or longer.
+    upcase_all(out);
+}
+
+/// [`upcase`] on every byte, eight at a time. The last eight may overlap bytes already done, which
+/// does no harm: upcasing twice is upcasing once.
+fn upcase_all(bytes: &mut [u8]) {
+    if bytes.len() < 8 {
+        bytes.iter_mut().for_each(|byte| *byte = upcase(*byte));
+        return;
+    }
+    for chunk in bytes.chunks_exact_mut(8) {
+        if let Some(word) = chunk.first_chunk_mut() {
+            upcase_word(word);
+        }
+    }
+    if let Some(word) = bytes.last_chunk_mut() {
+        upcase_word(word);
+    }
+}
+
+/// [`upcase`] on eight bytes at once, without a branch. Each byte has its own lane of the word:
+/// bit 7 of a lane says whether its byte (without its own bit 7) passed a comparison, and no sum
+/// carries over into the next lane.
+fn upcase_word(word: &mut [u8; 8]) {
+    const fn lanes(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let bytes = u64::from_ne_bytes(*word);
+    let low = bytes & lanes(0x7f);
+    let ascii = !bytes & lanes(0x80);
+    let from_a = low + lanes(0x80 - b'a');
+    let past_z = low + lanes(0x7f - b'z');
+    let letter = from_a & !past_z & ascii;
+    let dash = (lanes(0x80) - (low ^ lanes(b'-'))) & ascii;
+    let upcased = bytes ^ (letter >> 2) ^ ((dash >> 7) * u64::from(b'-' ^ b'_'));
+    *word = upcased.to_ne_bytes();
+}
+
+/// One byte of a header name in the form in which names are compared: `A-Z` become `a-z`, `-`
+/// becomes `_`.
+const fn lowcase(byte: u8) -> u8 {
+    match byte {
+        b'-' => b'_',
+        _ => byte.to_ascii_lowercase(),
+    }
+}
+
+/// A header name (or what follows `HTTP_` in a parameter) in the form in which nginx compares the
+/// two: `X-Real-IP`, `x_real_ip` and `X_REAL_IP` are one var to the application.
+pub fn lowcase_var(name: &[u8]) -> Vec<u8> {
+    name.iter().map(|byte| lowcase(*byte)).collect()
+}
+
+/// A set of header names, blind to case and to the difference of `-` and `_`, as the names of vars
+/// are. Built when the configuration is read; asked for every header of every request, and most
+/// answers are no.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderSet {
+    /// One bit for each [`HeaderSet::bit`] in the set: a name whose bit is clear is not in it.
+    filter: u64,
+    /// The names by [`lowcase_var`], in the order in which they came.
+    names: Vec<Vec<u8>>,
+}
+
+impl HeaderSet {
+    /// An empty set.
+    pub fn new() -> HeaderSet {
+        HeaderSet::default()
+    }
+
+    /// Adds a name; false if it was there already, in whatever spelling.
+    pub fn insert(&mut self, name: &[u8]) -> bool {
+        if self.contains(name) {
+            return false;
+        }
+        self.filter |= Self::bit(name);
+        self.names.push(lowcase_var(name));
+        true
+    }
+
+    /// Is this name in the set, in whatever spelling?
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.filter & Self::bit(name) != 0
+            && self.names.iter().any(|known| {
+                known.len() == name.len()
+                    && known.iter().zip(name).all(|(known, byte)| *known == lowcase(*byte))
+            })
+    }
+
+    /// Has nothing been inserted?
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The names by [`lowcase_var`], in the order in which they came.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.names.iter().map(Vec::as_slice)
+    }
+
+    /// One of 64 bits, from the length and the two outer bytes: cheap, and enough to tell the
+    /// usual request headers apart.
+    fn bit(name: &[u8]) -> u64 {
+        let end = |byte: Option<&u8>| byte.map_or(0, |byte| u32::from(lowcase(*byte)));
+        let length = u32::from(name.len().to_le_bytes()[0]);
+        1 << ((length * 11 + end(name.first()) * 5 + end(name.last())) % 64)
+    }
+}
+
+impl<N: AsRef<[u8]>> FromIterator<N> for HeaderSet {
+    fn from_iter<I: IntoIterator<Item = N>>(names: I) -> HeaderSet {
+        let mut set = HeaderSet::new();
+        for name in names {
+            set.insert(name.as_ref());
+        }
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_upcased_in_every_place() {
+        for length in 0..24 {
+            for place in 0..length {
+                for byte in 0..=255 {
+                    let mut name = vec![b'x'; length];
+                    name[place] = byte;
+                    let mut out = vec![0; HTTP_PREFIX.len() + name.len()];
+                    write_http_name(&mut out, &name);
+                    let mut expected = b"HTTP_".to_vec();
+                    expected.extend(name.iter().map(|byte| match byte {
+                        b'a'..=b'z' => byte - 32,
+                        b'-' => b'_',
+                        other => *other,
+                    }));
+                    assert_eq!(out, expected, "byte {byte:#04x} at {place} of {length}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn modifiers_are_numbers_or_names() {
+        for number in 0..=255_u8 {
+            assert_eq!(parse_modifier(number.to_string().as_bytes()), Some(number));
+        }
+        for (name, modifier) in MODIFIERS {
+            assert_eq!(parse_modifier(name.as_bytes()), Some(*modifier));
+            assert_eq!(parse_modifier(name.to_uppercase().as_bytes()), Some(*modifier));
+        }
+        assert_eq!(parse_modifier(b"005"), Some(5));
+        for wrong in
+            ["", "256", "1000", "99999999999", "-1", "+1", " 1", "1 ", "0x1", "1a", "wsg", "wsgii"]
+        {
+            assert_eq!(parse_modifier(wrong.as_bytes()), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn control_modifiers_are_those_that_run_code() {
+        let control: Vec<u8> = (0..=255).filter(|byte| is_control_modifier(*byte)).collect();
+        assert_eq!(control, [10, 17, 18, 22, 97, 98, 110, 111, 173, 224]);
+    }
+
+    #[test]
+    fn dangerous_vars_are_matched_exactly() {
+        assert!(DANGEROUS_VARS.iter().all(|var| is_dangerous_var(var.as_bytes())));
+        for harmless in ["UWSGI_FIL", "UWSGI_FILES", "uwsgi_file", "HTTP_UWSGI_FILE", ""] {
+            assert!(!is_dangerous_var(harmless.as_bytes()), "{harmless}");
+        }
+    }
+
+    #[test]
+    fn default_drops_are_found_in_any_spelling() {
+        let drops: HeaderSet = DEFAULT_DROP_HEADERS.iter().collect();
+        assert_eq!(drops.len(), DEFAULT_DROP_HEADERS.len());
+        for name in ["te", "TE", "keep-alive", "KEEP_ALIVE", "Transfer_Encoding", "proxy"] {
+            assert!(drops.contains(name.as_bytes()), "{name}");
+        }
+        for name in ["", "T", "Host", "Cookie", "Upgrade", "Accept", "Prox", "Proxyy", "TF"] {
+            assert!(!drops.contains(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn cookies_are_joined_by_semicolons() {
+        for name in ["Cookie", "cookie", "COOKIE"] {
+            assert_eq!(separator(name.as_bytes()), b"; ");
+        }
+        for name in ["Cookie2", "Set-Cookie", "Accept", ""] {
+            assert_eq!(separator(name.as_bytes()), b", ");
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The request: four header bytes and the vars, written in one pass into one growing buffer.
+//!
+//! Mirrors nginx's `ngx_http_uwsgi_create_request`, with one difference in method: nginx runs over
+//! everything twice, first for the length. Here lengths are patched in after what they measure,
+//! and the buffer stays from request to request. The layout is the uwsgi protocol's:
+//!
+//! ```text
+//! u8 modifier1 | u16 LE size of the vars | u8 modifier2 | vars
+//! var: u16 LE name length, name, u16 LE value length, value
+//! ```
+
+use std::fmt;
+
+use bytes::{BufMut, BytesMut};
+
+use super::names;
+
+/// Bytes before the vars.
+pub const HEADER_SIZE: usize = 4;
+/// The most bytes of vars that a packet can carry; also the most bytes of one name or one value.
+pub const MAX_VARS: usize = 65_535;
+
+/// Room for the vars of an ordinary request, so that most buffers never grow.
+const FIRST_CAPACITY: usize = 4096;
+/// A buffer beyond this has held a request that was refused, and is not kept for the next one.
+const KEPT_CAPACITY: usize = 2 * (HEADER_SIZE + MAX_VARS + 1);
+
+/// A packet being written. Any bytes may be written in any amount; what does not fit shows in
+/// [`Packet::finish`], never as a corrupt packet.
+#[derive(Debug)]
+pub struct Packet {
+    buf: BytesMut,
+    /// Vars with a name or value beyond what a length field holds, in the order in which they
+    /// ended. Any entry makes the vars larger than [`MAX_VARS`].
+    overlong: Vec<Overlong>,
+}
+
+/// A var whose value is being written in pieces, from [`Packet::begin_var`] to
+/// [`Packet::end_var`] or [`Packet::cancel_var`].
+#[derive(Debug)]
+#[must_use = "a var that is not ended has no length"]
+pub struct Mark {
+    /// Offset of the var.
+    start: usize,
+    /// Offset of its value.
+    value: usize,
+}
+
+/// Where an overlong var lies; its length fields say less than there is.
+#[derive(Debug)]
+struct Overlong {
+    start: usize,
+    value: usize,
+    end: usize,
+}
+
+impl Default for Packet {
+    fn default() -> Packet {
+        Packet::new()
+    }
+}
+
+impl Packet {
+    /// A packet without vars.
+    pub fn new() -> Packet {
+        let mut packet = Packet { buf: BytesMut::new(), overlong: Vec::new() };
+        packet.clear();
+        packet
+    }
+
+    /// Back to a packet without vars; the buffer is kept for the next request.
+    pub fn clear(&mut self) {
+        if self.buf.capacity() > KEPT_CAPACITY {
+            self.buf = BytesMut::new();
+        }
+        self.buf.clear();
+        self.buf.reserve(FIRST_CAPACITY);
+        self.buf.put_bytes(0, HEADER_SIZE);
+        self.overlong.clear();
+    }
+
+    /// Writes a var.
+    pub fn var(&mut self, name: &[u8], value: &[u8]) {
+        if let Some((name_room, value_room)) = self.room(name.len(), value.len()) {
+            name_room.copy_from_slice(name);
+            value_room.copy_from_slice(value);
+            return;
+        }
+        let mark = self.begin_var(name);
+        self.append(value);
+        self.end_var(mark);
+    }
+
+    /// Begins a var whose value comes by [`Packet::append`].
+    pub fn begin_var(&mut self, name: &[u8]) -> Mark {
+        self.begin(name.len(), |buf| buf.put_slice(name))
+    }
+
+    /// Appends to the value of the var begun last.
+    pub fn append(&mut self, piece: &[u8]) {
+        self.buf.put_slice(piece);
+    }
+
+    /// How many bytes the var has for a value so far.
+    pub fn value_len(&self, mark: &Mark) -> usize {
+        self.buf.len().saturating_sub(mark.value)
+    }
+
+    /// Ends a var: its length is written where it belongs.
+    pub fn end_var(&mut self, mark: Mark) {
+        let length = self.value_len(&mark);
+        let field = self.buf.get_mut(..mark.value).and_then(<[u8]>::last_chunk_mut);
+        if let Some(field) = field {
+            *field = length_field(length);
+        }
+        // MAX_VARS is all ones, so the union exceeds it exactly if one of the two does.
+        if (mark.name_len() | length) > MAX_VARS {
+            self.note_overlong(mark);
+        }
+    }
+
+    /// Takes a begun var back as if it had never been, for `if_not_empty`.
+    pub fn cancel_var(&mut self, mark: Mark) {
+        self.buf.truncate(mark.start);
+        self.overlong.retain(|var| var.end <= mark.start);
+    }
+
+    /// Writes a client's header under its name as a var ([`names::write_http_name`]).
+    pub fn header(&mut self, name: &[u8], value: &[u8]) {
+        let name_len = names::HTTP_PREFIX.len() + name.len();
+        if let Some((name_room, value_room)) = self.room(name_len, value.len()) {
+            names::write_http_name(name_room, name);
+            value_room.copy_from_slice(value);
+            return;
+        }
+        let mark = self.begin_header(name);
+        self.append(value);
+        self.end_var(mark);
+    }
+
+    /// Writes a client's repeated header as one var, its values joined by [`names::separator`].
+    /// No values, no var.
+    pub fn header_joined<'a>(&mut self, name: &[u8], values: impl IntoIterator<Item = &'a [u8]>) {
+        let mut values = values.into_iter();
+        let Some(first) = values.next() else { return };
+        let separator = names::separator(name);
+        let mark = self.begin_header(name);
+        self.append(first);
+        for value in values {
+            self.append(separator);
+            self.append(value);
+        }
+        self.end_var(mark);
+    }
+
+    /// Appends bytes as they are (`rs_uwsgi_string`); that they are vars is the caller's word.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.buf.put_slice(bytes);
+    }
+
+    /// How many bytes of vars there are, without the packet's header.
+    pub fn vars_size(&self) -> usize {
+        self.buf.len().saturating_sub(HEADER_SIZE)
+    }
+
+    /// The vars written so far, read back. Behind a name or value beyond [`MAX_VARS`] this is
+    /// noise.
+    pub fn vars(&self) -> Vars<'_> {
+        self.vars_in(HEADER_SIZE, self.buf.len())
+    }
+
+    /// The name of the largest var, and how many bytes its name and value have together; of equals
+    /// the first. For error messages: it reads everything.
+    pub fn largest_var(&self) -> Option<(&[u8], usize)> {
+        let mut largest: Option<(&[u8], usize)> = None;
+        let mut offer = |name, size| {
+            if largest.is_none_or(|(_, known)| size > known) {
+                largest = Some((name, size));
+            }
+        };
+        let mut start = HEADER_SIZE;
+        for var in &self.overlong {
+            for (name, value) in self.vars_in(start, var.start).map_while(Result::ok) {
+                offer(name, name.len() + value.len());
+            }
+            let name = self.buf.get(var.start + 2..var.value - 2).unwrap_or_default();
+            offer(name, var.end - var.start - 4);
+            start = var.end;
+        }
+        for (name, value) in self.vars_in(start, self.buf.len()).map_while(Result::ok) {
+            offer(name, name.len() + value.len());
+        }
+        largest
+    }
+
+    /// Fills in the header; the whole packet, ready to be sent.
+    ///
+    /// # Errors
+    /// [`TooLarge`] if there are more than `max_vars` bytes of vars, or more than [`MAX_VARS`].
+    pub fn finish(
+        &mut self,
+        modifier1: u8,
+        modifier2: u8,
+        max_vars: usize,
+    ) -> Result<&[u8], TooLarge> {
+        let size = self.vars_size();
+        if size > max_vars.min(MAX_VARS) {
+            return Err(self.too_large());
+        }
+        let [low, high] = length_field(size);
+        if let Some(header) = self.buf.first_chunk_mut::<HEADER_SIZE>() {
+            *header = [modifier1, low, high, modifier2];
+        }
+        Ok(&self.buf)
+    }
+
+    fn begin_header(&mut self, name: &[u8]) -> Mark {
+        let length = names::HTTP_PREFIX.len() + name.len();
+        self.begin(length, |buf| {
+            let start = buf.len();
+            buf.resize(start + length, 0);
+            if let Some(room) = buf.get_mut(start..) {
+                names::write_http_name(room, name);
+            }
+        })
+    }
+
+    /// Room for the name and the value of a var, with their lengths written: growing once for the
+    /// whole var costs half of what growing for each of its four parts does. None where a length
+    /// does not fit.
+    fn room(&mut self, name_len: usize, value_len: usize) -> Option<(&mut [u8], &mut [u8])> {
+        if (name_len | value_len) > MAX_VARS {
+            return None;
+        }
+        let start = self.buf.len();
+        self.buf.resize(start + 4 + name_len + value_len, 0);
+        let (field, rest) = self.buf.get_mut(start..)?.split_first_chunk_mut()?;
+        *field = length_field(name_len);
+        let (name, rest) = rest.split_at_mut_checked(name_len)?;
+        let (field, value) = rest.split_first_chunk_mut()?;
+        *field = length_field(value_len);
+        Some((name, value))
+    }
+
+    /// Writes a name between its length and room for the value's length.
+    fn begin(&mut self, name_len: usize, put_name: impl FnOnce(&mut BytesMut)) -> Mark {
+        let start = self.buf.len();
+        self.buf.put_slice(&length_field(name_len));
+        put_name(&mut self.buf);
+        self.buf.put_slice(&length_field(0));
+        Mark { start, value: self.buf.len() }
+    }
+
+    /// The vars between two offsets.
+    fn vars_in(&self, start: usize, end: usize) -> Vars<'_> {
+        Vars::new(self.buf.get(start..end).unwrap_or_default())
+    }
+
+    #[cold]
+    fn note_overlong(&mut self, mark: Mark) {
+        let Mark { start, value } = mark;
+        self.overlong.push(Overlong { start, value, end: self.buf.len() });
+    }
+
+    #[cold]
+    fn too_large(&self) -> TooLarge {
+        let (name, largest_size) = self.largest_var().unwrap_or_default();
+        TooLarge { size: self.vars_size(), largest_name: name.to_vec(), largest_size }
+    }
+}
+
+impl Mark {
+    fn name_len(&self) -> usize {
+        // Between the two length fields.
+        self.value - self.start - 4
+    }
+}
+
+/// A length as the protocol writes it. One that does not fit is written as the most that does: the
+/// packet is too large then, and never sent.
+fn length_field(length: usize) -> [u8; 2] {
+    u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes()
+}
+
+/// The vars do not fit into a packet, or into what the configuration allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Bytes of vars.
+    pub size: usize,
+    /// The name of the largest var, whole.
+    pub largest_name: Vec<u8>,
+    /// Bytes of that var's name and value.
+    pub largest_size: usize,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TooLarge { size, largest_name, largest_size } = self;
+        let name = largest_name.escape_ascii();
+        write!(f, "{size} bytes of vars, the largest is \"{name}\" with {largest_size} bytes")
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
+/// Reads vars: (name, value) in order. After an error it ends.
+#[derive(Clone, Debug)]
+pub struct Vars<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Vars<'a> {
+    /// The vars in these bytes, which begin after the packet's header.
+    pub fn new(bytes: &'a [u8]) -> Vars<'a> {
+        Vars { rest: bytes }
+    }
+
+    fn var(&self) -> Option<(&'a [u8], &'a [u8], &'a [u8])> {
+        let (name, rest) = sized(self.rest)?;
+        let (value, rest) = sized(rest)?;
+        Some((name, value, rest))
+    }
+}
+
+impl<'a> Iterator for Vars<'a> {
+    type Item = Result<(&'a [u8], &'a [u8]), Truncated>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let Some((name, value, rest)) = self.var() else {
+            self.rest = &[];
+            return Some(Err(Truncated));
+        };
+        self.rest = rest;
+        Some(Ok((name, value)))
+    }
+}
+
+impl std::iter::FusedIterator for Vars<'_> {}
+
+/// A length and as many bytes as it says, then the rest.
+fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(u16::from_le_bytes(*length).into())
+}
+
+/// The bytes end in the middle of a var.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truncated;
+
+impl fmt::Display for Truncated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the vars end in the middle of a var")
+    }
+}
+
+impl std::error::Error for Truncated {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinary_buffer_is_kept_and_a_huge_one_is_not() {
+        let mut packet = Packet::new();
+        packet.var(b"NAME", &[b'v'; MAX_VARS]);
+        let (before, place) = (packet.buf.capacity(), packet.buf.as_ptr());
+        packet.clear();
+        assert_eq!((packet.buf.capacity(), packet.buf.as_ptr()), (before, place));
+        packet.raw(&[b'r'; 16 * MAX_VARS]);
+        packet.clear();
+        assert!(packet.buf.capacity() <= KEPT_CAPACITY);
+        assert_eq!(packet.vars_size(), 0);
+    }
+}

@@ -1,0 +1,34 @@
+//! The module in a real nginx. Stock `uwsgi_pass` in the same nginx is the oracle wherever it has
+//! the feature; each intended difference has a test of its own. Needs the built module
+//! (`make module`, or RS_UWSGI_MODULE) and Debian's nginx (or RS_UWSGI_NGINX).
+
+// These lints guard what comes from clients and backends; here a panic is how a test fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_backend;
+mod behaviour;
+mod buffers;
+mod cache;
+mod cache_disk;
+mod cache_responses;
+mod cache_stale;
+mod cached;
+mod conf_errors;
+mod differences;
+mod examples;
+mod inheritance;
+mod intended;
+mod oracle_requests;
+mod oracle_responses;
+mod pair;
+mod real_uwsgi;
+mod requests;
+mod responses;
+mod site;
+mod store;
+mod table;
+mod tls;
+mod traffic;

@@ -1,0 +1,274 @@
+//! docs/parity.md: the table of parity, written from what the tests find out. Each version of nginx
+//! has a column, which a run against that version writes or checks; what only another version has
+//! stays as it is.
+
+use super::read::{self, Directive};
+use super::rows::ROWS;
+use super::{errors, intended, DIFFERENT, OWN};
+use crate::support::root;
+use std::fs;
+use std::process::Command;
+use std::sync::OnceLock;
+
+const PAGE: &str = "docs/parity.md";
+
+/// The versions that have a column.
+const VERSIONS: [&str; 2] = ["1.22.1", "1.28.3"];
+
+/// The tests that show what README's section says of "Differences from uwsgi_pass": the first cell
+/// of its table, and the tests.
+const DIFFERENCES: &[(&str, &[&str])] = &[
+    ("no `…_param` in effect", &["differences::standard_params_when_none_is_configured"]),
+    (
+        "Host header that contradicts the request line",
+        &["differences::host_is_the_one_that_nginx_acts_on"],
+    ),
+    ("headers that repeat", &["differences::repeated_headers_are_joined"]),
+    (
+        "Connection, Keep-Alive, Proxy-Connection, Transfer-Encoding, TE, Trailer, Proxy",
+        &["differences::dropped_headers", "differences::an_upgrade_request_keeps_its_headers"],
+    ),
+    (
+        "CONTENT_LENGTH",
+        &[
+            "differences::content_length_is_the_body_that_follows",
+            "differences::content_length_without_a_body",
+            "differences::content_length_when_the_body_is_not_passed",
+        ],
+    ),
+    (
+        "modifiers",
+        &[
+            "differences::modifiers_by_number_name_and_variable",
+            "differences::modifiers_that_no_variable_may_choose",
+        ],
+    ),
+    (
+        "`…_param UWSGI_FILE $arg_f` and its like",
+        &["differences::dangerous_vars_only_by_an_explicit_word"],
+    ),
+    ("vars over 65,535 bytes", &["differences::vars_too_large_for_the_protocol"]),
+    (
+        "1xx responses before the final one (`103 Early Hints`)",
+        &[
+            "differences::interim_responses_are_not_the_final_one",
+            "traffic::interim::consumed_by_ours",
+        ],
+    ),
+    (
+        "a colon at the end of a socket's path, `unix:/path:`",
+        &["inheritance::addresses_of_every_form"],
+    ),
+    ("`…_ssl_certificate \"\"`", &["tls::client_certificate::empty_ends_inheritance"]),
+];
+
+/// What each version has: the cells of one row.
+struct Line {
+    name: &'static str,
+    contexts: String,
+    arguments: String,
+    versions: [String; VERSIONS.len()],
+    tests: &'static [&'static str],
+}
+
+impl Line {
+    fn cells(&self) -> Vec<String> {
+        let mut cells = vec![
+            format!("`uwsgi_{}`", self.name),
+            self.contexts.clone(),
+            self.arguments.clone(),
+            format!("`rs_uwsgi_{}`", self.name),
+        ];
+        cells.extend(self.versions.clone());
+        cells.push(tests(self.tests));
+        cells
+    }
+}
+
+fn tests(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let head: Vec<_> = head.iter().map(|cell| cell.to_string()).collect();
+    let rule = format!("|{}\n", "---|".repeat(head.len()));
+    let rows: String = rows.into_iter().map(|cells| line(&cells)).collect();
+    line(&head) + &rule + &rows
+}
+
+/// The cells of the lines of a table that follow a line, which must be there.
+fn cells_after<'a>(text: &'a str, heading: &str) -> impl Iterator<Item = Vec<&'a str>> {
+    let (_, text) = text.split_once(heading).unwrap_or_else(|| panic!("no {heading:?}"));
+    let lines = text.lines().skip_while(|line| !line.starts_with('|'));
+    lines
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+}
+
+/// The lines of the first table: what this nginx has, and of others what `before` says.
+fn lines(version: &str, before: &str) -> Vec<Line> {
+    let stock = &read::tables().stock;
+    let line = |name: &'static str, tests| {
+        let old = cells_after(before, "\n## Directives\n")
+            .find(|cells| cells[0] == format!("`uwsgi_{name}`"));
+        let old = |at: usize| old.as_ref().map_or("?", |cells| cells[at]).to_string();
+        let here = stock.iter().find(|directive| directive.name == name);
+        let versions = std::array::from_fn(|i| match (VERSIONS[i] == version, here) {
+            (true, Some(here)) => verdict(here),
+            (true, None) => "–".to_string(),
+            (false, _) => old(4 + i),
+        });
+        Line {
+            name,
+            contexts: here.map_or_else(|| old(1), |here| here.contexts.replace(' ', ", ")),
+            arguments: here.map_or_else(|| old(2), |here| here.arguments.replace(' ', ", ")),
+            versions,
+            tests,
+        }
+    };
+    ROWS.iter().map(|row| line(row.name, row.tests)).collect()
+}
+
+/// How the twin compares.
+fn verdict(stock: &Directive) -> String {
+    let intended = intended(stock);
+    assert!(read::tables().ours.contains(&intended), "no twin of uwsgi_{}", stock.name);
+    match intended == *stock {
+        true => "same".to_string(),
+        false => format!("takes {}", intended.arguments.replace(' ', ", ")),
+    }
+}
+
+/// What README says of intended differences, with the tests.
+fn differences() -> Vec<Vec<String>> {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let rows = cells_after(&readme, "\n### Differences from uwsgi_pass\n");
+    let rows = rows.map(|cells| {
+        let shown = DIFFERENCES.iter().find(|(name, _)| *name == cells[0]);
+        let (_, names) = shown.unwrap_or_else(|| panic!("no test for README's {:?}", cells[0]));
+        let mut row: Vec<_> = cells.iter().map(|cell| cell.to_string()).collect();
+        row.push(tests(names));
+        row
+    });
+    let rows: Vec<_> = rows.collect();
+    assert_eq!(rows.len(), DIFFERENCES.len(), "README and the list of tests differ");
+    rows
+}
+
+fn page(version: &str, before: &str) -> String {
+    let mut head = vec!["stock", "contexts", "arguments", "here"];
+    head.extend(VERSIONS);
+    head.push("shown by");
+    let directives = table(&head, lines(version, before).iter().map(Line::cells));
+    let differences = table(&["", "stock", "here", "shown by"], differences());
+    let own = table(
+        &["directive", "shown by"],
+        OWN.iter().map(|(name, test)| vec![format!("`rs_uwsgi_{name}`"), tests(&[test])]),
+    );
+    let messages = table(
+        &["directives", "difference", "shown by"],
+        errors::DIFFERENT.iter().map(|(names, value, what, test)| {
+            let names: Vec<_> = names.iter().map(|name| format!("`rs_uwsgi_{name}`")).collect();
+            let which = if names.is_empty() { "all".to_string() } else { names.join(", ") };
+            let value = value.map_or(String::new(), |value| format!(" `{value}`"));
+            vec![which + &value, what.to_string(), tests(&[test])]
+        }),
+    );
+    format!(
+        "<!-- Written by `make parity` and `make parity NGINX=vendored`; do not edit. -->\n\
+         # Parity with nginx's uwsgi module\n\n\
+         What stock's directive tables say was read out of the running nginx of each version \
+         (`tests/probe`), and the tests named ran against it: stock and this module side by side, \
+         the outcome compared. `tests/module/table.rs` fails where a twin is missing, where its \
+         contexts or arguments differ, where a directive has no test, and where this page is out of \
+         date.\n\n\
+         ## Directives\n\n\
+         Arguments: the numbers that are allowed, `1+` one or more, flag `on` or `off`. \
+         In a version's column: how the twin compares, – where that nginx has no such \
+         directive. Wrong numbers of arguments, wrong places, second ones in a block and nonsense \
+         values are tried with every directive (`table::errors`).\n\n\
+         {directives}\n\
+         ## Intended differences\n\n{differences}\n\
+         ## Intended differences in what `nginx -t` says\n\n{messages}\n\
+         ## Directives that stock does not have\n\n{own}"
+    )
+}
+
+#[test]
+fn the_page_is_up_to_date() {
+    let (version, path) = (read::version(), root().join(PAGE));
+    if !VERSIONS.contains(&version.as_str()) {
+        read::note(&format!("nginx {version} has no column in {PAGE}, which is not compared"));
+        return;
+    }
+    let empty = "\n## Directives\n".to_string();
+    let before = fs::read_to_string(&path).unwrap_or(empty);
+    let now = page(&version, &before);
+    if std::env::var_os("RS_UWSGI_PARITY").is_some_and(|value| value == "write") {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &now).unwrap();
+        return;
+    }
+    let differing = now.lines().zip(before.lines()).find(|(now, before)| now != before);
+    assert!(
+        now == before,
+        "{PAGE} is out of date for nginx {version}: make parity (or make parity NGINX=vendored)\n\
+         first difference (left now, right in the file): {differing:#?}"
+    );
+}
+
+/// The tests of this very program.
+fn existing() -> &'static str {
+    static LIST: OnceLock<String> = OnceLock::new();
+    LIST.get_or_init(|| {
+        let program = std::env::current_exe().unwrap();
+        let output = Command::new(program).arg("--list").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    })
+}
+
+#[test]
+fn every_directive_is_shown_by_a_test() {
+    let known = |name: &str| ROWS.iter().any(|row| row.name == name);
+    for directive in &read::tables().stock {
+        assert!(known(&directive.name), "uwsgi_{} has no row", directive.name);
+    }
+    let untested: Vec<_> =
+        ROWS.iter().filter(|row| row.tests.is_empty()).map(|row| row.name).collect();
+    assert!(untested.is_empty(), "no test shows what these do: {untested:?}");
+    for row in ROWS {
+        for test in row.tests {
+            assert_exists(test);
+            assert!(mentions(test, row.name), "{test} does not mention uwsgi_{}", row.name);
+        }
+    }
+}
+
+#[test]
+fn every_difference_is_shown_by_a_test() {
+    DIFFERENCES.iter().flat_map(|(_, tests)| *tests).for_each(|test| assert_exists(test));
+    errors::DIFFERENT.iter().for_each(|(.., test)| assert_exists(test));
+    OWN.iter().for_each(|(_, test)| assert_exists(test));
+    for (name, ..) in DIFFERENT {
+        assert!(ROWS.iter().any(|row| row.name == name), "{name}");
+    }
+}
+
+fn assert_exists(test: &str) {
+    let line = format!("{test}: test");
+    assert!(existing().lines().any(|existing| existing == line), "there is no test {test}");
+}
+
+/// Does a file that makes up the test speak of the directive?
+fn mentions(test: &str, directive: &str) -> bool {
+    let modules: Vec<_> = test.split("::").collect();
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    (1..modules.len()).any(|depth| {
+        let path = root().join("tests/module").join(modules[..depth].join("/"));
+        let source = fs::read_to_string(path.with_extension("rs")).unwrap();
+        let word = format!("uwsgi_{directive}");
+        source.match_indices(&word).any(|(at, _)| ends(&source[at + word.len()..]))
+    })
+}

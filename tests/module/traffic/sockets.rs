@@ -1,0 +1,176 @@
+//! The socket to the server: `uwsgi_bind` and `uwsgi_socket_keepalive`, as seen by the server and
+//! in the kernel.
+
+use super::{get, same, worker, GET, OK};
+use crate::pair::{Pair, SIDES, STANDARD_PARAMS};
+use crate::support::backend::Address;
+use crate::support::client::Client;
+use crate::support::nginx::{free_port, Nginx};
+use crate::support::{kernel, wait_for, DEADLINE};
+use socket2::Socket;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+const BINDS: &str = "
+    uwsgi_bind 127.0.0.3;
+    location / { uwsgi_pass @pass@; }
+    location /own { uwsgi_bind 127.0.0.4; uwsgi_pass @pass@; }
+    location /off { uwsgi_bind off; uwsgi_pass @pass@; }
+    location /port { uwsgi_bind 127.0.0.5:@port2@; uwsgi_pass @pass@; }
+    location /variable { uwsgi_bind $arg_from; uwsgi_pass @pass@; }
+    location /part { uwsgi_bind 127.0.0.$arg_from; uwsgi_pass @pass@; }
+";
+
+#[test]
+fn bind() {
+    let pair = Pair::tcp(&format!("{STANDARD_PARAMS}\n{BINDS}"));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let peers = seen.clone();
+    pair.backend.set_script(move |peer| {
+        peers.lock().unwrap().push(peer.remote()?);
+        // Without a length: the server closes first, so that nginx can use the port again at once.
+        peer.answer(b"HTTP/1.1 200 OK\r\n\r\nok")
+    });
+    let (fixed, chosen) = (pair.nginx.address_of(1, [127, 0, 0, 5]).port(), free_port());
+    let with_port = format!("/variable?from=127.0.0.7:{chosen}");
+    let rows = [
+        ("/", 3, None),
+        ("/own", 4, None),
+        ("/off", 1, None),
+        ("/port", 5, Some(fixed)),
+        ("/variable?from=127.0.0.6", 6, None),
+        ("/part?from=8", 8, None),
+        (&with_port, 7, Some(chosen)),
+        // No value means no binding; one that is no address means so too, and is logged.
+        ("/variable", 1, None),
+        ("/variable?from=nonsense", 1, None),
+    ];
+    for (path, host, port) in rows {
+        seen.lock().unwrap().clear();
+        let (response, log) = same(&pair, path, &get(path));
+        assert_eq!(response.text(), "ok", "{path}");
+        let logged = usize::from(path.ends_with("nonsense"));
+        assert_eq!(log.len(), logged, "{path}: {log:?}");
+        let seen = seen.lock().unwrap();
+        for (side, address) in SIDES.iter().zip(seen.iter()) {
+            assert_eq!(address.ip(), Ipv4Addr::new(127, 0, 0, host), "{path} {side:?}");
+            assert!(port.is_none_or(|port| port == address.port()), "{path} {side:?}: {address}");
+        }
+        assert_eq!(seen.len(), 2, "{path}");
+    }
+    // An address of a network for documentation (RFC 5737), which this host does not have.
+    let (response, log) = same(&pair, "no address of ours", &get("/variable?from=203.0.113.9"));
+    assert_eq!((response.status, log.len()), (500, 1), "{log:?}");
+    assert!(log[0].starts_with("[crit] bind(203.0.113.9) failed"), "{log:?}");
+}
+
+/// An internet address cannot be bound to a unix socket: an error as through stock.
+#[test]
+fn bind_with_a_unix_socket() {
+    let pair = Pair::new(&format!("{STANDARD_PARAMS}\n{BINDS}"));
+    pair.backend.set_script(|peer| peer.answer(OK));
+    for (path, status) in [("/", 500), ("/own", 500), ("/off", 200), ("/variable", 200)] {
+        let (response, log) = same(&pair, path, &get(path));
+        assert_eq!(response.status, status, "{path}: {log:?}");
+        assert_eq!(log.len(), usize::from(status != 200), "{path}: {log:?}");
+    }
+}
+
+/// Reads something off nginx's socket to the server, while the server holds `path` unanswered;
+/// the response's status as well. None where nginx did not get so far.
+fn of_socket<T>(pair: &Pair, path: &str, read: impl Fn(&Socket) -> T) -> [(u16, Option<T>); 2] {
+    SIDES.map(|side| {
+        let (go, wait) = channel::<()>();
+        let wait = Mutex::new(wait);
+        pair.backend.set_script(move |peer| {
+            peer.read_request()?;
+            let _ = wait.lock().unwrap().recv_timeout(DEADLINE);
+            peer.write(b"HTTP/1.1 200 OK\r\n\r\nok")
+        });
+        let (requests, ended) = (pair.backend.requests().len(), pair.nginx.access_log().len());
+        let mut client = Client::connect(pair.address(side));
+        client.send(&get(path));
+        let arrived = wait_for("the request at the backend, or its end", || {
+            let arrived = pair.backend.requests().len() > requests;
+            (arrived || pair.nginx.access_log().len() > ended).then_some(arrived)
+        });
+        let value = arrived.then(|| {
+            let Address::Tcp(backend) = pair.backend.address() else { panic!("not on TCP") };
+            let to_backend = |socket: &Socket| {
+                let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
+                peer == Some(*backend)
+            };
+            let sockets = kernel::sockets(worker(&pair.nginx));
+            read(sockets.iter().find(|socket| to_backend(socket)).unwrap())
+        });
+        let _ = go.send(());
+        let status = client.response(false).unwrap().status;
+        pair.nginx.wait_requests(ended + 1);
+        (status, value)
+    })
+}
+
+/// IP_TRANSPARENT needs root, or CAP_NET_RAW, which nginx keeps for its workers only as root.
+#[test]
+fn bind_transparent() {
+    // SAFETY: geteuid cannot fail and takes no arguments.
+    let root = unsafe { libc::geteuid() } == 0;
+    let builder = Nginx::builder();
+    let builder = if root { builder } else { builder.allow_alarms() };
+    let server = "
+        location / { uwsgi_bind 127.0.0.3; uwsgi_pass @pass@; }
+        location /fixed { uwsgi_bind 127.0.0.4 transparent; uwsgi_pass @pass@; }
+        location /variable { uwsgi_bind $remote_addr transparent; uwsgi_pass @pass@; }
+        location /port { uwsgi_bind 127.0.0.9:$remote_port transparent; uwsgi_pass @pass@; }";
+    let pair = Pair::build(builder, &format!("{STANDARD_PARAMS}\n{server}"), true, "");
+    for (path, host) in [("/", 3), ("/fixed", 4), ("/variable", 1), ("/port", 9)] {
+        let asked = path != "/";
+        let [stock, ours] = of_socket(&pair, path, |socket| {
+            let local = socket.local_addr().unwrap().as_socket().unwrap();
+            (local.ip(), kernel::is_transparent(socket))
+        });
+        assert_eq!(stock, ours, "{path}");
+        let expected = match root || !asked {
+            true => (200, Some((Ipv4Addr::new(127, 0, 0, host).into(), asked))),
+            false => (500, None),
+        };
+        assert_eq!(ours, expected, "{path}");
+    }
+}
+
+/// With the client's own port, the server sees where the client comes from.
+#[test]
+fn bind_to_the_port_of_the_client() {
+    let pair = Pair::tcp(&format!(
+        "{STANDARD_PARAMS} location / {{ uwsgi_bind 127.0.0.9:$remote_port; uwsgi_pass @pass@; }}"
+    ));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let peers = seen.clone();
+    pair.backend.set_script(move |peer| {
+        peers.lock().unwrap().push(peer.remote()?);
+        peer.answer(b"HTTP/1.1 200 OK\r\n\r\nok")
+    });
+    for side in SIDES {
+        let (client, outcome) = pair.exchange(side, crate::pair::any_port(), GET);
+        assert_eq!(outcome.response.unwrap().status, 200, "{side:?}: {:?}", outcome.log);
+        let expected = SocketAddr::from(([127, 0, 0, 9], client.port()));
+        assert_eq!(seen.lock().unwrap().pop(), Some(expected), "{side:?}");
+    }
+}
+
+#[test]
+fn socket_keepalive() {
+    let server = "
+        location / { uwsgi_pass @pass@; }
+        location /on { uwsgi_socket_keepalive on; uwsgi_pass @pass@;
+            location /on/off { uwsgi_socket_keepalive off; uwsgi_pass @pass@; }
+            location /on/inherited { uwsgi_pass @pass@; } }";
+    let pair = Pair::tcp(&format!("{STANDARD_PARAMS}\n{server}"));
+    for (path, expected) in
+        [("/", false), ("/on", true), ("/on/off", false), ("/on/inherited", true)]
+    {
+        let found = of_socket(&pair, path, |socket| socket.keepalive().unwrap());
+        assert_eq!(found, [(200, Some(expected)); 2], "{path}: left stock, right ours");
+    }
+}

@@ -1,0 +1,14 @@
+//! The pure parts against independent models of what they are to do, on input that is partly
+//! random.
+//!
+//! Runs without nginx: `cargo test --no-default-features --lib --test pure`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+#[path = "pure/head.rs"]
+mod head;
+#[path = "pure/names.rs"]
+mod names;
+#[path = "pure/packet.rs"]
+mod packet;
+
+type Bytes = Vec<u8>;

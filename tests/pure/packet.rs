@@ -1,0 +1,157 @@
+//! The packet against the list of vars that were written to it.
+
+use ngx_http_rs_uwsgi_module::uwsgi::names::separator;
+use ngx_http_rs_uwsgi_module::uwsgi::packet::{Packet, TooLarge, Truncated, Vars, MAX_VARS};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::Bytes;
+
+/// One way of writing to a packet.
+#[derive(Clone, Debug)]
+enum Write {
+    Var(Bytes, Bytes),
+    Pieces(Bytes, Vec<Bytes>),
+    Cancelled(Bytes, Vec<Bytes>),
+    Header(Bytes, Bytes),
+    Joined(Bytes, Vec<Bytes>),
+    Raw(Bytes, Bytes),
+}
+
+impl Write {
+    fn run(&self, packet: &mut Packet) {
+        match self {
+            Write::Var(name, value) => packet.var(name, value),
+            Write::Pieces(name, pieces) | Write::Cancelled(name, pieces) => {
+                let mark = packet.begin_var(name);
+                pieces.iter().for_each(|piece| packet.append(piece));
+                assert_eq!(packet.value_len(&mark), pieces.concat().len());
+                match self {
+                    Write::Cancelled(..) => packet.cancel_var(mark),
+                    _ => packet.end_var(mark),
+                }
+            }
+            Write::Header(name, value) => packet.header(name, value),
+            Write::Joined(name, values) => {
+                packet.header_joined(name, values.iter().map(Vec::as_slice));
+            }
+            Write::Raw(name, value) => {
+                let field = |bytes: &Bytes| u16::try_from(bytes.len()).unwrap().to_le_bytes();
+                packet.raw(&[&field(name)[..], name, &field(value)[..], value].concat());
+            }
+        }
+    }
+
+    /// The var that this is to leave behind, if any.
+    fn var(&self) -> Option<(Bytes, Bytes)> {
+        let http = |name: &Bytes| {
+            let name = name.to_ascii_uppercase().into_iter();
+            let name = name.map(|byte| if byte == b'-' { b'_' } else { byte });
+            b"HTTP_".iter().copied().chain(name).collect()
+        };
+        match self {
+            Write::Var(name, value) | Write::Raw(name, value) => {
+                Some((name.clone(), value.clone()))
+            }
+            Write::Pieces(name, pieces) => Some((name.clone(), pieces.concat())),
+            Write::Header(name, value) => Some((http(name), value.clone())),
+            Write::Joined(_, values) if values.is_empty() => None,
+            Write::Joined(name, values) => Some((http(name), values.join(separator(name)))),
+            Write::Cancelled(..) => None,
+        }
+    }
+}
+
+fn write(long: bool) -> impl Strategy<Value = Write> {
+    let edge = proptest::sample::select(&[65_534, 65_535, 65_536, 70_000][..]);
+    let text = || vec(any::<u8>(), 0..20);
+    let value = prop_oneof![
+        9 => text().boxed(),
+        4 * u32::from(long) => edge.prop_map(|length| vec![b'v'; length]).boxed(),
+    ];
+    let name = prop_oneof![8 => text(), 1 => Just(b"Cookie".to_vec()), 1 => "[a-zA-Z-]{1,20}"
+        .prop_map(String::into_bytes)];
+    let pieces = vec(value.clone(), 0..4);
+    prop_oneof![
+        (name.clone(), value.clone()).prop_map(|(name, value)| Write::Var(name, value)),
+        (value.clone(), text()).prop_map(|(name, value)| Write::Var(name, value)),
+        (name.clone(), pieces.clone()).prop_map(|(name, pieces)| Write::Pieces(name, pieces)),
+        (name.clone(), pieces.clone()).prop_map(|(name, pieces)| Write::Cancelled(name, pieces)),
+        (name.clone(), value).prop_map(|(name, value)| Write::Header(name, value)),
+        (name.clone(), pieces).prop_map(|(name, values)| Write::Joined(name, values)),
+        (name, text()).prop_map(|(name, value)| Write::Raw(name, value)),
+    ]
+}
+
+/// Writes all into a used packet and compares with the list of vars.
+fn check_packet(writes: &[Write], max_vars: usize) {
+    let mut packet = Packet::new();
+    packet.var(b"LEFT OVER", &vec![b'x'; (MAX_VARS + 1) * (1 + writes.len() % 3)]);
+    packet.clear();
+    writes.iter().for_each(|write| write.run(&mut packet));
+    let vars: Vec<_> = writes.iter().filter_map(Write::var).collect();
+    let size: usize = vars.iter().map(|(name, value)| 4 + name.len() + value.len()).sum();
+    assert_eq!(packet.vars_size(), size);
+    match packet.finish(9, 200, max_vars) {
+        Ok(bytes) => {
+            assert!(size <= max_vars.min(MAX_VARS));
+            let [low, high] = u16::try_from(size).unwrap().to_le_bytes();
+            assert_eq!(bytes[..4], [9, low, high, 200]);
+            let read: Result<Vec<_>, Truncated> = Vars::new(&bytes[4..]).collect();
+            let expected: Vec<_> = vars.iter().map(|(n, v)| (&n[..], &v[..])).collect();
+            assert!(read.unwrap() == expected, "{vars:?}");
+        }
+        Err(error) => {
+            assert!(size > max_vars.min(MAX_VARS));
+            let largest_size = vars.iter().map(|(n, v)| n.len() + v.len()).max().unwrap();
+            let largest = vars.iter().find(|(n, v)| n.len() + v.len() == largest_size).unwrap();
+            let expected = TooLarge { size, largest_name: largest.0.clone(), largest_size };
+            assert!(error == expected, "{} {}", error.size, error.largest_size);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn what_is_written_is_read_back(writes in vec(write(false), 0..12), max in 0..600_usize) {
+        check_packet(&writes, max);
+        check_packet(&writes, MAX_VARS);
+    }
+
+    #[test]
+    fn too_much_is_refused_and_the_largest_var_named(writes in vec(write(true), 0..6)) {
+        check_packet(&writes, usize::MAX);
+    }
+
+    #[test]
+    fn vars_end_at_the_first_that_is_cut_short(bytes in vec(0..4_u8, 0..40)) {
+        let read: Vec<_> = Vars::new(&bytes).collect();
+        let whole = read.iter().flatten().map(|(name, value)| 4 + name.len() + value.len());
+        let whole: usize = whole.sum();
+        let cut = read.iter().filter(|var| var.is_err()).count();
+        prop_assert_eq!(cut, usize::from(whole < bytes.len()));
+        prop_assert!(read.iter().rev().skip(1).all(Result::is_ok));
+    }
+}
+
+/// Sizes at both sides of every limit, alone and beside others.
+#[test]
+fn limits_are_exact_and_of_equals_the_first_is_named() {
+    let var = |name: &str, length| Write::Var(name.into(), vec![b'v'; length]);
+    let cases = [
+        vec![var("A", MAX_VARS - 5)],
+        vec![var("A", MAX_VARS - 4)],
+        vec![var("A", MAX_VARS)],
+        vec![var("A", MAX_VARS + 1)],
+        vec![var("A", MAX_VARS + 1), var("B", MAX_VARS + 1)],
+        vec![var("A", MAX_VARS), var("B", MAX_VARS)],
+        vec![var("A", MAX_VARS + 1), var("B", 1), var("C", MAX_VARS + 2), var("D", 1)],
+        vec![var("A", 1), var("B", MAX_VARS + 1), var(&"C".repeat(MAX_VARS), MAX_VARS)],
+        vec![var(&"A".repeat(MAX_VARS), 0)],
+        vec![var(&"A".repeat(MAX_VARS + 1), 0), var("B", MAX_VARS)],
+    ];
+    cases.iter().for_each(|writes| check_packet(writes, MAX_VARS));
+    check_packet(&[var("A", 9), var("B", 9)], 9);
+}
