@@ -106,8 +106,7 @@ fn the_manager_removes_files() {
         let requests = ["GET /1", "GET /2", "GET /3", "GET /4", "GET /5", "GET /6"];
         let steps = requests.map(|request| -> Step { (request, Says(body), "200 MISS …") });
         run(&pair, path, &steps);
-        pair.nginx.signal(libc::SIGHUP);
-        pair.nginx.wait_logged("exited with code 0");
+        pair.nginx.reload();
         for side in SIDES {
             wait_for(&format!("{side:?}: {path}"), || {
                 (files(&pair, side, "uwsgi_cache").len() <= remain).then_some(())

@@ -262,6 +262,22 @@ impl Nginx {
         self.process.signal(signal);
     }
 
+    /// Reads the configuration anew, and returns when the worker of the old one has left.
+    pub fn reload(&self) {
+        let before = self.workers_left();
+        self.signal(libc::SIGHUP);
+        wait_for("the old worker to leave", || (self.workers_left() > before).then_some(()));
+    }
+
+    /// How many workers have ended as they should. The cache manager, which leaves with a worker
+    /// and often before it, does not count.
+    pub fn workers_left(&self) -> usize {
+        let left = |line: &Line| {
+            line.text.starts_with("worker process") && line.text.ends_with("exited with code 0")
+        };
+        self.error_log().iter().filter(|line| left(line)).count()
+    }
+
     /// Ends gracefully: running requests are finished first, and nginx itself then checks that no
     /// connection was left open (an alert otherwise, which fails the test).
     pub fn quit(mut self) {

@@ -2,7 +2,6 @@
 //! variables, and the blocks of `if` and `limit_except`.
 
 use super::{pki, Site, OK, VERIFY};
-use crate::support::wait_for;
 
 const AES: &str = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
 const CHACHA: &str = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256";
@@ -149,15 +148,12 @@ fn reload() {
         VERIFY,
         ["", "", "uwsgi_ssl_protocols TLSv1.2;", "uwsgi_ssl_ciphers HIGH;"],
     );
-    for round in 1..=2 {
+    for _ in 1..=2 {
         for path in ["/0", "/1", "/2", "/3"] {
             site.visit(path, &pki().app.server()).served();
             site.visit(path, &pki().strange.server()).refused("verify error");
         }
-        site.pair.nginx.signal(libc::SIGHUP);
-        wait_for("the old worker to end", || {
-            (site.pair.nginx.logged("exited with code 0").len() == round).then_some(())
-        });
+        site.pair.nginx.reload();
     }
     site.visit("/0", &pki().app.server()).served();
 }
