@@ -2,26 +2,86 @@
 //!
 //! Mirrors `ngx_http_uwsgi_input_filter_init` of nginx's src/http/modules/ngx_http_uwsgi_module.c.
 
+use std::ops::Range;
+
 use crate::ffi::sys::{NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT};
 use crate::ffi::{Error, Request};
+use crate::handler::{Context, Uwsgi};
+use crate::uwsgi::chunked::{Decoder, Piece};
+use crate::uwsgi::framing::Chunks;
 
 /// Says how long the body is: none for the statuses without one, else as the server said, else until
 /// it closes the connection. A server may send one for HEAD as well, which is read and dropped.
+///
+/// Chunks are decoded, which stock does not do: its clients get the chunk marks as text.
 ///
 /// # Errors
 ///
 /// [`Error::Failed`] where the request has no upstream any more.
 pub fn start(r: Request<'_>) -> Result<(), Error> {
     let u = r.upstream().ok_or(Error::Failed)?;
+    let context = r.context().ok_or(Error::Failed)?;
+    context.reads_body.set(true);
+    context.decoder.set(Decoder::default());
+    context.chunks.set(Chunks::Open);
+
     let bodiless = [NGX_HTTP_NO_CONTENT, NGX_HTTP_NOT_MODIFIED];
     let length = if bodiless.iter().any(|status| u.status() == *status as usize) {
         0
     } else if r.is_head() {
         -1
+    } else if u.is_chunked() {
+        u.decode_chunks::<Uwsgi>(Decoder::default().at_least());
+        r.log().debug(format_args!("http rs_uwsgi filter init s:{} chunked", u.status()));
+        return Ok(());
     } else {
         u.content_length()
     };
     u.set_length(length);
     r.log().debug(format_args!("http rs_uwsgi filter init s:{} l:{length}", u.status()));
     Ok(())
+}
+
+/// Decodes the next bytes of a chunked body. Returns the least number of bytes that must still come;
+/// 0 at the end.
+///
+/// # Errors
+///
+/// With a line in the log: chunks that are none, which end the client's connection before its
+/// response is complete. [`Error`] of `data`.
+pub fn decode(
+    r: Request<'_>,
+    bytes: &[u8],
+    data: &mut dyn FnMut(Range<usize>) -> Result<(), Error>,
+) -> Result<u64, Error> {
+    let context = r.context().ok_or(Error::Failed)?;
+    let mut decoder = context.decoder.get();
+    let mut at = 0;
+    while !decoder.is_done() {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let (skipped, piece) = decoder.next(rest).map_err(|malformed| {
+            r.log().error(format_args!("upstream sent invalid chunked response: {malformed}"));
+            Error::Failed
+        })?;
+        at += skipped;
+        match piece {
+            Piece::Data(length) => {
+                data(at..at + length)?;
+                at += length;
+            }
+            Piece::Again => break,
+            Piece::End => context.chunks.set(Chunks::Ended),
+        }
+    }
+    context.decoder.set(decoder);
+    if decoder.is_done() && at < bytes.len() {
+        note_surplus(r, context);
+    }
+    Ok(decoder.at_least())
+}
+
+fn note_surplus(r: Request<'_>, context: &Context<'_>) {
+    if context.chunks.replace(Chunks::Surplus) != Chunks::Surplus {
+        r.log().warn(format_args!("upstream sent data after the last chunk"));
+    }
 }

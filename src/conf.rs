@@ -11,6 +11,7 @@ pub mod modifiers;
 pub mod mount;
 pub mod params;
 pub mod pass;
+pub mod reuse;
 pub mod store;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod tls;
@@ -18,7 +19,7 @@ pub mod tls;
 use std::rc::Rc;
 
 use crate::ffi::conf::{self, zeroed_upstream_conf};
-use crate::ffi::sys::{ngx_http_upstream_conf_t, ngx_str_t};
+use crate::ffi::sys::{ngx_http_upstream_conf_t, ngx_str_t, NGX_HTTP_UPSTREAM_FT_ERROR};
 use crate::ffi::value::ComplexValue;
 use crate::uwsgi::names::HeaderSet;
 use modifiers::Modifier;
@@ -32,6 +33,10 @@ pub struct LocConf {
     pub upstream: ngx_http_upstream_conf_t,
     /// `rs_uwsgi_string`: bytes appended to the vars as they are.
     pub string: ngx_str_t,
+    /// Does `rs_uwsgi_string` hold no CONTENT_LENGTH for certain?
+    pub string_has_no_length: bool,
+    /// `rs_uwsgi_keepalive…` and `rs_uwsgi_reuse`.
+    pub reuse: reuse::Settings,
     /// `rs_uwsgi_max_vars`: the most bytes that the vars may have.
     pub max_vars: usize,
     /// `rs_uwsgi_pass` with variables in its argument.
@@ -80,6 +85,8 @@ impl LocConf {
         LocConf {
             upstream,
             string: conf::UNSET_STRING,
+            string_has_no_length: false,
+            reuse: reuse::Settings::unset(),
             max_vars: merge::Unset::UNSET,
             pass: None,
             modifier1: None,
@@ -100,6 +107,11 @@ impl LocConf {
     /// Does the location pass requests on?
     pub fn passes(&self) -> bool {
         !self.upstream.upstream.is_null() || self.pass.is_some()
+    }
+
+    /// Does a request go to the next server after an error on the connection to one?
+    pub fn tries_again_on_error(&self) -> bool {
+        self.upstream.next_upstream & NGX_HTTP_UPSTREAM_FT_ERROR as usize != 0
     }
 
     /// Are responses cached?

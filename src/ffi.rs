@@ -22,8 +22,11 @@ use core::marker::PhantomData;
 pub(crate) mod callbacks;
 pub mod chain;
 pub mod conf;
+pub mod connection;
+pub mod filter;
 pub mod log;
 pub mod module;
+pub mod peer;
 pub mod pool;
 pub mod request;
 pub mod slots;
@@ -137,4 +140,30 @@ pub fn page_size() -> usize {
 /// A pointer that is not configured.
 pub const fn unset_pointer<T>() -> *mut T {
     core::ptr::without_provenance_mut(macros::RS_NGX_CONF_UNSET_PTR as usize)
+}
+
+/// nginx's clock in milliseconds, as of the last events.
+pub fn now() -> usize {
+    // SAFETY: only this thread writes it.
+    unsafe { sys::ngx_current_msec }
+}
+
+/// nginx's clock in milliseconds, set right first.
+pub fn now_exactly() -> usize {
+    // SAFETY: takes no arguments, and may be called at any time.
+    unsafe { sys::ngx_time_update() };
+    now()
+}
+
+/// Is the worker on its way out?
+pub fn is_exiting() -> bool {
+    // SAFETY: only this thread, and its signal handlers, write them.
+    unsafe { sys::ngx_exiting != 0 || sys::ngx_terminate != 0 }
+}
+
+/// How many idle connections the worker may have to the servers of one upstream: a quarter of
+/// `worker_connections`, so that there is always room for clients.
+pub fn most_idle_connections() -> usize {
+    // SAFETY: requests run in a worker, which has a cycle.
+    unsafe { (*sys::ngx_cycle).connection_n / 4 }
 }

@@ -3,13 +3,19 @@
 //! Mirrors `ngx_http_uwsgi_handler` of nginx's src/http/modules/ngx_http_uwsgi_module.c.
 
 use std::cell::Cell;
+use std::ops::Range;
 
 #[cfg(ngx_feature = "http_cache")]
 use crate::conf::cache;
 use crate::conf::pass;
-use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR};
+use crate::ffi::connection::{Idle, Lost};
+use crate::ffi::peer::{Outcome, Peer, Servers};
+use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_IMPLEMENTED};
+use crate::ffi::upstream::Address;
 use crate::ffi::{Error, Request};
-use crate::{body, request, response};
+use crate::uwsgi::chunked::Decoder;
+use crate::uwsgi::framing::{Chunks, Fields};
+use crate::{body, finalize, peer, request, response};
 
 /// What nginx asks of a module that talks to an upstream, in the order of a request's life.
 pub trait UpstreamHandler {
@@ -22,17 +28,32 @@ pub trait UpstreamHandler {
     fn create_key(r: Request<'_>) -> Result<(), Error>;
     /// Writes what is sent to the server.
     fn create_request(r: Request<'_>) -> Result<(), Error>;
+    /// nginx has chosen a server. Says whether it has a connection to it now; nginx makes one
+    /// otherwise.
+    fn take_connection<'a>(r: Request<'a>, peer: Peer<'a>) -> bool;
     /// The next server is about to be tried.
     fn reinit_request(r: Request<'_>) -> Result<(), Error>;
     /// More of the response's head was read.
     fn process_header(r: Request<'_>) -> Result<(), Error>;
     /// The response's head is done; says how its body ends.
     fn input_filter_init(r: Request<'_>) -> Result<(), Error>;
+    /// More of a chunked body was read; `data` gets the ranges of `bytes` that are data.
+    fn decode_chunks(
+        r: Request<'_>,
+        bytes: &[u8],
+        data: &mut dyn FnMut(Range<usize>) -> Result<(), Error>,
+    ) -> Result<u64, Error>;
     /// nginx gives the request up.
     fn abort_request(r: Request<'_>);
     /// The upstream's part is over, with nginx's status.
     fn finalize_request(r: Request<'_>, rc: ngx_int_t);
+    /// The server and its connection are no longer needed. Returns what the balancer is told.
+    fn release_connection<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome;
+    /// A connection in the pool has ended.
+    fn connection_lost(servers: &Servers, connection: Idle, why: Lost);
 }
+
+const NOT_IMPLEMENTED: ngx_int_t = NGX_HTTP_NOT_IMPLEMENTED as ngx_int_t;
 
 /// The uwsgi protocol.
 pub enum Uwsgi {}
@@ -40,12 +61,17 @@ pub enum Uwsgi {}
 impl UpstreamHandler for Uwsgi {
     fn content(r: Request<'_>) -> ngx_int_t {
         match prepare(r) {
+            Ok(()) if r.has_body() && peer::refuses_body(r) => NOT_IMPLEMENTED,
             Ok(()) => r.read_body::<Uwsgi>(),
             Err(_) => NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t,
         }
     }
 
     fn body_ready(r: Request<'_>) {
+        // a subrequest has the body of its main request
+        if request::body_length(r, r.loc_conf()) > 0 && peer::refuses_body(r) {
+            return r.finalize(NOT_IMPLEMENTED);
+        }
         match request::prepare(r) {
             Ok(()) => r.start_upstream(),
             Err(status) => r.finalize(status),
@@ -61,6 +87,10 @@ impl UpstreamHandler for Uwsgi {
         request::create(r)
     }
 
+    fn take_connection<'a>(r: Request<'a>, peer: Peer<'a>) -> bool {
+        peer::take(r, peer)
+    }
+
     fn reinit_request(r: Request<'_>) -> Result<(), Error> {
         response::restart(r);
         Ok(())
@@ -74,12 +104,28 @@ impl UpstreamHandler for Uwsgi {
         body::start(r)
     }
 
+    fn decode_chunks(
+        r: Request<'_>,
+        bytes: &[u8],
+        data: &mut dyn FnMut(Range<usize>) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
+        body::decode(r, bytes, data)
+    }
+
     fn abort_request(r: Request<'_>) {
         r.log().debug(format_args!("abort http rs_uwsgi request"));
     }
 
     fn finalize_request(r: Request<'_>, rc: ngx_int_t) {
         r.log().debug(format_args!("finalize http rs_uwsgi request: {rc}"));
+    }
+
+    fn release_connection<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
+        finalize::release(r, peer, outcome)
+    }
+
+    fn connection_lost(servers: &Servers, connection: Idle, why: Lost) {
+        peer::lost(servers, connection, why);
     }
 }
 
@@ -90,6 +136,53 @@ pub struct Context<'a> {
     pub packet: Cell<&'a [u8]>,
     /// Is the response past its status line, or known to have none?
     pub past_status_line: Cell<bool>,
+    /// The address that variables yielded, where it is not the name of an upstream.
+    pub address: Cell<Option<Address<'a>>>,
+    /// The connection to the server of this try.
+    pub connection: Cell<Option<Connection>>,
+    /// Must the next try have a connection of its own?
+    pub needs_new_connection: Cell<bool>,
+    /// The key by which the connection's server is known in the pool.
+    pub pool_key: Cell<&'a [u8]>,
+    /// What the response's headers say of its end.
+    pub fields: Cell<Fields>,
+    /// The response, once its head is complete.
+    pub head: Cell<Option<Head>>,
+    /// Has nginx begun to read the body?
+    pub reads_body: Cell<bool>,
+    /// The decoder of a chunked body.
+    pub decoder: Cell<Decoder>,
+    /// How far a chunked body has come.
+    pub chunks: Cell<Chunks>,
+}
+
+/// Where a connection came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// It was made for this request.
+    New,
+    /// It was taken from the pool.
+    Reused,
+}
+
+/// A response whose head has come from the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// Its status.
+    pub status: u16,
+    /// The bytes after the head that had come with it.
+    pub after: usize,
+}
+
+impl Context<'_> {
+    /// Forgets the response: another server, or the same one again, will be asked.
+    pub fn begin_try(&self) {
+        self.connection.set(Some(Connection::New));
+        self.pool_key.set(&[]);
+        self.fields.set(Fields::default());
+        self.head.set(None);
+        self.reads_body.set(false);
+    }
 }
 
 fn prepare(r: Request<'_>) -> Result<(), Error> {
@@ -97,8 +190,8 @@ fn prepare(r: Request<'_>) -> Result<(), Error> {
     let u = r.create_upstream()?;
     r.set_context(Context::default())?;
 
-    pass::resolve(r, u)?;
     u.wire::<Uwsgi>(r, &conf.upstream)?;
+    pass::resolve(r, u)?;
 
     // Its length goes in front of the body: one of unknown length has to be read to its end first.
     // nginx calls HTTP/2's and HTTP/3's without a Content-Length chunked, too.

@@ -8,8 +8,11 @@
 //! | the configuration: directives, inheritance, compiled parameters | conf.rs, conf/ |
 //! | the content handler: nginx's callbacks, wired on one page | handler.rs |
 //! | parameters and headers become a packet, packet and body a chain of buffers | request.rs |
+//! | the connection to a server: taken from the pool, parked there | peer.rs |
 //! | the response's head becomes nginx's headers | response.rs |
 //! | the response's body: where it ends | body.rs |
+//! | the end of a request: the verdict on its connection | finalize.rs |
+//! | idle connections, and the rules by which one is used again, with no nginx in sight | pool.rs, pool/ |
 //! | variables for logs | variables.rs |
 //! | the protocol itself, with no nginx in sight | uwsgi.rs, uwsgi/ |
 //! | nginx's structures and functions: the only unsafe code | ffi.rs, ffi/ |
@@ -17,6 +20,7 @@
 //! Load balancing, buffering, timeouts, retries and all I/O are nginx's own
 //! (src/http/ngx_http_upstream.c).
 
+pub mod pool;
 pub mod uwsgi;
 
 #[cfg(feature = "module")]
@@ -26,7 +30,11 @@ pub mod conf;
 #[cfg(feature = "module")]
 pub mod ffi;
 #[cfg(feature = "module")]
+pub mod finalize;
+#[cfg(feature = "module")]
 pub mod handler;
+#[cfg(feature = "module")]
+pub mod peer;
 #[cfg(feature = "module")]
 pub mod request;
 #[cfg(feature = "module")]

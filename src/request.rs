@@ -128,7 +128,7 @@ fn log_too_large(r: Request<'_>, conf: &LocConf, too_large: &TooLarge) {
 }
 
 /// The number of body bytes that follow the packet.
-fn body_length(r: Request<'_>, conf: &LocConf) -> u64 {
+pub fn body_length(r: Request<'_>, conf: &LocConf) -> u64 {
     if r.is_body_unbuffered() {
         r.content_length().unwrap_or(0)
     } else if conf.upstream.pass_request_body != 0 {

@@ -6,6 +6,7 @@
 use crate::ffi::log::Printable;
 use crate::ffi::sys::NGX_HTTP_SWITCHING_PROTOCOLS;
 use crate::ffi::{Error, Request, Upstream};
+use crate::handler::{Context, Head};
 use crate::uwsgi::head::{self, Line, NotAStatusLine, Parsed};
 
 /// Begins with a new response, of the next server.
@@ -24,13 +25,16 @@ pub fn restart(r: Request<'_>) {
 pub fn process_header(r: Request<'_>) -> Result<(), Error> {
     let context = r.context().ok_or(Error::Failed)?;
     let u = r.upstream().ok_or(Error::Failed)?;
+    // A server that has begun to answer has taken the request: it must not get it again because its
+    // connection came from the pool.
+    u.forget_cached_connection();
 
     loop {
         if !context.past_status_line.get() {
             status_line(r, u)?;
             context.past_status_line.set(true);
         }
-        while header_line(r, u)? {}
+        while header_line(r, u, context)? {}
 
         if !is_interim(u) {
             break;
@@ -47,6 +51,15 @@ pub fn process_header(r: Request<'_>) -> Result<(), Error> {
     u.report_status();
     if u.status() == NGX_HTTP_SWITCHING_PROTOCOLS as usize && r.is_upgrade() {
         u.upgrade();
+    }
+    if u.is_chunked() {
+        // RFC 9112, 6.3: chunks override a length
+        u.clear_content_length();
+    }
+    // the head of a cached response says nothing of the connection
+    if !r.is_cached() {
+        let status = u.status().try_into().unwrap_or(0);
+        context.head.set(Some(Head { status, after: u.unparsed().len() }));
     }
     Ok(())
 }
@@ -71,7 +84,7 @@ fn status_line<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), Error> {
 }
 
 /// One header; false at the end of the head.
-fn header_line<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<bool, Error> {
+fn header_line<'a>(r: Request<'a>, u: Upstream<'a>, context: &Context<'a>) -> Result<bool, Error> {
     let unparsed = u.unparsed();
     match head::header_line(unparsed) {
         Ok(Parsed::Complete(line, size)) => {
@@ -79,6 +92,7 @@ fn header_line<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<bool, Error> {
                 // Many headers act at once: an interim response must not decide whether and how
                 // the final one is cached or buffered.
                 if !is_interim(u) {
+                    note(r, context, header);
                     u.push_header(r, header.name, header.value, header.hash)?;
                 }
                 r.log().debug(format_args!(
@@ -99,6 +113,14 @@ fn header_line<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<bool, Error> {
             ));
             Err(Error::InvalidHeader)
         }
+    }
+}
+
+fn note(r: Request<'_>, context: &Context<'_>, header: &head::Header<'_>) {
+    if !r.is_cached() {
+        let mut fields = context.fields.get();
+        fields.see(header.name, header.value);
+        context.fields.set(fields);
     }
 }
 

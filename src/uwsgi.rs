@@ -4,11 +4,15 @@
 //! |---|---|
 //! | [`packet`] | the request: four header bytes and the vars, written in one pass |
 //! | [`names`] | how headers, parameters and modifiers are called |
+//! | [`framing`] | where a response ends, and what it says of its connection |
 //! | [`head`] | the response head, line by line, in the language that nginx accepts |
+//! | [`chunked`] | chunked response bodies: where the data is, where they end |
 //!
 //! Everything here builds and is tested with `--no-default-features`.
 #![forbid(unsafe_code)]
 
+pub mod chunked;
+pub mod framing;
 pub mod head;
 pub mod names;
 pub mod packet;

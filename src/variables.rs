@@ -3,10 +3,14 @@
 use crate::ffi::conf::{Conf, Error};
 use crate::ffi::variables::{self, Getter};
 use crate::ffi::Request;
+use crate::handler::Connection;
 use crate::uwsgi::packet::HEADER_SIZE;
 
 /// Name and value of each.
-const VARIABLES: &[(&str, &Getter)] = &[("rs_uwsgi_vars_size", &(vars_size as Getter))];
+const VARIABLES: &[(&str, &Getter)] = &[
+    ("rs_uwsgi_vars_size", &(vars_size as Getter)),
+    ("rs_uwsgi_connection", &(connection as Getter)),
+];
 
 /// Defines the variables.
 ///
@@ -21,4 +25,16 @@ pub fn add(cf: Conf<'_>) -> Result<(), Error> {
 fn vars_size(r: Request<'_>) -> Option<String> {
     let packet = r.context()?.packet.get().len();
     Some(packet.checked_sub(HEADER_SIZE)?.to_string())
+}
+
+/// `$rs_uwsgi_connection`: `new` or `reused`, the connection to the server that was asked last. None
+/// where none was.
+fn connection(r: Request<'_>) -> Option<String> {
+    let chosen = r.context()?.connection.get();
+    // addresses that variables name at run time have no pool
+    let chosen = chosen.or_else(|| r.upstream()?.is_request_begun().then_some(Connection::New));
+    Some(match chosen? {
+        Connection::New => "new".into(),
+        Connection::Reused => "reused".into(),
+    })
 }

@@ -4,11 +4,19 @@
 //! Runs without nginx: `cargo test --no-default-features --lib --test pure`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "pure/chunked.rs"]
+mod chunked;
+#[path = "pure/framing.rs"]
+mod framing;
 #[path = "pure/head.rs"]
 mod head;
 #[path = "pure/names.rs"]
 mod names;
 #[path = "pure/packet.rs"]
 mod packet;
+#[path = "pure/policy.rs"]
+mod policy;
+#[path = "pure/pool.rs"]
+mod pool;
 
 type Bytes = Vec<u8>;

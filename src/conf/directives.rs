@@ -7,6 +7,7 @@ use core::mem::offset_of;
 
 #[cfg(ngx_feature = "http_cache")]
 use super::cache;
+use super::reuse::{self, Setting};
 #[cfg(ngx_feature = "http_ssl")]
 use super::tls;
 use super::{modifiers, mount, params, pass, store, LocConf};
@@ -24,6 +25,7 @@ use crate::ffi::sys::{
     NGX_HTTP_UPSTREAM_FT_HTTP_500, NGX_HTTP_UPSTREAM_FT_HTTP_503,
     NGX_HTTP_UPSTREAM_FT_INVALID_HEADER, NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT,
     NGX_HTTP_UPSTREAM_FT_OFF, NGX_HTTP_UPSTREAM_FT_TIMEOUT, NGX_HTTP_UPSTREAM_FT_UPDATING,
+    NGX_HTTP_UPS_CONF,
 };
 
 const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
@@ -31,6 +33,8 @@ const LOCATION: u32 = NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF;
 const FLAG: u32 = ANY | NGX_CONF_FLAG;
 const ONE: u32 = ANY | NGX_CONF_TAKE1;
 const TWO: u32 = ANY | NGX_CONF_TAKE2;
+/// Where the connections to an upstream are configured: its locations share them.
+const SHARED: u32 = ONE | NGX_HTTP_UPS_CONF;
 const MORE: u32 = ANY | NGX_CONF_1MORE;
 
 /// The offset of a value for nginx's setters.
@@ -138,6 +142,11 @@ pub static DIRECTIVES: Directives = Directives(&[
     // this module's own
     own(c"rs_uwsgi_drop_headers", MORE, &(params::set_drop_headers as Setter)),
     size(c"rs_uwsgi_max_vars", ONE, at!(max_vars)),
+    shared_num(c"rs_uwsgi_keepalive", SHARED, Setting::Idle),
+    shared_msec(c"rs_uwsgi_keepalive_timeout", SHARED, Setting::Timeout),
+    shared_num(c"rs_uwsgi_keepalive_requests", SHARED, Setting::Requests),
+    shared_msec(c"rs_uwsgi_keepalive_time", SHARED, Setting::Age),
+    shared_word(c"rs_uwsgi_reuse", SHARED, Setting::Reuse, &reuse::REUSE),
     own(c"rs_uwsgi_mount", NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, &(mount::set as Setter)),
     Directive::empty(),
 ]);

@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::rc::Rc;
 
-use super::params::{HeaderFilter, ParamSet, Vars};
+use super::params::{self, HeaderFilter, ParamSet};
 use super::{store, Encoding, LocConf};
 #[cfg(ngx_feature = "http_cache")]
 use crate::ffi::conf::{cache, set_cache};
@@ -18,7 +18,7 @@ use crate::ffi::sys::{
 };
 use crate::ffi::{page_size, unset_pointer};
 use crate::uwsgi::names::DEFAULT_DROP_HEADERS;
-use crate::uwsgi::packet::MAX_VARS;
+use crate::uwsgi::packet::{Vars, MAX_VARS};
 
 /// Response headers for nginx itself, which the client never sees.
 static HIDDEN_HEADERS: Strings = Strings::new(&[
@@ -184,6 +184,8 @@ pub fn merge(cf: Conf<'_>, outer: &mut LocConf, own: &mut LocConf) -> Result<(),
     cf.merge_hidden_headers(&mut own.upstream, &mut outer.upstream, &HIDDEN_HEADERS)?;
 
     inherit_string(&mut own.string, outer.string, c"");
+    own.string_has_no_length = has_no_length(own.string());
+    own.reuse.inherit(&outer.reuse);
     inherit(&mut own.max_vars, outer.max_vars, MAX_VARS);
     if own.max_vars > MAX_VARS {
         return Err(cf.error(format_args!(
@@ -205,9 +207,15 @@ pub fn merge(cf: Conf<'_>, outer: &mut LocConf, own: &mut LocConf) -> Result<(),
 
     merge_pass(cf, outer, own);
     if own.passes() {
+        super::reuse::register(cf, own);
         compile(cf, own)?;
     }
     Ok(())
+}
+
+/// Are these bytes vars, none of them a CONTENT_LENGTH? What is no var may be read as anything.
+fn has_no_length(string: &[u8]) -> bool {
+    Vars::new(string).all(|var| matches!(var, Ok((name, _)) if name != b"CONTENT_LENGTH"))
 }
 
 impl LocConf {
@@ -241,7 +249,7 @@ fn merge_pass(cf: Conf<'_>, outer: &LocConf, own: &mut LocConf) {
 /// Makes what requests need: the encoder's program, and the TLS context.
 fn compile(cf: Conf<'_>, own: &mut LocConf) -> Result<(), Error> {
     if let (Some(params), Some(drop_headers)) = (&own.params, &own.drop_headers) {
-        let encoding = |vars: Rc<Vars>| Encoding {
+        let encoding = |vars: Rc<params::Vars>| Encoding {
             header_filter: HeaderFilter::new(&vars, drop_headers),
             vars,
         };

@@ -29,6 +29,7 @@ pub fn set(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
     let value = cf.arg(1);
     if cf.variables_in(value) > 0 {
         conf.pass = Some(ComplexValue::compile(cf, value)?);
+        conf.upstream.upstream = cf.upstream_of_addresses()?.as_ptr();
         // it may come to that
         conf.want_tls();
         return Ok(());
@@ -86,6 +87,9 @@ pub fn resolve<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), ffi::Error> {
         }
         ffi::Error::Failed
     })?;
+    if let (Some(context), Some(address)) = (r.context(), u.take_address(r)) {
+        context.address.set(Some(address));
+    }
     // as it was written, for the log
     let scheme = value.strip_suffix(address).filter(|scheme| !scheme.is_empty());
     set_schema(u, scheme.unwrap_or(SCHEMA), tls);

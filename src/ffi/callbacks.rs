@@ -12,6 +12,7 @@ use super::sys::{
     ngx_conf_t, ngx_http_request_t, ngx_int_t, NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_OK,
 };
 use super::{module, Error, Log, Request};
+use crate::conf::reuse::Settings;
 use crate::conf::LocConf;
 use crate::handler::UpstreamHandler;
 
@@ -38,7 +39,7 @@ pub(super) fn with_request<T>(
     }
 }
 
-fn log_panic(log: Log<'_>, panic: &(dyn Any + Send)) {
+pub(super) fn log_panic(log: Log<'_>, panic: &(dyn Any + Send)) {
     let message = panic
         .downcast_ref::<&str>()
         .copied()
@@ -134,7 +135,12 @@ pub unsafe extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
 
 /// `create_loc_conf`: an unset [`LocConf`], dropped with the configuration.
 pub unsafe extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
-    place_or_null(with_conf(cf, |cf| module::place_loc_conf(cf, LocConf::unset())))
+    place_or_null(with_conf(cf, |cf| module::place(cf, LocConf::unset())))
+}
+
+/// `create_srv_conf`: what an "upstream" block says, unset. Servers have no use for theirs.
+pub unsafe extern "C" fn create_srv_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    place_or_null(with_conf(cf, |cf| module::place(cf, Settings::unset())))
 }
 
 fn place_or_null<T>(place: Result<NonNull<T>, conf::Error>) -> *mut c_void {
@@ -162,6 +168,14 @@ pub unsafe extern "C" fn merge_loc_conf(
 /// `preconfiguration`: the module's variables.
 pub unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     match with_conf(cf, crate::variables::add) {
+        Ok(()) => NGX_OK as ngx_int_t,
+        Err(_) => FAILED,
+    }
+}
+
+/// `postconfiguration`: all locations are merged.
+pub unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    match with_conf(cf, crate::conf::reuse::settle) {
         Ok(()) => NGX_OK as ngx_int_t,
         Err(_) => FAILED,
     }

@@ -9,6 +9,7 @@ use ngx::log::{write_fmt, LOG_BUFFER_SIZE};
 
 use super::sys::{
     ngx_log_t, ngx_uint_t, NGX_LOG_ALERT, NGX_LOG_DEBUG_HTTP, NGX_LOG_EMERG, NGX_LOG_ERR,
+    NGX_LOG_WARN,
 };
 
 /// A log of nginx's: the client connection's, or the configuration's.
@@ -46,6 +47,11 @@ impl Log<'_> {
     /// A request failed.
     pub fn error(self, message: fmt::Arguments<'_>) {
         self.write(NGX_LOG_ERR as ngx_uint_t, message);
+    }
+
+    /// Something is wrong, but the request goes on.
+    pub fn warn(self, message: fmt::Arguments<'_>) {
+        self.write(NGX_LOG_WARN as ngx_uint_t, message);
     }
 
     /// Debug output, as `ngx_log_debug(NGX_LOG_DEBUG_HTTP, …)`; costs one test when it is off.

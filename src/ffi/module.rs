@@ -4,19 +4,21 @@ use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 
 use super::callbacks;
-use super::conf::{Conf, Directives, Error};
+use super::conf::{Block, Conf, Directives, Error};
+use super::peer::Servers;
 use super::sys::{
     ngx_array_t, ngx_http_module_t, ngx_module_t, ngx_palloc, ngx_pool_cleanup_add, NGX_HTTP_MODULE,
 };
-use crate::conf::LocConf;
+use super::Request;
+use crate::conf::reuse::User;
 
 /// nginx's view of the module: which callbacks make and merge its configuration.
 pub static CONTEXT: ngx_http_module_t = ngx_http_module_t {
     preconfiguration: Some(callbacks::preconfiguration),
-    postconfiguration: None,
+    postconfiguration: Some(callbacks::postconfiguration),
     create_main_conf: Some(callbacks::create_main_conf),
     init_main_conf: None,
-    create_srv_conf: None,
+    create_srv_conf: Some(callbacks::create_srv_conf),
     merge_srv_conf: None,
     create_loc_conf: Some(callbacks::create_loc_conf),
     merge_loc_conf: Some(callbacks::merge_loc_conf),
@@ -48,6 +50,12 @@ pub(super) fn buffer_tag() -> *mut c_void {
 pub struct MainConf {
     /// The caches that `rs_uwsgi_cache_path` defines.
     pub caches: ngx_array_t,
+    /// The locations that pass to an upstream, while the configuration is read.
+    pub users: Vec<User>,
+    /// See [`Conf::upstream_of_addresses`].
+    pub upstream_of_addresses: Option<Block>,
+    /// The upstreams whose choice of servers is wrapped, by [`Servers::address`].
+    pub upstreams: Vec<Box<Servers>>,
 }
 
 /// An empty main configuration, in nginx's memory.
@@ -60,35 +68,39 @@ pub(super) fn place_main_conf(cf: Conf<'_>) -> Result<NonNull<MainConf>, Error> 
         let elts = NonNull::new(elts).ok_or(Error::Logged)?.as_ptr();
         ngx_array_t { elts, nelts: 0, size: POINTER, nalloc: FIRST, pool: cf.pool().as_ptr() }
     };
-    cf.pool().place(MainConf { caches }).map_err(|_| Error::Logged)
+    place(
+        cf,
+        MainConf { caches, users: Vec::new(), upstream_of_addresses: None, upstreams: Vec::new() },
+    )
+}
+
+/// The main configuration that a request runs under.
+pub(super) fn main_conf(r: Request<'_>) -> &MainConf {
+    // SAFETY: the slot of this module in the main configuration holds what `place_main_conf` made,
+    // which is not written to after the configuration is read, and outlives the requests.
+    unsafe { &*(*(*r.as_ptr()).main_conf.add(context_index())).cast::<MainConf>() }
 }
 
 /// The caches of the configuration that a request runs under.
 #[cfg(ngx_feature = "http_cache")]
-pub(super) fn caches(r: super::Request<'_>) -> *mut ngx_array_t {
-    // SAFETY: the slot of this module in the main configuration holds what `place_main_conf` made,
-    // which lives as long as the configuration.
-    unsafe {
-        let conf = (*(*r.as_ptr()).main_conf.add(context_index())).cast::<MainConf>();
-        &raw mut (*conf).caches
-    }
+pub(super) fn caches(r: Request<'_>) -> *mut ngx_array_t {
+    ptr::from_ref(&main_conf(r).caches).cast_mut()
 }
 
-/// Moves a location's configuration into nginx's memory. It is dropped with the configuration.
-pub(super) fn place_loc_conf(cf: Conf<'_>, conf: LocConf) -> Result<NonNull<LocConf>, Error> {
+/// Moves a configuration of this module's into nginx's memory. It is dropped with nginx's.
+pub(super) fn place<T>(cf: Conf<'_>, conf: T) -> Result<NonNull<T>, Error> {
     // SAFETY: the pool is valid; with a size, nginx allocates that much for `data`, aligned as all of
     // ngx_palloc's (NGX_ALIGNMENT).
-    let cleanup =
-        unsafe { ngx_pool_cleanup_add(cf.pool().as_ptr(), size_of::<LocConf>()).as_mut() }
-            .ok_or(Error::Logged)?;
-    let place = NonNull::new(cleanup.data.cast::<LocConf>()).ok_or(Error::Logged)?;
+    let cleanup = unsafe { ngx_pool_cleanup_add(cf.pool().as_ptr(), size_of::<T>()).as_mut() }
+        .ok_or(Error::Logged)?;
+    let place = NonNull::new(cleanup.data.cast::<T>()).ok_or(Error::Logged)?;
     // SAFETY: new memory of the right size and alignment.
     unsafe { place.write(conf) };
-    cleanup.handler = Some(drop_loc_conf);
+    cleanup.handler = Some(drop_conf::<T>);
     Ok(place)
 }
 
-unsafe extern "C" fn drop_loc_conf(data: *mut c_void) {
-    // SAFETY: `place_loc_conf` put a configuration there; nginx calls this once, at the very end.
-    unsafe { ptr::drop_in_place(data.cast::<LocConf>()) };
+unsafe extern "C" fn drop_conf<T>(data: *mut c_void) {
+    // SAFETY: `place` put a configuration there; nginx calls this once, at the very end.
+    unsafe { ptr::drop_in_place(data.cast::<T>()) };
 }

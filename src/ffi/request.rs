@@ -6,8 +6,10 @@ use super::chain::Chain;
 use super::sys::{
     ngx_http_finalize_request, ngx_http_get_flushed_variable, ngx_http_read_client_request_body,
     ngx_http_request_t, ngx_http_upstream_create, ngx_http_upstream_init, ngx_int_t,
-    ngx_list_part_t, ngx_table_elt_t, ngx_uint_t, NGX_DONE, NGX_HTTP_HEAD,
-    NGX_HTTP_SPECIAL_RESPONSE,
+    ngx_list_part_t, ngx_table_elt_t, ngx_uint_t, NGX_DONE, NGX_HTTP_COPY, NGX_HTTP_DELETE,
+    NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_MKCOL, NGX_HTTP_MOVE, NGX_HTTP_OPTIONS,
+    NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT, NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_TRACE,
+    NGX_HTTP_UNLOCK,
 };
 use super::{bytes_of, callbacks, module, ok, slice_of, Brand, Error, Log, Pool, Upstream};
 use crate::conf::LocConf;
@@ -200,9 +202,40 @@ impl<'a> Request<'a> {
         field!(self, method) == NGX_HTTP_HEAD as ngx_uint_t
     }
 
+    /// May the request be sent twice (RFC 9110, 9.2.2, and RFC 4918)? A subrequest is one with the
+    /// method of its main request, which is what the server is told. A method that nginx does not
+    /// know may do anything.
+    pub fn is_idempotent(self) -> bool {
+        const IDEMPOTENT: u32 = NGX_HTTP_GET
+            | NGX_HTTP_HEAD
+            | NGX_HTTP_PUT
+            | NGX_HTTP_DELETE
+            | NGX_HTTP_OPTIONS
+            | NGX_HTTP_TRACE
+            | NGX_HTTP_MKCOL
+            | NGX_HTTP_COPY
+            | NGX_HTTP_MOVE
+            | NGX_HTTP_PROPFIND
+            | NGX_HTTP_PROPPATCH
+            | NGX_HTTP_UNLOCK;
+        let main = field!(self, main);
+        // SAFETY: a request has a main request, itself as a rule.
+        (field!(self, method) | unsafe { (*main).method }) & !(IDEMPOTENT as ngx_uint_t) == 0
+    }
+
+    /// Does the response come from the cache?
+    pub fn is_cached(self) -> bool {
+        field!(self, cached()) != 0
+    }
+
     /// Is the client's body in chunks, of a length that is known only at its end?
     pub fn is_chunked(self) -> bool {
         field!(self, headers_in.chunked()) != 0
+    }
+
+    /// Does the client send a body?
+    pub fn has_body(self) -> bool {
+        self.is_chunked() || self.content_length().is_some_and(|length| length > 0)
     }
 
     /// The length of the client's body in bytes, as nginx understood the head.

@@ -17,6 +17,9 @@ use super::sys::{
     ngx_http_set_complex_value_zero_slot, ngx_http_set_predicate_slot,
     ngx_http_upstream_bind_set_slot, ngx_http_upstream_ignore_headers_masks, ngx_str_t, ngx_uint_t,
 };
+use super::NGX_CONF_UNSET_UINT;
+use crate::conf::reuse::Setting;
+use crate::conf::LocConf;
 
 /// One of nginx's setters.
 trait Slot {
@@ -161,6 +164,95 @@ mod for_cache {
     pub const fn methods(name: &'static CStr, context: u32, offset: usize) -> Directive {
         let masks = &raw mut ngx_http_upstream_cache_method_mask;
         row(name, context, set::<Bitmask>, offset, masks.cast())
+    }
+}
+
+/// The words that a directive takes, and what they are kept as.
+pub type Words = &'static [(&'static str, ngx_uint_t)];
+
+enum Word {}
+
+impl Slot for Word {
+    const SET: RawSetter = set_word;
+}
+
+/// A row for a number that the users of an upstream share.
+pub const fn shared_num(name: &'static CStr, context: u32, setting: Setting) -> Directive {
+    shared::<Num>(name, context, setting, ptr::null_mut())
+}
+
+/// A row for a time in milliseconds that the users of an upstream share.
+pub const fn shared_msec(name: &'static CStr, context: u32, setting: Setting) -> Directive {
+    shared::<Msec>(name, context, setting, ptr::null_mut())
+}
+
+/// A row for one of several words, which the users of an upstream share.
+pub const fn shared_word(
+    name: &'static CStr,
+    context: u32,
+    setting: Setting,
+    words: &'static Words,
+) -> Directive {
+    shared::<Word>(name, context, setting, ptr::from_ref(words).cast_mut().cast())
+}
+
+const fn shared<S: Slot>(
+    name: &'static CStr,
+    context: u32,
+    setting: Setting,
+    post: *mut c_void,
+) -> Directive {
+    row(name, context, set_shared::<S>, setting as usize * size_of::<ngx_uint_t>(), post)
+}
+
+/// Sets a value among the [`Settings`] of the block that is being read, and notes the place.
+unsafe extern "C" fn set_shared<S: Slot>(
+    cf: *mut ngx_conf_t,
+    cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let Some(handle) = NonNull::new(cf) else { return NGX_CONF_ERROR };
+    // SAFETY: the parser is valid; `conf` came from `create_loc_conf`, and nobody else uses it or
+    // the block's settings now.
+    let (handle, settings) = unsafe {
+        let handle = Conf::from_ptr(handle);
+        let own = conf.cast::<LocConf>().as_mut().map(|conf| &mut conf.reuse);
+        (handle, handle.upstream_settings().or(own))
+    };
+    let Some(settings) = settings else { return NGX_CONF_ERROR };
+    // SAFETY: `shared` made the row: its offset is that of one of the values.
+    let (result, offset) = unsafe {
+        let values = settings.values_mut().as_mut_ptr();
+        (set::<S>(cf, cmd, values.cast()), (*cmd).offset)
+    };
+    if result == NGX_CONF_OK {
+        settings.set_place(offset / size_of::<ngx_uint_t>(), handle.place());
+    }
+    result
+}
+
+/// Sets the number of a word.
+unsafe extern "C" fn set_word(
+    cf: *mut ngx_conf_t,
+    cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let Some(handle) = NonNull::new(cf) else { return NGX_CONF_ERROR };
+    // SAFETY: the parser is valid, and `shared_word` made the row: `post` points to the words, and
+    // at the offset is one of the values.
+    let (handle, words, value) = unsafe {
+        let value = conf.cast::<u8>().add((*cmd).offset).cast::<ngx_uint_t>();
+        (Conf::from_ptr(handle), &*(*cmd).post.cast::<Words>(), &mut *value)
+    };
+    if *value != NGX_CONF_UNSET_UINT {
+        return c"is duplicate".as_ptr().cast_mut();
+    }
+    match words.iter().find(|(word, _)| word.as_bytes().eq_ignore_ascii_case(handle.arg(1))) {
+        Some((_, number)) => {
+            *value = *number;
+            NGX_CONF_OK
+        }
+        None => c"invalid value".as_ptr().cast_mut(),
     }
 }
 

@@ -6,13 +6,17 @@ use core::ptr::{self, NonNull};
 use ngx::http::{HttpModuleMainConf, NgxHttpUpstreamModule};
 
 use super::chain::Chain;
+use super::peer::Servers;
 use super::sys::{
     ngx_event_pipe_copy_input_filter, ngx_event_pipe_t, ngx_hash_find, ngx_http_upstream_conf_t,
-    ngx_http_upstream_header_t, ngx_http_upstream_non_buffered_filter,
-    ngx_http_upstream_resolved_t, ngx_http_upstream_t, ngx_list_push, ngx_parse_url, ngx_pcalloc,
-    ngx_table_elt_t, ngx_uint_t, off_t,
+    ngx_http_upstream_create_round_robin_peer, ngx_http_upstream_header_t,
+    ngx_http_upstream_non_buffered_filter, ngx_http_upstream_resolved_t, ngx_http_upstream_t,
+    ngx_list_push, ngx_parse_url, ngx_pcalloc, ngx_peer_connection_t, ngx_table_elt_t, ngx_uint_t,
+    off_t,
 };
-use super::{bytes_of, callbacks, module, ok, slice_of, str_of, Brand, Error, Pool, Request};
+use super::{
+    bytes_of, callbacks, filter, module, ok, slice_of, str_of, Brand, Error, Pool, Request,
+};
 use crate::handler::UpstreamHandler;
 
 /// The upstream of a request.
@@ -20,6 +24,23 @@ use crate::handler::UpstreamHandler;
 pub struct Upstream<'a> {
     ptr: NonNull<ngx_http_upstream_t>,
     _life: Brand<'a>,
+}
+
+/// An address that variables yielded.
+#[derive(Clone, Copy)]
+pub struct Address<'a> {
+    ptr: NonNull<ngx_http_upstream_resolved_t>,
+    _life: Brand<'a>,
+}
+
+impl Address<'_> {
+    /// Can it be connected to? A host has to be looked up first, and may lack a port.
+    fn is_complete(self) -> bool {
+        let (address, port) = (field!(self, sockaddr), field!(self, port));
+        // SAFETY: null, or an address that nginx parsed.
+        unsafe { address.as_ref() }
+            .is_some_and(|address| port != 0 || i32::from(address.sa_family) == libc::AF_UNIX)
+    }
 }
 
 /// Why an address is none. Kept with the address, for the log.
@@ -127,6 +148,53 @@ impl<'a> Upstream<'a> {
         }
         field!(self, resolved = resolved);
         Ok(())
+    }
+
+    /// Takes an address out of nginx's hands that is no name of an upstream: nginx goes on with the
+    /// location's own upstream, which is [`Conf::upstream_of_addresses`]. None where there is nothing
+    /// to connect to without looking it up or failing, which is nginx's.
+    ///
+    /// [`Conf::upstream_of_addresses`]: super::Conf::upstream_of_addresses
+    pub fn take_address(self, r: Request<'a>) -> Option<Address<'a>> {
+        let address = Address { ptr: NonNull::new(field!(self, resolved))?, _life: Brand::NEW };
+        if self.servers(r).is_some() || !address.is_complete() {
+            return None;
+        }
+        field!(self, resolved = ptr::null_mut());
+        Some(address)
+    }
+
+    /// Makes the address the only server to choose from.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when memory runs out.
+    pub(super) fn choose_from(self, r: Request<'a>, address: Address<'a>) -> Result<(), Error> {
+        #[cfg(ngx_feature = "http_ssl")]
+        {
+            let host = field!(address, host);
+            field!(self, ssl_name = host);
+        }
+        // SAFETY: the request has an upstream, without a choice of servers yet.
+        ok(unsafe { ngx_http_upstream_create_round_robin_peer(r.as_ptr(), address.ptr.as_ptr()) })
+    }
+
+    /// The servers that nginx will choose from, as far as they are configured: `ngx_http_upstream_init`
+    /// looks for an upstream of the name that variables yield.
+    pub fn servers(self, r: Request<'a>) -> Option<&'a Servers> {
+        let (conf, resolved) = (field!(self, conf), field!(self, resolved));
+        // SAFETY: null, or what `resolve` made.
+        let Some(resolved) = (unsafe { resolved.as_ref() }) else {
+            // SAFETY: `wire` put the location's configuration there.
+            return Servers::find(r, unsafe { (*conf).upstream });
+        };
+        // SAFETY: the name is the request's.
+        let host = unsafe { bytes_of(resolved.host) };
+        Servers::all(r).find(|servers| {
+            let (name, port) = (&servers.name, servers.port());
+            let same_port = port == resolved.port || port == 0 && resolved.no_port != 0;
+            same_port && name.eq_ignore_ascii_case(host)
+        })
     }
 
     /// Is the response to be cached, so that it must suit all clients?
@@ -282,5 +350,130 @@ impl<'a> Upstream<'a> {
         let pipe = field!(self, pipe);
         // SAFETY: `wire` put a pipe there.
         unsafe { (*pipe).length = length };
+    }
+
+    /// Is the body in chunks, as nginx understood the head?
+    pub fn is_chunked(self) -> bool {
+        field!(self, headers_in.chunked()) != 0
+    }
+
+    /// Forgets a Content-Length that chunks override.
+    pub fn clear_content_length(self) {
+        field!(self, headers_in.content_length_n = -1);
+    }
+
+    /// Has chunks decoded by `H`, buffered or not. `at_least`: the fewest bytes of a chunked body.
+    pub fn decode_chunks<H: UpstreamHandler>(self, at_least: u64) {
+        let pipe = field!(self, pipe);
+        field!(self, input_filter = Some(filter::unbuffered::<H>));
+        // not zero, which would be the end; the number itself does not matter
+        field!(self, length = 1);
+        // SAFETY: `wire` put a pipe there.
+        unsafe {
+            (*pipe).input_filter = Some(filter::buffered::<H>);
+            (*pipe).length = off_t::try_from(at_least).unwrap_or(off_t::MAX);
+        }
+    }
+
+    /// The bytes that came after the head, once nginx reads the body.
+    pub fn body_received(self) -> u64 {
+        let received = if field!(self, buffering()) != 0 {
+            let pipe = field!(self, pipe);
+            // SAFETY: `wire` put a pipe there.
+            unsafe { (*pipe).read_length }
+        } else {
+            let state = field!(self, state);
+            // SAFETY: null, or valid as long as the request; nginx made it for this upstream.
+            unsafe { state.as_ref() }.map_or(0, |state| state.response_length)
+        };
+        u64::try_from(received).unwrap_or(0)
+    }
+
+    /// Was the request sent, or at least its beginning?
+    pub fn is_request_begun(self) -> bool {
+        field!(self, request_sent()) != 0
+    }
+
+    /// Was all of the request sent, its body included?
+    pub fn is_request_written(self) -> bool {
+        field!(self, request_body_sent()) != 0
+    }
+
+    /// Is it a request of this module's?
+    pub(super) fn is_of_this_module(self) -> bool {
+        field!(self, output.tag) == module::buffer_tag()
+    }
+
+    /// The server that nginx chooses or has chosen.
+    pub(super) fn peer(self) -> *mut ngx_peer_connection_t {
+        // SAFETY: a part of the upstream, of which only the address is taken.
+        unsafe { &raw mut (*self.ptr.as_ptr()).peer }
+    }
+
+    /// Did the connection come from a pool, and has the server not begun to answer on it
+    /// ([`Self::forget_cached_connection`])?
+    pub fn has_cached_connection(self) -> bool {
+        field!(self, peer.cached()) != 0
+    }
+
+    /// Takes back nginx's leave to send the request again because its connection was a used one.
+    pub fn forget_cached_connection(self) {
+        field!(self, peer.set_cached(0));
+    }
+
+    /// Runs `run` while the upstream looks as if its response had ended well and its server would
+    /// keep the connection.
+    pub(super) fn as_finished(self, run: impl FnOnce()) {
+        let before = (field!(self, keepalive()), field!(self, request_body_sent()));
+        field!(self, set_keepalive(1));
+        field!(self, set_request_body_sent(1));
+        run();
+        field!(self, set_keepalive(before.0));
+        field!(self, set_request_body_sent(before.1));
+    }
+
+    /// Is the local address of connections chosen for each request (`rs_uwsgi_bind` with variables)?
+    pub(super) fn local_address_varies(self) -> bool {
+        let conf = field!(self, conf);
+        // SAFETY: `wire` put the location's configuration there, in which `local` is null or valid.
+        unsafe { (*conf).local.as_ref() }.is_some_and(|local| !local.value.is_null())
+    }
+
+    /// What tells this TLS connection from others to the same address: the context, with all that is
+    /// configured of it, the names that are verified and sent, and a certificate that variables choose.
+    /// Empty without TLS; None where a value cannot be evaluated.
+    #[cfg(ngx_feature = "http_ssl")]
+    pub(super) fn tls_identity(self, r: Request<'a>) -> Option<&'a [u8]> {
+        if field!(self, ssl()) == 0 {
+            return Some(&[]);
+        }
+        let (conf, own_name) = (field!(self, conf), field!(self, ssl_name));
+        // SAFETY: `wire` put the location's configuration there.
+        let conf = unsafe { &*conf };
+        let text = |value: *mut super::sys::ngx_http_complex_value_t| match value.is_null() {
+            true => Some(&[][..]),
+            // SAFETY: compiled by nginx's setter, for the configuration that the request runs under.
+            false => unsafe { super::value::ComplexValue::from_ptr(value) }.evaluate(r),
+        };
+        let name = match conf.ssl_name.is_null() {
+            // SAFETY: nginx's name of the upstream, as long as the request.
+            true => unsafe { bytes_of(own_name) },
+            false => text(conf.ssl_name)?,
+        };
+        let (certificate, key) = (text(conf.ssl_certificate)?, text(conf.ssl_certificate_key)?);
+        let mut identity = Vec::with_capacity(128);
+        identity.extend((conf.ssl as usize).to_ne_bytes());
+        identity.extend([conf.ssl_verify as u8, conf.ssl_server_name as u8]);
+        for part in [name, certificate, key] {
+            identity.extend(part.len().to_ne_bytes());
+            identity.extend(part);
+        }
+        r.pool().copy(&identity).ok().map(|identity| &*identity)
+    }
+
+    /// Without TLS there is nothing to tell connections apart.
+    #[cfg(not(ngx_feature = "http_ssl"))]
+    pub(super) fn tls_identity(self, _: Request<'a>) -> Option<&'a [u8]> {
+        Some(&[])
     }
 }

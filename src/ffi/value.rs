@@ -35,6 +35,16 @@ impl ComplexValue {
         Ok(ComplexValue(place))
     }
 
+    /// A value that one of nginx's setters compiled.
+    ///
+    /// # Safety
+    ///
+    /// `value` must be valid, and of the configuration of the requests that it is evaluated for.
+    #[cfg(ngx_feature = "http_ssl")]
+    pub(super) unsafe fn from_ptr(value: *mut ngx_http_complex_value_t) -> ComplexValue {
+        ComplexValue(value)
+    }
+
     /// nginx's own view of it.
     #[cfg(ngx_feature = "http_cache")]
     pub(crate) fn as_ptr(self) -> *mut ngx_http_complex_value_t {

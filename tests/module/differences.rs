@@ -236,6 +236,25 @@ fn interim_responses_are_not_the_final_one() {
     }
 }
 
+/// Chunks are decoded: clients of stock get the marks as text. A client of HTTP/1.0, which knows no
+/// chunks, shows what is inside of those that nginx makes itself.
+#[test]
+fn chunks_are_decoded() {
+    let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n\
+        5;a=b\r\nhello\r\n6\r\n world\r\n0\r\nX-Trailer: c\r\n\r\n";
+    for buffering in ["on", "off"] {
+        let site = serving(&format!("rs_uwsgi_buffering {buffering};"));
+        site.backend.set_script(|peer| peer.answer(response.as_bytes()));
+        for version in ["1.0", "1.1"] {
+            let request = format!("GET / HTTP/{version}\r\nHost: h\r\n\r\n");
+            let response = exchange(site.nginx.address(), request.as_bytes());
+            assert_eq!((response.status, response.text().as_str()), (200, "hello world"));
+            assert_eq!(response.header("X-A"), Some("b"));
+            assert_eq!(response.header("X-Trailer"), None);
+        }
+    }
+}
+
 #[test]
 fn content_length_without_a_body() {
     let get = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";

@@ -3,16 +3,18 @@
 
 use crate::support::backend::Address;
 use crate::support::client::{get, post, Response};
+use crate::support::gunicorn::Gunicorn;
 use crate::support::nginx::{module_path, prefix, user, Nginx};
 use crate::support::root;
 use crate::support::uwsgi::Uwsgi;
 use std::collections::HashSet;
 use std::fs;
+use std::path::Path;
 use tempfile::TempDir;
 
 /// The configurations that have a test below.
-const TESTED: [&str; 4] =
-    ["django.conf", "load-balanced.conf", "minimal.conf", "multiple-apps.conf"];
+const TESTED: [&str; 5] =
+    ["django.conf", "gunicorn.conf", "load-balanced.conf", "minimal.conf", "multiple-apps.conf"];
 
 /// A running example.
 struct Example {
@@ -27,25 +29,7 @@ type Server<'a> = (&'a str, &'a [&'a str]);
 impl Example {
     /// Starts the configuration `name` with a uWSGI on each socket.
     fn start(name: &str, servers: &[Server]) -> Example {
-        assert!(TESTED.contains(&name));
         let run = prefix();
-        let directory = root().join("nginx-conf");
-        let conf = fs::read_to_string(directory.join(name)).unwrap();
-        let module = module_path().display().to_string();
-        let params = directory.join("rs_uwsgi_params").display().to_string();
-        let sockets = format!("{}/", run.path().display());
-        let conf = [
-            ("/usr/lib/nginx/modules/ngx_http_rs_uwsgi_module.so", module.as_str()),
-            ("/etc/nginx/rs_uwsgi_params", &params),
-            ("/run/uwsgi/", &sockets),
-            ("/run/nginx.pid", "@dir@/nginx.pid"),
-            ("/var/log/nginx/", "@dir@/"),
-            ("/srv/site/", "@dir@/site/"),
-            ("user www-data;", user()),
-            ("listen 80;", "listen 127.0.0.1:@port@;"),
-        ]
-        .iter()
-        .fold(conf, |conf, (from, to)| conf.replace(from, to));
         let servers = servers.iter().map(|(socket, mounts)| {
             let address = Address::Unix(run.path().join(socket));
             let application = root().join("tests/support/application.py").display().to_string();
@@ -60,13 +44,7 @@ impl Example {
             Uwsgi::start(prefix(), address, &arguments)
         });
         let servers = servers.collect();
-        let nginx = Nginx::builder()
-            .whole(&conf)
-            .file("site/static/style.css", b"body {}")
-            .file("site/media/picture.png", b"\x89PNG")
-            .file("site/private/secret", b"for some")
-            .start();
-        Example { nginx, servers, _run: run }
+        Example { nginx: start(name, run.path()), servers, _run: run }
     }
 
     fn get(&self, path: &str) -> Response {
@@ -81,6 +59,35 @@ impl Example {
         let mut lines = text.lines().filter_map(|line| line.split_once('='));
         lines.find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
     }
+}
+
+/// Starts nginx with the configuration `name`, and the sockets of servers below `run`.
+fn start(name: &str, run: &Path) -> Nginx {
+    assert!(TESTED.contains(&name));
+    let directory = root().join("nginx-conf");
+    let conf = fs::read_to_string(directory.join(name)).unwrap();
+    let module = module_path().display().to_string();
+    let params = directory.join("rs_uwsgi_params").display().to_string();
+    let sockets = format!("{}/", run.display());
+    let conf = [
+        ("/usr/lib/nginx/modules/ngx_http_rs_uwsgi_module.so", module.as_str()),
+        ("/etc/nginx/rs_uwsgi_params", &params),
+        ("/run/uwsgi/", &sockets),
+        ("/run/gunicorn/", &sockets),
+        ("/run/nginx.pid", "@dir@/nginx.pid"),
+        ("/var/log/nginx/", "@dir@/"),
+        ("/srv/site/", "@dir@/site/"),
+        ("user www-data;", user()),
+        ("listen 80;", "listen 127.0.0.1:@port@;"),
+    ]
+    .iter()
+    .fold(conf, |conf, (from, to)| conf.replace(from, to));
+    Nginx::builder()
+        .whole(&conf)
+        .file("site/static/style.css", b"body {}")
+        .file("site/media/picture.png", b"\x89PNG")
+        .file("site/private/secret", b"for some")
+        .start()
 }
 
 #[test]
@@ -135,6 +142,23 @@ fn load_balanced() {
     example.servers[1].stop();
     let spare = pids(&example);
     assert!(spare.len() == 1 && spare.is_disjoint(&both), "{spare:?}");
+}
+
+#[test]
+fn gunicorn() {
+    let run = prefix();
+    let application = root().join("tests/support/framing.py");
+    let _server = Gunicorn::builder(&application)
+        .worker_class("gthread")
+        .arguments(&["--bind", &format!("unix:{}/app.sock", run.path().display())])
+        .start();
+    let nginx = start("gunicorn.conf", run.path());
+    for _ in 0..3 {
+        assert_eq!(get(nginx.address(), "/token?t=abc").text(), "abc");
+    }
+    let log = nginx.wait_requests(3);
+    let chosen = log.iter().map(|line| line.split(' ').rev().nth(1).unwrap());
+    assert_eq!(chosen.collect::<Vec<_>>(), ["new", "reused", "reused"], "{log:?}");
 }
 
 #[test]

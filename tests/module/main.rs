@@ -27,6 +27,7 @@ mod pair;
 mod real_uwsgi;
 mod requests;
 mod responses;
+mod reuse;
 mod site;
 mod store;
 mod table;

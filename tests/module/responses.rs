@@ -62,8 +62,6 @@ pub const ROWS: &[Row] = &[
     ("length beyond 64 bits", "HTTP/1.1 200 OK\nContent-Length: 99999999999999999999\n\nhello"),
     ("length short", "HTTP/1.1 200 OK\nContent-Length: 3\n\nhello"),
     ("length long", "HTTP/1.1 200 OK\nContent-Length: 50\n\nhello"),
-    ("chunked, passed as it is", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n5\nhello\n0\n\n"),
-    ("Transfer-Encoding and a length", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nContent-Length: 5\n\nhello"),
     ("hop-by-hop headers", "HTTP/1.1 200 OK\nConnection: keep-alive, x\nKeep-Alive: timeout=5\nTE: x\nTrailer: y\nUpgrade: z\nContent-Length: 1\n\nx"),
     ("Connection: close", "HTTP/1.1 200 OK\nConnection: close\nContent-Length: 1\n\nx"),
     ("204", "HTTP/1.1 204 No Content\nX-A: b\n\n"),

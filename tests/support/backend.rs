@@ -208,6 +208,8 @@ fn accept(listener: &Socket, state: &Arc<Mutex<State>>) {
         if locked.stopping {
             return;
         }
+        // Pieces come when they are sent; only TCP could have it otherwise.
+        let _ = socket.set_nodelay(true);
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         socket.set_write_timeout(Some(DEADLINE)).unwrap();
         let number = locked.connections.len();

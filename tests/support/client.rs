@@ -1,6 +1,7 @@
 //! An HTTP/1.0 and 1.1 client that sends exactly the bytes it is given, from a chosen local port if
 //! asked, and keeps what came back undecoded beside the decoded form (RFC 9112).
 
+use super::backend::Address;
 use super::DEADLINE;
 use socket2::{Domain, Socket, Type};
 use std::io::{self, Read, Write};
@@ -58,10 +59,16 @@ impl Client {
         Ok(Client::wrap(socket.into()))
     }
 
+    /// Connects to a server itself, also over a unix socket.
+    pub fn connect_to(address: &Address) -> Client {
+        Client::wrap(address.connect().unwrap().into())
+    }
+
     fn wrap(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        stream.set_nodelay(true).unwrap();
+        // A unix socket refuses, and has no such delay.
+        let _ = stream.set_nodelay(true);
         Client { stream, buffer: Vec::new(), eof: false }
     }
 

@@ -71,6 +71,26 @@ impl fmt::Debug for Packet {
     }
 }
 
+/// What a server needs to see of a request to `target`, body included, with `more` vars.
+pub fn request(method: &str, target: &str, body: &[u8], more: &[(&str, &str)]) -> Vec<u8> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let length = body.len().to_string();
+    let mut vars = vec![
+        ("REQUEST_METHOD", method),
+        ("REQUEST_URI", target),
+        ("PATH_INFO", path),
+        ("QUERY_STRING", query),
+        ("SERVER_PROTOCOL", "HTTP/1.1"),
+        ("SERVER_NAME", "t"),
+        ("SERVER_PORT", "80"),
+        ("CONTENT_LENGTH", if body.is_empty() { "" } else { &length }),
+    ];
+    vars.extend(more);
+    let owned = |(key, value): (&str, &str)| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let vars: Vec<Var> = vars.into_iter().map(owned).collect();
+    [&Packet::encode(0, 0, &vars), body].concat()
+}
+
 fn vars(mut raw: &[u8]) -> Result<Vec<Var>, String> {
     let mut take = || -> Result<Option<Vec<u8>>, String> {
         if raw.is_empty() {

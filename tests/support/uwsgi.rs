@@ -5,18 +5,86 @@ use super::process::Process;
 use super::{nginx, wait_for};
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// A running uWSGI; stopped on drop.
 pub struct Uwsgi {
     address: Address,
+    persistent: Option<Address>,
     dir: TempDir,
     process: Process,
 }
 
+/// What a uWSGI with a `puwsgi-socket` beside its `socket` is started with.
+#[derive(Clone)]
+pub struct Persistent {
+    application: PathBuf,
+    unix: bool,
+    processes: usize,
+    threads: usize,
+    socket_timeout: Option<u32>,
+}
+
+impl Persistent {
+    /// Listens on socket files in place of ports.
+    pub fn unix(mut self) -> Persistent {
+        self.unix = true;
+        self
+    }
+
+    /// How many processes serve: one unless set.
+    pub fn processes(mut self, count: usize) -> Persistent {
+        self.processes = count;
+        self
+    }
+
+    /// How many threads each of them has, four unless set. Each of them serves one connection.
+    pub fn threads(mut self, count: usize) -> Persistent {
+        self.threads = count;
+        self
+    }
+
+    /// How long a thread waits for the next request on a connection, in seconds; uWSGI's default
+    /// is 4.
+    pub fn socket_timeout(mut self, seconds: u32) -> Persistent {
+        self.socket_timeout = Some(seconds);
+        self
+    }
+
+    /// Starts it; returns when connections are accepted.
+    pub fn start(self) -> Uwsgi {
+        let dir = nginx::prefix();
+        let [plain, persistent] = ["uwsgi.sock", "puwsgi.sock"].map(|name| match self.unix {
+            true => Address::Unix(dir.path().join(name)),
+            false => Address::Tcp(SocketAddr::from(([127, 0, 0, 1], nginx::free_port()))),
+        });
+        let (names, processes) = ([&plain, &persistent].map(bind), self.processes.to_string());
+        let threads = self.threads.to_string();
+        let mut arguments = vec!["--wsgi-file", self.application.to_str().unwrap()];
+        arguments.extend(["--puwsgi-socket", &names[1]]);
+        // Without the master the others would outlive the first.
+        arguments.extend(["--master", "--processes", &processes, "--threads", &threads]);
+        let timeout = self.socket_timeout.map(|seconds| seconds.to_string());
+        if let Some(seconds) = &timeout {
+            arguments.extend(["--socket-timeout", seconds]);
+        }
+        let socket = ["--socket", &names[0]];
+        let mut uwsgi = Uwsgi::start_on(&socket, dir, plain, &arguments);
+        uwsgi.persistent = Some(persistent);
+        uwsgi
+    }
+}
+
 impl Uwsgi {
+    /// Begins a uWSGI that serves the WSGI file `application` on a `socket` and on a
+    /// `puwsgi-socket`.
+    pub fn persistent(application: &Path) -> Persistent {
+        let application = application.to_path_buf();
+        Persistent { application, unix: false, processes: 1, threads: 4, socket_timeout: None }
+    }
+
     /// Serves the WSGI file `application` on a unix socket of its own.
     pub fn unix(application: &Path) -> Uwsgi {
         let dir = nginx::prefix();
@@ -43,11 +111,7 @@ impl Uwsgi {
 
     /// Starts with `arguments` that say what to serve; returns when connections are accepted.
     pub fn start(dir: TempDir, address: Address, arguments: &[&str]) -> Uwsgi {
-        let socket = match &address {
-            Address::Unix(path) => path.display().to_string(),
-            Address::Tcp(address) => address.to_string(),
-        };
-        Uwsgi::start_on(&["--socket", &socket], dir, address, arguments)
+        Uwsgi::start_on(&["--socket", &bind(&address)], dir, address, arguments)
     }
 
     fn start_on(socket: &[&str], dir: TempDir, address: Address, arguments: &[&str]) -> Uwsgi {
@@ -58,7 +122,7 @@ impl Uwsgi {
         command.args(arguments).current_dir(dir.path());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let process = Process::spawn(command).unwrap();
-        let mut uwsgi = Uwsgi { address, dir, process };
+        let mut uwsgi = Uwsgi { address, persistent: None, dir, process };
         wait_for("uWSGI to start", || {
             assert!(uwsgi.process.ended().is_none(), "uWSGI did not start:\n{}", uwsgi.log());
             let ready = uwsgi.log().contains("spawned uWSGI worker");
@@ -77,9 +141,27 @@ impl Uwsgi {
         &self.address
     }
 
+    /// Where its `puwsgi-socket` is.
+    pub fn persistent_address(&self) -> &Address {
+        self.persistent.as_ref().expect("no puwsgi-socket")
+    }
+
+    /// A file that the application wrote to the working directory.
+    pub fn file(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
+    }
+
     /// Everything it has printed.
     pub fn log(&self) -> String {
         let log = fs::read(self.dir.path().join("log")).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
+    }
+}
+
+/// An address as uWSGI's options take it.
+fn bind(address: &Address) -> String {
+    match address {
+        Address::Unix(path) => path.display().to_string(),
+        Address::Tcp(address) => address.to_string(),
     }
 }

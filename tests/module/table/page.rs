@@ -55,6 +55,8 @@ const DIFFERENCES: &[(&str, &[&str])] = &[
             "traffic::interim::consumed_by_ours",
         ],
     ),
+    ("a chunked response (gunicorn 24 to 26)", &["differences::chunks_are_decoded"]),
+    ("the connection to the server", &["reuse::servers::behind_nginx_gunicorn_threads"]),
     (
         "a colon at the end of a socket's path, `unix:/path:`",
         &["inheritance::addresses_of_every_form"],

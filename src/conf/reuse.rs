@@ -1,0 +1,216 @@
+//! `rs_uwsgi_keepalive…` and `rs_uwsgi_reuse`: connections that carry more than one request.
+//!
+//! Locations share the connections to a server, and with them these settings: what an `upstream`
+//! block says and what the locations say that pass to it must agree. `http` gives defaults, which
+//! a block overrules.
+
+use std::rc::Rc;
+
+use super::merge::Unset;
+use super::LocConf;
+use crate::ffi::conf::{Block, Conf, Error};
+use crate::ffi::log::Printable;
+use crate::ffi::slots::Words;
+use crate::ffi::sys::ngx_uint_t;
+use crate::handler::Uwsgi;
+use crate::pool::policy::{Limits, Reuse};
+
+/// One of the settings, its place in [`Settings`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Setting {
+    /// `rs_uwsgi_keepalive`: idle connections of a worker to one server.
+    Idle,
+    /// `rs_uwsgi_keepalive_timeout`: how long one may be idle, in milliseconds.
+    Timeout,
+    /// `rs_uwsgi_keepalive_requests`: how many requests one may carry.
+    Requests,
+    /// `rs_uwsgi_keepalive_time`: how old one may get, in milliseconds.
+    Age,
+    /// `rs_uwsgi_reuse`: a number of [`REUSE`].
+    Reuse,
+}
+
+const SETTINGS: usize = 5;
+
+/// The words of `rs_uwsgi_reuse`.
+pub static REUSE: Words = &[
+    ("auto", Reuse::Auto as ngx_uint_t),
+    ("on", Reuse::On as ngx_uint_t),
+    ("off", Reuse::Off as ngx_uint_t),
+    ("puwsgi", Reuse::Puwsgi as ngx_uint_t),
+];
+
+/// What one block says, or inherits. nginx's setters write the values.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    values: [ngx_uint_t; SETTINGS],
+    places: [Option<Rc<Place>>; SETTINGS],
+}
+
+/// Where something was configured.
+#[derive(Debug)]
+pub struct Place {
+    /// The directive with its arguments.
+    pub directive: String,
+    /// The file.
+    pub file: String,
+    /// Its line, from 1.
+    pub line: ngx_uint_t,
+    /// The kind of block.
+    pub level: Level,
+}
+
+/// A kind of block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// "http": for all upstreams.
+    Http,
+    /// "upstream".
+    Upstream,
+    /// "server", "location", "if in location".
+    Location,
+}
+
+impl Settings {
+    /// Nothing said.
+    pub fn unset() -> Settings {
+        Settings { values: [Unset::UNSET; SETTINGS], places: [const { None }; SETTINGS] }
+    }
+
+    /// The values, for nginx's setters.
+    pub fn values_mut(&mut self) -> &mut [ngx_uint_t; SETTINGS] {
+        &mut self.values
+    }
+
+    fn value(&self, setting: Setting) -> ngx_uint_t {
+        self.values.get(setting as usize).copied().unwrap_or(Unset::UNSET)
+    }
+
+    /// Notes where a value comes from.
+    pub fn set_place(&mut self, setting: usize, place: Place) {
+        if let Some(slot) = self.places.get_mut(setting) {
+            *slot = Some(Rc::new(place));
+        }
+    }
+
+    fn each(&self) -> impl Iterator<Item = (ngx_uint_t, &Option<Rc<Place>>)> {
+        self.values.iter().copied().zip(&self.places)
+    }
+
+    /// Takes from the block around this one what this one does not say.
+    pub fn inherit(&mut self, outer: &Settings) {
+        let own = self.values.iter_mut().zip(&mut self.places);
+        for ((value, place), (outer_value, outer_place)) in own.zip(outer.each()) {
+            if *value == Unset::UNSET {
+                *value = outer_value;
+                place.clone_from(outer_place);
+            }
+        }
+    }
+
+    /// Takes what others who use the same connections say.
+    fn agree(&mut self, cf: Conf<'_>, name: &[u8], others: &Settings) -> Result<(), Error> {
+        let own = self.values.iter_mut().zip(&mut self.places);
+        for ((value, place), (other_value, other_place)) in own.zip(others.each()) {
+            let (Some(here), Some(there)) = (place.as_deref(), other_place.as_deref()) else {
+                if place.is_none() {
+                    *value = other_value;
+                    place.clone_from(other_place);
+                }
+                continue;
+            };
+            // a block's own word counts more than what "http" says for all
+            let overruled = here.level == Level::Upstream && there.level == Level::Http;
+            if *value != other_value && !overruled {
+                cf.log().emerg(format_args!(
+                    "\"{}\" in {}:{} and \"{}\" in {}:{} contradict each other: upstream \"{}\" \
+                     has one set of connections",
+                    here.directive,
+                    here.file,
+                    here.line,
+                    there.directive,
+                    there.file,
+                    there.line,
+                    Printable(name),
+                ));
+                return Err(Error::Logged);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Settings with their defaults, in force for a request.
+#[derive(Clone, Copy, Debug)]
+pub struct InEffect {
+    /// Whose word counts.
+    pub reuse: Reuse,
+    /// How long a connection may be used.
+    pub limits: Limits,
+    /// How long it may be idle, in milliseconds.
+    pub timeout: ngx_uint_t,
+}
+
+impl InEffect {
+    /// What the upstream's users agreed on, else what this location says: variables may send it
+    /// anywhere.
+    pub fn of(upstream: &Settings, location: &Settings) -> InEffect {
+        let value = |setting: Setting, default: ngx_uint_t| {
+            let said = [upstream, location].map(|settings| settings.value(setting));
+            said.into_iter().find(|value| *value != ngx_uint_t::UNSET).unwrap_or(default)
+        };
+        InEffect {
+            reuse: reuse_of(value(Setting::Reuse, Reuse::Auto as ngx_uint_t)),
+            limits: Limits {
+                idle: value(Setting::Idle, 32),
+                requests: value(Setting::Requests, 1000),
+                age: value(Setting::Age, 3_600_000),
+            },
+            timeout: value(Setting::Timeout, 60_000),
+        }
+    }
+}
+
+fn reuse_of(number: ngx_uint_t) -> Reuse {
+    [Reuse::Auto, Reuse::On, Reuse::Puwsgi]
+        .into_iter()
+        .find(|reuse| *reuse as ngx_uint_t == number)
+        .unwrap_or(Reuse::Off)
+}
+
+/// Brings together what the users of each upstream say, and wraps its choice of servers. Upstreams
+/// that this module cannot come to use are left alone. To be called when all locations are known.
+///
+/// # Errors
+///
+/// Settings that contradict each other.
+pub fn settle(cf: Conf<'_>) -> Result<(), Error> {
+    let users = cf.take_upstream_users();
+    for block in cf.upstreams() {
+        if !cf.has_variable_addresses() && !users.iter().any(|user| user.upstream == block) {
+            continue;
+        }
+        let mut settings = block.settings().cloned().unwrap_or_else(Settings::unset);
+        for user in users.iter().filter(|user| user.upstream == block) {
+            settings.agree(cf, block.name(), &user.settings)?;
+        }
+        cf.hook::<Uwsgi>(block, settings);
+    }
+    Ok(())
+}
+
+/// A location that passes to an upstream.
+pub struct User {
+    /// The upstream.
+    pub upstream: Block,
+    /// What the location says.
+    pub settings: Settings,
+}
+
+/// Notes that a location passes requests on, for [`settle`].
+pub fn register(cf: Conf<'_>, conf: &LocConf) {
+    if let Some(upstream) = Block::of(&conf.upstream) {
+        cf.add_upstream_user(User { upstream, settings: conf.reuse.clone() });
+    }
+}

@@ -1,0 +1,344 @@
+//! Connections to servers: `ngx_connection_t`, in use by a request or idle in the pool.
+
+use core::ffi::c_void;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use super::callbacks::log_panic;
+use super::peer::Servers;
+use super::sys::{
+    ngx_add_timer, ngx_close_connection, ngx_connection_t, ngx_cycle, ngx_del_timer,
+    ngx_destroy_pool, ngx_event_t, ngx_handle_read_event, ngx_log_t, ngx_msec_t, NGX_AGAIN, NGX_OK,
+};
+use super::Log;
+use crate::handler::UpstreamHandler;
+
+/// A request's connection.
+#[derive(Clone, Copy)]
+pub struct Connection<'a> {
+    ptr: NonNull<ngx_connection_t>,
+    life: PhantomData<&'a ngx_connection_t>,
+}
+
+impl Connection<'_> {
+    /// A handle on nginx's connection.
+    ///
+    /// # Safety
+    ///
+    /// `c` must be an open connection, valid for the handle's lifetime.
+    pub(super) unsafe fn from_ptr(c: NonNull<ngx_connection_t>) -> Self {
+        Connection { ptr: c, life: PhantomData }
+    }
+
+    pub(super) fn as_ptr(self) -> *mut ngx_connection_t {
+        self.ptr.as_ptr()
+    }
+
+    /// Its number, for the log.
+    pub fn descriptor(self) -> i32 {
+        field!(self, fd)
+    }
+
+    /// Requests on it so far, the current one included.
+    pub fn requests(self) -> usize {
+        field!(self, requests)
+    }
+
+    /// Milliseconds since it was made.
+    pub fn age(self) -> usize {
+        super::now().wrapping_sub(field!(self, start_time))
+    }
+
+    /// Has something gone wrong on it, or has the server closed it?
+    pub fn has_failed(self) -> bool {
+        let (read, write) = self.events();
+        (read.eof() | read.error() | write.error()) != 0 || self.has_timed_out()
+    }
+
+    /// Was something waited for in vain?
+    pub fn has_timed_out(self) -> bool {
+        let (read, write) = self.events();
+        (read.timedout() | write.timedout()) != 0
+    }
+
+    /// The read and the write event, as they are now.
+    fn events(self) -> (ngx_event_t, ngx_event_t) {
+        let (read, write) = (field!(self, read), field!(self, write));
+        // SAFETY: an open connection has both.
+        unsafe { (*read, *write) }
+    }
+}
+
+/// An idle connection, in the pool or on its way in or out. It belongs to whoever has the value, who
+/// must give it to a request or close it.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a connection that is forgotten stays open"]
+pub struct Idle {
+    ptr: NonNull<ngx_connection_t>,
+}
+
+/// What a look at an idle connection finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek {
+    /// Nothing: the server waits for a request.
+    Quiet,
+    /// The server has closed it, or it failed.
+    Closed,
+    /// Bytes that nobody asked for.
+    Data,
+}
+
+/// Why an idle connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The server closed it, or it failed.
+    Closed,
+    /// The server sent bytes that nobody asked for.
+    Data,
+    /// `rs_uwsgi_keepalive_timeout`.
+    Timeout,
+    /// There are too many.
+    Excess,
+    /// nginx is leaving.
+    Leaving,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Lost::Closed => "the server closed it",
+            Lost::Data => "the server sent data",
+            Lost::Timeout => "\"rs_uwsgi_keepalive_timeout\" is reached",
+            Lost::Excess => "there are too many",
+            Lost::Leaving => "the worker is exiting",
+        })
+    }
+}
+
+impl Idle {
+    /// Makes a request's connection an idle one, which `servers` get back when it ends.
+    ///
+    /// # Errors
+    ///
+    /// Where the server has closed it, or sent more than its response; the connection remains the
+    /// request's.
+    ///
+    /// # Safety
+    ///
+    /// The request must not use the connection any more; `servers` must outlive it.
+    pub(super) unsafe fn from_request<H: UpstreamHandler>(
+        connection: Connection<'_>,
+        servers: &Servers,
+        timeout: ngx_msec_t,
+    ) -> Result<Idle, Peek> {
+        let c = connection.as_ptr();
+        // SAFETY: an open connection with both events, whose pool nginx made for it alone; what
+        // `ngx_http_upstream_keepalive_module` does to keep one.
+        unsafe {
+            let (read, write) = ((*c).read, (*c).write);
+            if ngx_handle_read_event(read, 0) != NGX_OK as isize {
+                return Err(Peek::Closed);
+            }
+            let unread = if (*read).ready() == 0 { Peek::Quiet } else { look(c) };
+            if unread != Peek::Quiet {
+                return Err(unread);
+            }
+            (*read).set_delayed(0);
+            ngx_add_timer(read, timeout);
+            if (*write).timer_set() != 0 {
+                ngx_del_timer(write);
+            }
+            (*read).handler = Some(on_event::<H>);
+            (*write).handler = Some(ignore);
+            (*c).data = ptr::from_ref(servers).cast_mut().cast::<c_void>();
+            // Lets nginx close it when a worker leaves (ngx_close_idle_connections).
+            (*c).set_idle(1);
+            set_log(c, (*ngx_cycle).log);
+        }
+        Ok(Idle { ptr: connection.ptr })
+    }
+
+    /// Gives the connection to a request. `log` is the request's.
+    pub(super) fn into_ptr(self, log: *mut ngx_log_t) -> *mut ngx_connection_t {
+        let c = self.ptr.as_ptr();
+        // SAFETY: open and idle, see `from_request`.
+        unsafe {
+            (*c).set_idle(0);
+            (*c).sent = 0;
+            (*c).data = ptr::null_mut();
+            set_log(c, log);
+            if (*(*c).read).timer_set() != 0 {
+                ngx_del_timer((*c).read);
+            }
+        }
+        c
+    }
+
+    /// Looks whether the server has closed it or sent something.
+    pub fn peek(&self) -> Peek {
+        // SAFETY: open and idle.
+        unsafe { peek(self.ptr.as_ptr()) }
+    }
+
+    /// Its number, for the log.
+    pub fn descriptor(&self) -> i32 {
+        field!(self, fd)
+    }
+
+    /// Requests that it has carried.
+    pub fn requests(&self) -> usize {
+        field!(self, requests)
+    }
+
+    /// Is it one of TLS?
+    pub fn is_tls(&self) -> bool {
+        #[cfg(ngx_feature = "http_ssl")]
+        return !field!(self, ssl).is_null();
+        #[cfg(not(ngx_feature = "http_ssl"))]
+        return false;
+    }
+
+    /// nginx's own log: no request has to do with it.
+    pub fn log(&self) -> Log<'static> {
+        // SAFETY: a worker has a cycle, and a cycle a log, until it ends.
+        unsafe { Log::from_ptr(NonNull::new_unchecked((*ngx_cycle).log)) }
+    }
+
+    /// Closes a connection that stock `keepalive` had kept.
+    ///
+    /// # Safety
+    ///
+    /// `c` must be open and idle, and nobody else may know of it.
+    pub(super) unsafe fn discard(c: NonNull<ngx_connection_t>) {
+        // SAFETY: the caller's promise.
+        unsafe { close(c.as_ptr()) };
+    }
+
+    /// Closes it.
+    pub fn close(self) {
+        // SAFETY: open and idle, and nobody knows of it any more.
+        unsafe { close(self.ptr.as_ptr()) };
+    }
+}
+
+/// # Safety
+///
+/// `c` must be an open connection with its own pool, and nobody may use it any more.
+unsafe extern "C" fn close(c: *mut ngx_connection_t) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[cfg(ngx_feature = "http_ssl")]
+        if let Some(ssl) = (*c).ssl.as_mut() {
+            // as nginx does with every connection to an upstream: nobody waits for the answer
+            ssl.set_no_wait_shutdown(1);
+            ssl.set_no_send_shutdown(1);
+            if super::sys::ngx_ssl_shutdown(c) == NGX_AGAIN as isize {
+                if let Some(ssl) = (*c).ssl.as_mut() {
+                    ssl.handler = Some(close);
+                }
+                return;
+            }
+        }
+        ngx_destroy_pool((*c).pool);
+        ngx_close_connection(c);
+    }
+}
+
+/// # Safety
+///
+/// `c` must be an open connection with its own pool, and `log` must be valid for as long as it is
+/// the connection's.
+unsafe fn set_log(c: *mut ngx_connection_t, log: *mut ngx_log_t) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*c).log = log;
+        (*(*c).read).log = log;
+        (*(*c).write).log = log;
+        (*(*c).pool).log = log;
+    }
+}
+
+/// Looks at the socket and takes nothing from it.
+///
+/// # Safety
+///
+/// `c` must be an open connection.
+unsafe fn peek(c: *mut ngx_connection_t) -> Peek {
+    let mut byte = 0_u8;
+    // SAFETY: an open socket, and room for one byte.
+    let count = unsafe { libc::recv((*c).fd, (&raw mut byte).cast(), 1, libc::MSG_PEEK) };
+    match count {
+        0 => Peek::Closed,
+        -1 if super::sys::ngx_socket_errno() == libc::EAGAIN => Peek::Quiet,
+        -1 => Peek::Closed,
+        _ => Peek::Data,
+    }
+}
+
+/// Looks for bytes that are ready to be read. OpenSSL may hold some that the socket does not show, so
+/// with TLS they are read: the connection is closed if there are any.
+///
+/// # Safety
+///
+/// `c` must be an open connection.
+unsafe fn look(c: *mut ngx_connection_t) -> Peek {
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[cfg(ngx_feature = "http_ssl")]
+        if !(*c).ssl.is_null() {
+            let mut byte = 0_u8;
+            let Some(recv) = (*c).recv else { return Peek::Closed };
+            return match recv(c, &raw mut byte, 1) {
+                again if again == NGX_AGAIN as isize => Peek::Quiet,
+                1.. => Peek::Data,
+                _ => Peek::Closed,
+            };
+        }
+        peek(c)
+    }
+}
+
+unsafe extern "C" fn ignore(_: *mut ngx_event_t) {}
+
+/// Something happened to an idle connection.
+unsafe extern "C" fn on_event<H: UpstreamHandler>(event: *mut ngx_event_t) {
+    // SAFETY: nginx calls with the read event of a connection that `from_request` made idle, so that
+    // its data are the servers, which outlive it.
+    let (c, servers) = unsafe {
+        let c = (*event).data.cast::<ngx_connection_t>();
+        (c, &*(*c).data.cast::<Servers>())
+    };
+    // SAFETY: as above.
+    let why = unsafe {
+        if (*c).close() != 0 {
+            Lost::Leaving
+        } else if (*event).timedout() != 0 {
+            Lost::Timeout
+        } else {
+            match peek(c) {
+                Peek::Closed => Lost::Closed,
+                Peek::Data => Lost::Data,
+                Peek::Quiet => {
+                    (*event).set_ready(0);
+                    if ngx_handle_read_event(event, 0) == NGX_OK as isize {
+                        return;
+                    }
+                    Lost::Closed
+                }
+            }
+        }
+    };
+    let lost = catch_unwind(AssertUnwindSafe(|| {
+        let idle = servers.idle.borrow_mut().remove(|idle| idle.ptr.as_ptr() == c);
+        if let Some(idle) = idle {
+            H::connection_lost(servers, idle, why);
+        }
+    }));
+    if let Err(panic) = lost {
+        // SAFETY: a worker has a cycle, and a cycle a log.
+        let log = unsafe { Log::from_ptr(NonNull::new_unchecked((*ngx_cycle).log)) };
+        log_panic(log, &*panic);
+    }
+}

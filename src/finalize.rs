@@ -1,0 +1,87 @@
+//! The end of a request: what becomes of its connection, and what the balancer is told of the
+//! server.
+
+use crate::ffi::connection::Connection;
+use crate::ffi::peer::{Outcome, Peer};
+use crate::ffi::{self, Request, Upstream};
+use crate::handler::Context;
+use crate::peer;
+use crate::pool::policy::{self, Facts, Left, Refusal};
+use crate::uwsgi::framing::End;
+use crate::{conf::reuse::InEffect, request};
+
+/// Parks the connection or leaves it to nginx, which closes it.
+pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
+    let (Some(context), Some(u), Some(connection)) = (r.context(), r.upstream(), peer.connection())
+    else {
+        return outcome;
+    };
+    let told = balance(context, u, connection, outcome);
+    let in_effect = InEffect::of(&peer.servers().settings, &r.loc_conf().reuse);
+    let facts = facts(r, context, u, &in_effect, connection, outcome);
+    let descriptor = connection.descriptor();
+    let parked = policy::verdict(&facts).and_then(|()| {
+        let left = Left { at: ffi::now(), body: request::body_length(r, r.loc_conf()) };
+        peer::park(r, peer, context.pool_key.get(), left, &in_effect)
+    });
+    if let Err(refusal) = parked {
+        r.log().debug(format_args!("http rs_uwsgi close connection, fd:{descriptor}: {refusal}"));
+        // what comes while the body is read is logged there
+        let is_news = facts.end == End::Clean || !context.reads_body.get();
+        if refusal == Refusal::Surplus && is_news {
+            r.log().warn(format_args!("upstream sent data after its response"));
+        }
+    }
+    told
+}
+
+/// A connection from the pool that the server had closed says nothing against the server: the same
+/// request goes to a new connection, and the balancer does not count a failure.
+fn balance<'a>(
+    context: &Context<'a>,
+    u: Upstream<'a>,
+    connection: Connection<'_>,
+    outcome: Outcome,
+) -> Outcome {
+    let was_closed = u.has_cached_connection() && !connection.has_timed_out();
+    if outcome == Outcome::Failed && was_closed {
+        context.needs_new_connection.set(true);
+        return Outcome::Next;
+    }
+    outcome
+}
+
+fn facts<'a>(
+    r: Request<'a>,
+    context: &Context<'a>,
+    u: Upstream<'a>,
+    in_effect: &InEffect,
+    connection: Connection<'_>,
+    outcome: Outcome,
+) -> Facts {
+    let head = context.head.get();
+    let fields = context.fields.get();
+    let end = head.map_or(End::Open, |head| {
+        let received = match context.reads_body.get() {
+            true => u.body_received(),
+            // what nginx did not read may have come all the same
+            false => head.after as u64,
+        };
+        fields.framing(head.status).end(received, context.chunks.get())
+    });
+    Facts {
+        reuse: in_effect.reuse,
+        limits: in_effect.limits,
+        shared: !context.pool_key.get().is_empty(),
+        exiting: ffi::is_exiting(),
+        failed: outcome == Outcome::Failed || connection.has_failed(),
+        request_written: u.is_request_written(),
+        length_is_ours: r.loc_conf().string_has_no_length,
+        head: r.is_head(),
+        status: head.map(|head| head.status),
+        said: fields.said(),
+        end,
+        requests: connection.requests(),
+        age: connection.age(),
+    }
+}

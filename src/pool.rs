@@ -1,0 +1,111 @@
+//! Idle connections to the servers of one upstream: whose turn is next, and which one has to go.
+//! Generic over the connection, with no nginx in sight.
+//!
+//! A server is known by a key, bytes that say everything by which its connections differ: its
+//! address, and with TLS what was verified and shown. Of one server the connection that was used
+//! last is taken first, so that those which are not needed grow old and are closed.
+#![forbid(unsafe_code)]
+
+pub mod policy;
+
+use std::collections::VecDeque;
+
+use policy::Left;
+
+/// Idle connections.
+#[derive(Debug)]
+pub struct Pool<C> {
+    servers: Vec<Server<C>>,
+}
+
+/// The idle connections to one server, never none; the one that was used last comes last.
+#[derive(Debug)]
+struct Server<C> {
+    key: Box<[u8]>,
+    idle: VecDeque<(C, Left)>,
+}
+
+impl<C> Default for Pool<C> {
+    fn default() -> Self {
+        Pool { servers: Vec::new() }
+    }
+}
+
+impl<C> Pool<C> {
+    /// Keeps a connection. Connections come in the order of the times at which they were left.
+    pub fn park(&mut self, key: &[u8], connection: C, left: Left) {
+        let server = match self.servers.iter().position(|server| *server.key == *key) {
+            Some(known) => known,
+            None => {
+                self.servers.push(Server { key: key.into(), idle: VecDeque::new() });
+                self.servers.len() - 1
+            }
+        };
+        if let Some(server) = self.servers.get_mut(server) {
+            server.idle.push_back((connection, left));
+        }
+    }
+
+    /// Gives up the connection to this server that has been idle longest, where there are more than
+    /// `most`.
+    pub fn excess(&mut self, key: &[u8], most: usize) -> Option<C> {
+        let server = self.servers.iter().position(|server| *server.key == *key)?;
+        let over = self.servers.get(server).is_some_and(|server| server.idle.len() > most);
+        if over {
+            self.take_at(server, 0)
+        } else {
+            None
+        }
+    }
+
+    /// Gives up the connection that has been idle longest of all, where there are more than `most`.
+    pub fn excess_of_all(&mut self, most: usize) -> Option<C> {
+        if self.len() <= most {
+            return None;
+        }
+        let oldest = |server: &Server<C>| server.idle.front().map(|(_, left)| left.at);
+        let (server, _) =
+            self.servers.iter().enumerate().min_by_key(|(_, server)| oldest(server))?;
+        self.take_at(server, 0)
+    }
+
+    /// Takes the connection to this server that was used last of those that are `fit`.
+    pub fn take(&mut self, key: &[u8], fit: impl Fn(Left) -> bool) -> Option<(C, Left)> {
+        let server = self.servers.iter().position(|server| *server.key == *key)?;
+        let place = self.servers.get(server)?.idle.iter().rposition(|(_, left)| fit(*left))?;
+        self.take_whole(server, place)
+    }
+
+    /// Takes the connection that `is` the one looked for, whichever server it belongs to.
+    pub fn remove(&mut self, is: impl Fn(&C) -> bool) -> Option<C> {
+        for (number, server) in self.servers.iter().enumerate() {
+            if let Some(place) = server.idle.iter().position(|(connection, _)| is(connection)) {
+                return self.take_at(number, place);
+            }
+        }
+        None
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.servers.iter().map(|server| server.idle.len()).sum()
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+    }
+
+    fn take_at(&mut self, server: usize, place: usize) -> Option<C> {
+        self.take_whole(server, place).map(|(connection, _)| connection)
+    }
+
+    fn take_whole(&mut self, server: usize, place: usize) -> Option<(C, Left)> {
+        let idle = &mut self.servers.get_mut(server)?.idle;
+        let taken = idle.remove(place);
+        if idle.is_empty() {
+            self.servers.swap_remove(server);
+        }
+        taken
+    }
+}

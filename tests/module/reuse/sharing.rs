@@ -1,0 +1,212 @@
+//! Who shares connections with whom: locations that pass to one upstream do, whatever balances it;
+//! other modules, other local addresses and other TLS settings do not.
+
+use super::{Answers, Site, GET, KEPT, PARKED};
+use crate::support::backend::Backend;
+use crate::support::client::{exchange, get};
+use crate::support::nginx::Nginx;
+use crate::support::wait_for;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+const BOUND: &str = "\"rs_uwsgi_bind\" chose its address for one request";
+
+fn path(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").into_bytes()
+}
+
+/// The connection that each request comes on; all of them are parked.
+pub fn connections(site: &Site, paths: &[&str]) -> Vec<usize> {
+    let visit = |p: &&str| {
+        let visit = site.visit(&path(p));
+        assert_eq!((visit.response.text().as_str(), visit.verdict.as_str()), ("ok", PARKED), "{p}");
+        visit.connection
+    };
+    paths.iter().map(visit).collect()
+}
+
+#[test]
+fn locations_and_servers_of_one_address() {
+    for tcp in [false, true] {
+        let site = Site::build(
+            Nginx::builder(),
+            "server { listen 127.0.0.3:@port@; location / { rs_uwsgi_pass @pass@; } }",
+            "location /a { rs_uwsgi_pass @pass@; }
+             location /b { rs_uwsgi_pass uwsgi://@pass@; rs_uwsgi_buffering off; }
+             location /c { if ($arg_x) { rs_uwsgi_pass @pass@; } }",
+            tcp,
+        );
+        assert_eq!(connections(&site, &["/a", "/b", "/c?x=1", "/a"]), [0; 4]);
+        let other = site.nginx.address_of(0, [127, 0, 0, 3]);
+        assert_eq!(site.visit_with(|_| exchange(other, GET)).connection, 0);
+    }
+}
+
+#[test]
+fn upstream_blocks_with_any_balancing() {
+    let one = "server @pass@;";
+    let backup = "server 127.0.0.1:1 down; server @pass@ backup;";
+    for block in [
+        one.to_string(),
+        format!("least_conn; {one}"),
+        format!("ip_hash; {one}"),
+        format!("hash $uri; {one}"),
+        format!("hash $uri consistent; {one}"),
+        format!("random; {one}"),
+        format!("random two least_conn; {one}"),
+        format!("zone z 64k; {one}"),
+        format!("zone z 64k; least_conn; {one}"),
+        format!("{one} keepalive 4;"),
+        format!("least_conn; {one} keepalive 4;"),
+        format!("zone z 64k; {one} keepalive 4;"),
+        "server @pass@ max_conns=1;".to_string(),
+        "zone z 64k; server @pass@ max_conns=1; keepalive 4;".to_string(),
+        "server @pass@ weight=3 max_fails=0;".to_string(),
+        backup.to_string(),
+        format!("zone z 64k; {backup}"),
+        "server 127.0.0.1:1 down; server @pass@;".to_string(),
+    ] {
+        let site = Site::build(
+            Nginx::builder(),
+            &format!("upstream u {{ {block} }}"),
+            "location / { rs_uwsgi_pass u; } location /v { set $u u; rs_uwsgi_pass $u; }",
+            false,
+        );
+        assert_eq!(connections(&site, &["/", "/v", "/", "/v", "/"]), [0; 5], "{block}");
+        assert!(site.log().is_empty(), "{block}: {:?}", site.log());
+    }
+}
+
+#[test]
+fn the_servers_of_a_block_each_have_their_own() {
+    let answers = Answers::new();
+    let script = answers.script();
+    let other = Backend::tcp(move |peer| script(peer));
+    let site = Site::build(
+        Nginx::builder(),
+        &format!("upstream u {{ server @pass@; server {}; }}", other.address()),
+        "location / { rs_uwsgi_pass u; }",
+        true,
+    );
+    answers.set_bytes(KEPT);
+    for number in 0..10 {
+        assert_eq!(get(site.address(), "/").text(), "ok");
+        site.wait_verdict(number);
+    }
+    assert_eq!((site.backend.connection_count(), other.connection_count()), (1, 1));
+    assert_eq!((site.backend.requests().len(), other.requests().len()), (5, 5));
+    assert!(site.verdicts().iter().all(|verdict| verdict == PARKED));
+}
+
+/// A server that speaks HTTP and uwsgi, whichever a connection begins with; what the connections
+/// spoke, and whether one spoke both.
+fn bilingual(site: &Site) -> Arc<Mutex<HashMap<usize, Vec<&'static str>>>> {
+    let spoken: Arc<Mutex<HashMap<usize, Vec<&'static str>>>> = Arc::default();
+    let record = spoken.clone();
+    site.backend.set_script(move |peer| loop {
+        let begin = peer.read_exact(4)?;
+        let language = if begin == b"GET " { "http" } else { "uwsgi" };
+        record.lock().unwrap().entry(peer.number).or_default().push(language);
+        if language == "http" {
+            let mut head = begin;
+            while !head.ends_with(b"\r\n\r\n") {
+                head.extend(peer.read_exact(1)?);
+            }
+        } else {
+            peer.read_exact(usize::from(u16::from_le_bytes([begin[1], begin[2]])))?;
+        }
+        peer.write(KEPT)?;
+    });
+    spoken
+}
+
+#[test]
+fn proxy_pass_to_the_same_block_has_connections_of_its_own() {
+    for server in
+        ["server @pass@;", "zone z 64k; server @pass@ max_conns=1;", "least_conn; server @pass@;"]
+    {
+        let site = Site::build(
+            Nginx::builder(),
+            &format!("upstream u {{ {server} keepalive 4; }}"),
+            "location / { rs_uwsgi_pass u; }
+             location /proxy { proxy_pass http://u; proxy_http_version 1.1;
+                 proxy_set_header Connection \"\"; }",
+            true,
+        );
+        let spoken = bilingual(&site);
+        let mut ended = 0;
+        for p in ["/", "/proxy", "/", "/proxy", "/proxy", "/", "/", "/proxy", "/"].repeat(3) {
+            assert_eq!(get(site.address(), p).text(), "ok", "{server} {p}");
+            // the connection is parked before the next request looks for it
+            ended += 1;
+            site.nginx.wait_requests(ended);
+        }
+        let spoken = spoken.lock().unwrap();
+        assert_eq!(spoken.len(), 2, "{server}: one connection each: {spoken:?}");
+        for languages in spoken.values() {
+            assert!(languages.iter().all(|language| *language == languages[0]), "{spoken:?}");
+        }
+        assert!(site.log().is_empty(), "{:?}", site.log());
+    }
+}
+
+#[test]
+fn local_addresses_are_not_mixed() {
+    let site = Site::build(
+        Nginx::builder(),
+        "",
+        "location /0 { rs_uwsgi_pass @pass@; }
+         location /1 { rs_uwsgi_pass @pass@; rs_uwsgi_bind 127.0.0.1; }
+         location /2 { rs_uwsgi_pass @pass@; rs_uwsgi_bind 127.0.0.2; }
+         location /same { rs_uwsgi_pass @pass@; rs_uwsgi_bind 127.0.0.2; }
+         location /v { rs_uwsgi_pass @pass@; rs_uwsgi_bind $arg_a; }",
+        true,
+    );
+    let paths = ["/0", "/1", "/2", "/same", "/1", "/0", "/2"];
+    assert_eq!(connections(&site, &paths), [0, 1, 2, 2, 1, 0, 2]);
+    // one that is chosen for each request is not kept
+    let visits = ["/v?a=127.0.0.2", "/v?a=127.0.0.2"].map(|p| site.visit(&path(p)));
+    assert_eq!(visits.each_ref().map(|visit| visit.connection), [3, 4]);
+    assert!(visits.iter().all(|visit| visit.verdict == BOUND), "{visits:?}");
+}
+
+#[test]
+fn addresses_that_variables_name() {
+    let site = Site::serve(
+        "location / { set $a @pass@; rs_uwsgi_pass $a; }
+         location /unknown {
+             set $a @pass@;
+             if ($a ~ ^unix:(.*)$) { set $a unix:/.$1; }
+             rs_uwsgi_pass $a;
+         }",
+    );
+    // stock's location names the first, so that nginx knows it as an upstream
+    assert_eq!(connections(&site, &["/", "/"]), [0, 0]);
+    for number in 2..4 {
+        assert_eq!(get(site.address(), "/unknown").text(), "ok");
+        site.nginx.wait_requests(number + 1);
+    }
+    let requests = site.backend.requests();
+    let connections = requests.iter().map(|request| request.connection);
+    assert_eq!(connections.collect::<Vec<_>>(), [0, 0, 1, 1], "{:?}", site.verdicts());
+}
+
+#[test]
+fn stock_locations_are_left_alone() {
+    let site = Site::build(
+        Nginx::builder(),
+        "upstream u { server @pass@; }",
+        "location / { rs_uwsgi_pass u; }
+         location /stock { uwsgi_pass u; uwsgi_param REQUEST_METHOD GET; }",
+        false,
+    );
+    assert_eq!(site.next_connection(), 0);
+    for number in 1..4 {
+        assert_eq!(get(site.address(), "/stock").text(), "ok");
+        site.nginx.wait_requests(number + 1);
+    }
+    assert_eq!(site.next_connection(), 0);
+    assert_eq!(site.backend.connection_count(), 4);
+    let ended = || site.backend.connections().iter().skip(1).all(|connection| connection.ended);
+    wait_for("stock's connections to end", || ended().then_some(()));
+}

@@ -1,0 +1,218 @@
+//! The pool against a list of all idle connections, in the order in which they were parked.
+
+use std::collections::BTreeSet;
+
+use ngx_http_rs_uwsgi_module::pool::policy::Left;
+use ngx_http_rs_uwsgi_module::pool::Pool;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{select, Index};
+
+/// Keys of which one begins as another does.
+const KEYS: [&[u8]; 5] = [b"", b"a", b"a\0", b"ab", b"b"];
+
+/// A connection; like the real ones it cannot be had twice.
+#[derive(Debug, PartialEq)]
+struct Connection(usize);
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Parks a new connection, this much later and after a request with this body.
+    Park {
+        key: &'static [u8],
+        later: usize,
+        body: u64,
+    },
+    /// Takes one that was not idle for longer, and whose body was not larger.
+    Take {
+        key: &'static [u8],
+        idle: usize,
+        body: u64,
+    },
+    /// Removes one of those that ever were parked, whether it still is or not.
+    Remove(Index),
+    Excess {
+        key: &'static [u8],
+        most: usize,
+    },
+    ExcessOfAll {
+        most: usize,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = || select(&KEYS[..]);
+    prop_oneof![
+        8 => (key(), 0..4usize, 0..4u64)
+            .prop_map(|(key, later, body)| Step::Park { key, later, body }),
+        3 => (key(), 0..20usize, 0..5u64)
+            .prop_map(|(key, idle, body)| Step::Take { key, idle, body }),
+        2 => any::<Index>().prop_map(Step::Remove),
+        2 => (key(), 0..5usize).prop_map(|(key, most)| Step::Excess { key, most }),
+        2 => (0..15usize).prop_map(|most| Step::ExcessOfAll { most }),
+    ]
+}
+
+/// The pool, and what must be in it.
+#[derive(Default)]
+struct Both {
+    pool: Pool<Connection>,
+    /// Key, number and how it was left; the one that was parked first comes first.
+    model: Vec<(&'static [u8], usize, Left)>,
+    parked: usize,
+    now: usize,
+}
+
+impl Both {
+    fn run(&mut self, step: &Step) {
+        match *step {
+            Step::Park { key, later, body } => self.park(key, later, body),
+            Step::Take { key, idle, body } => self.take(key, idle, body),
+            Step::Remove(index) if self.parked > 0 => self.remove(index.index(self.parked)),
+            Step::Remove(_) => self.remove(0),
+            Step::Excess { key, most } => self.excess(key, most),
+            Step::ExcessOfAll { most } => self.excess_of_all(most),
+        }
+        self.check();
+    }
+
+    fn park(&mut self, key: &'static [u8], later: usize, body: u64) {
+        self.now += later;
+        let left = Left { at: self.now, body };
+        self.pool.park(key, Connection(self.parked), left);
+        self.model.push((key, self.parked, left));
+        self.parked += 1;
+    }
+
+    fn take(&mut self, key: &'static [u8], idle: usize, body: u64) {
+        let now = self.now;
+        let fit = |left: Left| now - left.at <= idle && left.body <= body;
+        let expected = self.model.iter().rposition(|(of, _, left)| *of == key && fit(*left));
+        let expected = expected.map(|place| self.model.remove(place));
+        let taken = self.pool.take(key, fit);
+        assert_eq!(taken, expected.map(|(_, number, left)| (Connection(number), left)));
+    }
+
+    fn remove(&mut self, number: usize) {
+        let expected = self.model.iter().position(|(_, of, _)| *of == number);
+        let expected = expected.map(|place| Connection(self.model.remove(place).1));
+        assert_eq!(self.pool.remove(|connection| connection.0 == number), expected);
+    }
+
+    fn excess(&mut self, key: &'static [u8], most: usize) {
+        let first = self.model.iter().position(|(of, ..)| *of == key);
+        let first = first.filter(|_| self.count(key) > most);
+        let expected = first.map(|place| Connection(self.model.remove(place).1));
+        assert_eq!(self.pool.excess(key, most), expected);
+    }
+
+    /// Of those that are idle for equally long any may go, but of one server only the first.
+    fn excess_of_all(&mut self, most: usize) {
+        let Some(Connection(number)) = self.pool.excess_of_all(most) else {
+            return assert!(self.model.len() <= most, "no excess of {}", self.model.len());
+        };
+        assert!(self.model.len() > most, "{number} was not in excess");
+        let place = self.model.iter().position(|(_, of, _)| *of == number).unwrap();
+        let (key, _, left) = self.model[place];
+        assert_eq!(left.at, self.model[0].2.at, "another one has been idle longer");
+        assert!(self.model[..place].iter().all(|(of, ..)| *of != key), "not the first of {key:?}");
+        self.model.remove(place);
+    }
+
+    fn count(&self, key: &[u8]) -> usize {
+        self.model.iter().filter(|(of, ..)| *of == key).count()
+    }
+
+    /// What can be seen of the pool without changing it.
+    fn check(&mut self) {
+        assert_eq!(self.pool.len(), self.model.len());
+        assert_eq!(self.pool.is_empty(), self.model.is_empty());
+        assert_eq!(self.pool.excess_of_all(self.model.len()), None);
+        assert_eq!(self.pool.remove(|_| false), None);
+        for key in KEYS {
+            assert_eq!(self.pool.excess(key, self.count(key)), None);
+            assert_eq!(self.pool.take(key, |_| false), None);
+        }
+        // A server without connections is forgotten, or the memory for its key would stay. Its name
+        // is that of a private type, so that all there is to count is told apart by its field.
+        let servers: BTreeSet<_> = self.model.iter().map(|(key, ..)| key).collect();
+        assert_eq!(format!("{:?}", self.pool).matches("idle:").count(), servers.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn the_pool_does_what_a_list_does(steps in vec(step(), 0..120)) {
+        let mut both = Both::default();
+        steps.iter().for_each(|step| both.run(step));
+        // nothing is lost, and nothing there twice
+        while !both.model.is_empty() {
+            both.run(&Step::ExcessOfAll { most: 0 });
+        }
+    }
+
+    #[test]
+    fn a_server_keeps_the_most_that_it_may_and_these_are_the_last(
+        most in 1..6usize,
+        keys in vec(select(&KEYS[..]), 0..60),
+    ) {
+        let mut pool = Pool::default();
+        for (number, key) in keys.iter().enumerate() {
+            pool.park(key, number, Left { at: number, body: 0 });
+            pool.excess(key, most);
+            prop_assert_eq!(pool.excess(key, most), None, "one goes for one that comes");
+        }
+        for key in KEYS {
+            let all = keys.iter().enumerate().filter(|(_, of)| **of == key);
+            let expected: Vec<_> = all.map(|(number, _)| number).rev().take(most).collect();
+            let taken = std::iter::from_fn(|| pool.take(key, |_| true));
+            prop_assert_eq!(taken.map(|(number, _)| number).collect::<Vec<_>>(), expected);
+        }
+        prop_assert!(pool.is_empty());
+    }
+}
+
+#[test]
+fn one_that_does_not_fit_stays_where_it_is() {
+    let mut pool = Pool::default();
+    for (at, body) in [(1, 0), (2, 9), (3, 0), (4, 9)] {
+        pool.park(b"a", at, Left { at, body });
+    }
+    let small = |left: Left| left.body == 0;
+    assert_eq!(pool.take(b"a", small), Some((3, Left { at: 3, body: 0 })));
+    assert_eq!(pool.take(b"a", |_| true), Some((4, Left { at: 4, body: 9 })));
+    assert_eq!(pool.take(b"b", |_| true), None);
+    assert_eq!(pool.take(b"a", small), Some((1, Left { at: 1, body: 0 })));
+    assert_eq!(pool.take(b"a", small), None);
+    assert_eq!(pool.len(), 1);
+    assert_eq!(pool.excess(b"a", 1), None);
+    assert_eq!(pool.excess(b"a", 0), Some(2));
+    assert!(pool.is_empty());
+}
+
+#[test]
+fn of_all_servers_the_one_with_the_longest_idle_connection_gives_it_up() {
+    let mut pool = Pool::default();
+    for (key, at) in [(b"b", 5), (b"a", 6), (b"c", 7), (b"a", 8), (b"b", 9)] {
+        pool.park(key, at, Left { at, body: 0 });
+    }
+    assert_eq!(pool.excess_of_all(5), None);
+    let gone = (0..5).rev().map(|most| pool.excess_of_all(most));
+    assert!(gone.eq((5..10).map(Some)));
+    assert!(pool.is_empty());
+    assert_eq!(pool.excess_of_all(0), None);
+}
+
+#[test]
+fn a_pool_is_dropped_with_its_connections() {
+    let connection = std::rc::Rc::new(());
+    let mut pool = Pool::default();
+    for key in KEYS {
+        pool.park(key, connection.clone(), Left { at: 0, body: 0 });
+    }
+    assert_eq!(std::rc::Rc::strong_count(&connection), 1 + KEYS.len());
+    drop(pool);
+    assert_eq!(std::rc::Rc::strong_count(&connection), 1);
+}
