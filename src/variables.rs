@@ -31,7 +31,7 @@ fn vars_size(r: Request<'_>) -> Option<String> {
 /// where none was.
 fn connection(r: Request<'_>) -> Option<String> {
     let chosen = r.context()?.connection.get();
-    // addresses that variables name at run time have no pool
+    // hosts that a resolver has looked up have no pool
     let chosen = chosen.or_else(|| r.upstream()?.is_request_begun().then_some(Connection::New));
     Some(match chosen? {
         Connection::New => "new".into(),

@@ -16,9 +16,14 @@ const DIFFERENT: [(&str, &str, &str); 1] = [
 ];
 
 /// Directives that stock does not have, and a test of each.
-const OWN: [(&str, &str); 3] = [
+const OWN: [(&str, &str); 8] = [
     ("drop_headers", "differences::dropped_headers"),
     ("max_vars", "differences::max_vars"),
+    ("keepalive", "reuse::idle::so_many_are_kept_and_the_one_idle_longest_goes"),
+    ("keepalive_timeout", "reuse::idle::idle_time_and_age"),
+    ("keepalive_requests", "reuse::idle::requests_on_one_connection"),
+    ("keepalive_time", "reuse::idle::idle_time_and_age"),
+    ("reuse", "reuse::servers::behind_nginx_gunicorn_asgi"),
     ("mount", "differences::mount_splits_the_path"),
 ];
 

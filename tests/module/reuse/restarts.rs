@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
-const SEED: u64 = 0x7265_7374_6172_74;
+const SEED: u64 = 0x72_6573_7461_7274;
 const CLIENTS: usize = 8;
 
 /// What the clients of a load sent and got.

@@ -56,7 +56,7 @@ const DIFFERENCES: &[(&str, &[&str])] = &[
         ],
     ),
     ("a chunked response (gunicorn 24 to 26)", &["differences::chunks_are_decoded"]),
-    ("the connection to the server", &["reuse::servers::behind_nginx_gunicorn_threads"]),
+    ("the connection to the server", &["reuse::servers::behind_nginx_gunicorn_gthread"]),
     (
         "a colon at the end of a socket's path, `unix:/path:`",
         &["inheritance::addresses_of_every_form"],
