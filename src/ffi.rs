@@ -161,8 +161,8 @@ pub fn is_exiting() -> bool {
     unsafe { sys::ngx_exiting != 0 || sys::ngx_terminate != 0 }
 }
 
-/// How many idle connections the worker may have to the servers of one upstream: a quarter of
-/// `worker_connections`, so that there is always room for clients.
+/// How many idle connections the worker may have to all servers: a quarter of `worker_connections`, so
+/// that there is always room for clients.
 pub fn most_idle_connections() -> usize {
     // SAFETY: requests run in a worker, which has a cycle.
     unsafe { (*sys::ngx_cycle).connection_n / 4 }

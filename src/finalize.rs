@@ -4,7 +4,7 @@
 use crate::ffi::connection::Connection;
 use crate::ffi::peer::{Outcome, Peer};
 use crate::ffi::{self, Request, Upstream};
-use crate::handler::Context;
+use crate::handler::{self, Context};
 use crate::peer;
 use crate::pool::policy::{self, Facts, Left, Refusal};
 use crate::uwsgi::framing::End;
@@ -16,12 +16,12 @@ pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome 
     else {
         return outcome;
     };
-    let told = balance(context, u, connection, outcome);
+    let told = told(context, connection, outcome);
     let in_effect = InEffect::of(&peer.servers().settings, &r.loc_conf().reuse);
     let facts = facts(r, context, u, &in_effect, connection, outcome);
     let descriptor = connection.descriptor();
     let parked = policy::verdict(&facts).and_then(|()| {
-        let left = Left { at: ffi::now(), body: request::body_length(r, r.loc_conf()) };
+        let left = Left { begun: context.begun.get(), body: request::body_length(r, r.loc_conf()) };
         peer::park(r, peer, context.pool_key.get(), left, &in_effect)
     });
     if let Err(refusal) = parked {
@@ -35,18 +35,14 @@ pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome 
     told
 }
 
-/// A connection from the pool that the server had closed says nothing against the server: the same
-/// request goes to a new connection, and the balancer does not count a failure.
-fn balance<'a>(
-    context: &Context<'a>,
-    u: Upstream<'a>,
-    connection: Connection<'_>,
-    outcome: Outcome,
-) -> Outcome {
-    let was_closed = u.has_cached_connection() && !connection.has_timed_out();
+/// A connection from the pool that the server had closed says nothing of the server: the same request
+/// goes to it again on a new connection, where it may be repeated.
+fn told(context: &Context<'_>, connection: Connection<'_>, outcome: Outcome) -> Outcome {
+    let reused = context.connection.get() == Some(handler::Connection::Reused);
+    let was_closed = reused && !context.answered.get() && !connection.has_timed_out();
     if outcome == Outcome::Failed && was_closed {
         context.needs_new_connection.set(true);
-        return Outcome::Next;
+        return Outcome::Stale;
     }
     outcome
 }

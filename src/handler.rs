@@ -9,10 +9,10 @@ use std::ops::Range;
 use crate::conf::cache;
 use crate::conf::pass;
 use crate::ffi::connection::{Idle, Lost};
-use crate::ffi::peer::{Outcome, Peer, Servers};
+use crate::ffi::peer::{Held, Outcome, Peer, Servers};
 use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_IMPLEMENTED};
 use crate::ffi::upstream::Address;
-use crate::ffi::{Error, Request};
+use crate::ffi::{self, Error, Request};
 use crate::uwsgi::chunked::Decoder;
 use crate::uwsgi::framing::{Chunks, Fields};
 use crate::{body, finalize, peer, request, response};
@@ -118,6 +118,9 @@ impl UpstreamHandler for Uwsgi {
 
     fn finalize_request(r: Request<'_>, rc: ngx_int_t) {
         r.log().debug(format_args!("finalize http rs_uwsgi request: {rc}"));
+        if let Some(held) = r.context().and_then(|context| context.held.take()) {
+            held.let_go();
+        }
     }
 
     fn release_connection<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
@@ -140,8 +143,14 @@ pub struct Context<'a> {
     pub address: Cell<Option<Address<'a>>>,
     /// The connection to the server of this try.
     pub connection: Cell<Option<Connection>>,
+    /// When this try began, in milliseconds of nginx's clock.
+    pub begun: Cell<usize>,
+    /// Has the server of this try begun to answer?
+    pub answered: Cell<bool>,
     /// Must the next try have a connection of its own?
     pub needs_new_connection: Cell<bool>,
+    /// The server that the next try is with.
+    pub held: Cell<Option<Held<'a>>>,
     /// The key by which the connection's server is known in the pool.
     pub pool_key: Cell<&'a [u8]>,
     /// What the response's headers say of its end.
@@ -177,6 +186,8 @@ pub struct Head {
 impl Context<'_> {
     /// Forgets the response: another server, or the same one again, will be asked.
     pub fn begin_try(&self) {
+        self.begun.set(ffi::now());
+        self.answered.set(false);
         self.connection.set(Some(Connection::New));
         self.pool_key.set(&[]);
         self.fields.set(Fields::default());

@@ -10,7 +10,7 @@ use crate::ffi::connection::{Idle, Lost, Peek};
 use crate::ffi::log::Printable;
 use crate::ffi::peer::{Peer, Servers};
 use crate::ffi::{self, Request};
-use crate::handler::{Connection, Context};
+use crate::handler::Connection;
 use crate::pool::policy::{Left, Refusal, Reuse};
 
 /// Must the request's body not be passed on? Where it is so, the log says why: a puwsgi-socket takes
@@ -43,10 +43,14 @@ pub fn take<'a>(r: Request<'a>, peer: Peer<'a>) -> bool {
         return false;
     };
     context.pool_key.set(key);
-    match find(r, context, servers, key) {
+    if context.needs_new_connection.get() {
+        return false;
+    }
+    let risk = Risk::of(r);
+    match find(r, servers, key, risk) {
         Some(idle) => {
             context.connection.set(Some(Connection::Reused));
-            peer.attach(idle);
+            peer.attach(idle, risk == Risk::None);
             true
         }
         None => false,
@@ -54,23 +58,23 @@ pub fn take<'a>(r: Request<'a>, peer: Peer<'a>) -> bool {
 }
 
 /// The connection of this server that was used last, and is fit for this request and alive.
-fn find(r: Request<'_>, context: &Context<'_>, servers: &Servers, key: &[u8]) -> Option<Idle> {
-    if context.needs_new_connection.get() {
-        return None;
-    }
+fn find(r: Request<'_>, servers: &Servers, key: &[u8], risk: Risk) -> Option<Idle> {
     // A server may close a connection that has been idle for long at this very moment.
-    let may_be_repeated = may_be_repeated(r);
-    let now = if may_be_repeated { ffi::now() } else { ffi::now_exactly() };
+    let now = if risk == Risk::None { ffi::now() } else { ffi::now_exactly() };
+    let fit = |left: Left| match risk {
+        Risk::None => true,
+        Risk::Loss => left.is_fresh(now),
+        Risk::Repetition => false,
+    };
     loop {
-        let fit = |left: Left| may_be_repeated || left.is_fresh(now);
         let (idle, left) = servers.idle.borrow_mut().take(key, fit)?;
-        let idle_for = now.wrapping_sub(left.at);
         match idle.peek() {
             Peek::Quiet => {
                 r.log().debug(format_args!(
-                    "http rs_uwsgi take connection, fd:{}, {} requests, idle for {idle_for} ms",
+                    "http rs_uwsgi take connection, fd:{}, {} requests, the last one {} ms ago",
                     idle.descriptor(),
                     idle.requests(),
+                    now.wrapping_sub(left.begun),
                 ));
                 return Some(idle);
             }
@@ -80,10 +84,27 @@ fn find(r: Request<'_>, context: &Context<'_>, servers: &Servers, key: &[u8]) ->
     }
 }
 
-/// Would nginx send the request again, if the connection turns out to be dead? What it would not
-/// must not be put on a connection that the server may be about to close.
-fn may_be_repeated(r: Request<'_>) -> bool {
-    r.is_idempotent() && !r.is_body_unbuffered() && r.loc_conf().tries_again_on_error()
+/// What becomes of a request whose connection turns out to be dead after it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Risk {
+    /// It is sent again.
+    None,
+    /// It is not sent again: the connection must not be one that the server may be about to close.
+    Loss,
+    /// It must not be sent again, but nginx would do so, to another server: it takes all but POST,
+    /// PATCH and LOCK for idempotent.
+    Repetition,
+}
+
+impl Risk {
+    fn of(r: Request<'_>) -> Risk {
+        let is_tried_again = !r.is_body_unbuffered() && r.loc_conf().tries_again_on_error();
+        match (is_tried_again, r.is_idempotent()) {
+            (true, true) => Risk::None,
+            (true, false) if !r.is_held_back() => Risk::Repetition,
+            _ => Risk::Loss,
+        }
+    }
 }
 
 /// Puts the connection of a finished request into the pool.
@@ -109,15 +130,26 @@ pub fn park<'a>(
         idle.requests(),
     ));
     servers.idle.borrow_mut().park(key, idle, left);
-    let excess = || {
-        let mut pool = servers.idle.borrow_mut();
-        let of_server = pool.excess(key, in_effect.limits.idle);
-        of_server.or_else(|| pool.excess_of_all(ffi::most_idle_connections()))
-    };
+    let excess = || servers.idle.borrow_mut().excess(key, in_effect.limits.idle);
     while let Some(idle) = excess() {
         lost(servers, idle, Lost::Excess);
     }
+    while Idle::count() > ffi::most_idle_connections() {
+        let Some((servers, idle)) = take_oldest(r) else { break };
+        lost(servers, idle, Lost::Excess);
+    }
     Ok(())
+}
+
+/// The connection used least lately of all upstreams.
+fn take_oldest(r: Request<'_>) -> Option<(&Servers, Idle)> {
+    let servers = Servers::all(r).filter_map(|servers| {
+        let oldest = servers.idle.borrow().oldest()?;
+        Some((oldest, servers))
+    });
+    let (_, servers) = servers.min_by_key(|(oldest, _)| *oldest)?;
+    let idle = servers.idle.borrow_mut().take_oldest()?;
+    Some((servers, idle))
 }
 
 /// Closes a connection that is not in the pool any more.

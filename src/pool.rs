@@ -25,6 +25,13 @@ struct Server<C> {
     idle: VecDeque<(C, Left)>,
 }
 
+impl<C> Server<C> {
+    /// See [`Pool::oldest`].
+    fn oldest(&self) -> Option<usize> {
+        self.idle.front().map(|(_, left)| left.begun)
+    }
+}
+
 impl<C> Default for Pool<C> {
     fn default() -> Self {
         Pool { servers: Vec::new() }
@@ -32,7 +39,7 @@ impl<C> Default for Pool<C> {
 }
 
 impl<C> Pool<C> {
-    /// Keeps a connection. Connections come in the order of the times at which they were left.
+    /// Keeps a connection.
     pub fn park(&mut self, key: &[u8], connection: C, left: Left) {
         let server = match self.servers.iter().position(|server| *server.key == *key) {
             Some(known) => known,
@@ -58,14 +65,15 @@ impl<C> Pool<C> {
         }
     }
 
-    /// Gives up the connection that has been idle longest of all, where there are more than `most`.
-    pub fn excess_of_all(&mut self, most: usize) -> Option<C> {
-        if self.len() <= most {
-            return None;
-        }
-        let oldest = |server: &Server<C>| server.idle.front().map(|(_, left)| left.at);
-        let (server, _) =
-            self.servers.iter().enumerate().min_by_key(|(_, server)| oldest(server))?;
+    /// When the request was begun that was the last of the connection used least lately.
+    pub fn oldest(&self) -> Option<usize> {
+        self.servers.iter().filter_map(Server::oldest).min()
+    }
+
+    /// Gives that connection up.
+    pub fn take_oldest(&mut self) -> Option<C> {
+        let servers = self.servers.iter().enumerate();
+        let (server, _) = servers.min_by_key(|(_, server)| server.oldest())?;
         self.take_at(server, 0)
     }
 

@@ -25,9 +25,12 @@ pub fn restart(r: Request<'_>) {
 pub fn process_header(r: Request<'_>) -> Result<(), Error> {
     let context = r.context().ok_or(Error::Failed)?;
     let u = r.upstream().ok_or(Error::Failed)?;
-    // A server that has begun to answer has taken the request: it must not get it again because its
-    // connection came from the pool.
-    u.forget_cached_connection();
+    if !r.is_cached() {
+        // A server that has begun to answer has taken the request: it must not get it again because
+        // its connection came from the pool.
+        context.answered.set(true);
+        u.forget_cached_connection();
+    }
 
     loop {
         if !context.past_status_line.get() {

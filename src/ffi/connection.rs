@@ -1,5 +1,6 @@
 //! Connections to servers: `ngx_connection_t`, in use by a request or idle in the pool.
 
+use core::cell::Cell;
 use core::ffi::c_void;
 use core::fmt;
 use core::marker::PhantomData;
@@ -117,7 +118,16 @@ impl fmt::Display for Lost {
     }
 }
 
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
 impl Idle {
+    /// How many there are in this worker.
+    pub fn count() -> usize {
+        COUNT.get()
+    }
+
     /// Makes a request's connection an idle one, which `servers` get back when it ends.
     ///
     /// # Errors
@@ -157,11 +167,13 @@ impl Idle {
             (*c).set_idle(1);
             set_log(c, (*ngx_cycle).log);
         }
+        COUNT.set(COUNT.get() + 1);
         Ok(Idle { ptr: connection.ptr })
     }
 
     /// Gives the connection to a request. `log` is the request's.
     pub(super) fn into_ptr(self, log: *mut ngx_log_t) -> *mut ngx_connection_t {
+        COUNT.set(COUNT.get() - 1);
         let c = self.ptr.as_ptr();
         // SAFETY: open and idle, see `from_request`.
         unsafe {
@@ -218,6 +230,7 @@ impl Idle {
 
     /// Closes it.
     pub fn close(self) {
+        COUNT.set(COUNT.get() - 1);
         // SAFETY: open and idle, and nobody knows of it any more.
         unsafe { close(self.ptr.as_ptr()) };
     }

@@ -14,8 +14,8 @@ use super::connection::{Connection, Idle, Peek};
 use super::sys::{
     ngx_event_free_peer_pt, ngx_event_get_peer_pt, ngx_http_request_t,
     ngx_http_upstream_init_peer_pt, ngx_http_upstream_srv_conf_t, ngx_int_t, ngx_msec_t,
-    ngx_peer_connection_t, ngx_uint_t, sockaddr, NGX_DONE, NGX_ERROR, NGX_OK, NGX_PEER_FAILED,
-    NGX_PEER_NEXT,
+    ngx_peer_connection_t, ngx_str_t, ngx_uint_t, sockaddr, NGX_DONE, NGX_ERROR, NGX_OK,
+    NGX_PEER_FAILED, NGX_PEER_NEXT,
 };
 #[cfg(ngx_feature = "http_ssl")]
 use super::sys::{ngx_event_save_peer_session_pt, ngx_event_set_peer_session_pt};
@@ -65,7 +65,7 @@ impl Servers {
     }
 
     /// Those of all upstreams, of the configuration that a request runs under.
-    pub(super) fn all(r: Request<'_>) -> impl Iterator<Item = &Servers> {
+    pub fn all(r: Request<'_>) -> impl Iterator<Item = &Servers> {
         module::main_conf(r).upstreams.iter().map(|servers| &**servers)
     }
 
@@ -94,6 +94,9 @@ pub enum Outcome {
     Next,
     /// The server failed (`NGX_PEER_FAILED`).
     Failed,
+    /// The connection was dead before it was used, which says nothing of the server: the next try is
+    /// with the same one, and the balancer hears nothing of this one.
+    Stale,
 }
 
 impl Outcome {
@@ -110,7 +113,7 @@ impl Outcome {
     fn state(self) -> ngx_uint_t {
         match self {
             Outcome::Done => 0,
-            Outcome::Next => NGX_PEER_NEXT as ngx_uint_t,
+            Outcome::Next | Outcome::Stale => NGX_PEER_NEXT as ngx_uint_t,
             Outcome::Failed => NGX_PEER_FAILED as ngx_uint_t,
         }
     }
@@ -129,6 +132,37 @@ struct Wrapped<'a> {
     save_session: ngx_event_save_peer_session_pt,
     /// Has the balancer been told already that its server is free ([`give_back`])?
     released: Cell<bool>,
+}
+
+/// A server that the next try is with ([`Outcome::Stale`]), as the balancer has described it.
+#[derive(Clone, Copy)]
+pub struct Held<'a> {
+    pc: NonNull<ngx_peer_connection_t>,
+    wrapped: &'a Wrapped<'a>,
+    sockaddr: *mut sockaddr,
+    socklen: u32,
+    name: *mut ngx_str_t,
+}
+
+impl Held<'_> {
+    /// Gives the server to the next try.
+    fn choose(self) {
+        // SAFETY: the request's peer; the balancer has not been told that the server is free, and
+        // keeps what describes it.
+        unsafe {
+            let pc = self.pc.as_ptr();
+            ((*pc).sockaddr, (*pc).socklen, (*pc).name) = (self.sockaddr, self.socklen, self.name);
+        }
+    }
+
+    /// Tells the balancer that the server is free: there will be no next try.
+    pub fn let_go(self) {
+        let Some(original) = self.wrapped.free.filter(|_| !self.wrapped.released.get()) else {
+            return;
+        };
+        // SAFETY: the balancer's own callback with its own data; nginx's peer.
+        unsafe { original(self.pc.as_ptr(), self.wrapped.data, Outcome::Stale.state()) };
+    }
 }
 
 /// The server that was chosen for a request.
@@ -174,12 +208,12 @@ impl<'a> Peer<'a> {
         r.pool().concat([&size, address, local, identity]).ok().map(|key| &*key)
     }
 
-    /// Gives the try a connection of the pool.
-    pub fn attach(self, idle: Idle) {
+    /// Gives the try a connection of the pool. `again`: if it turns out to be dead, nginx tries once
+    /// more.
+    pub fn attach(self, idle: Idle, again: bool) {
         let c = idle.into_ptr(field!(self, log));
         field!(self, connection = c);
-        // nginx then tries once more if it turns out to be dead
-        field!(self, set_cached(1));
+        field!(self, set_cached(again.into()));
     }
 
     /// Takes the connection away from a try that is over. `timeout`, in milliseconds: how long it
@@ -301,17 +335,24 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
     // SAFETY: `wrap` put it there; it is only ever shared.
     let wrapped = unsafe { &*data.cast::<Wrapped<'_>>() };
     let Some(original) = wrapped.get else { return FAILED };
-    wrapped.released.set(false);
-    if let Some(context) = wrapped.r.context() {
-        context.begin_try();
+    let Some(context) = wrapped.r.context() else { return FAILED };
+    context.begin_try();
+    if let Some(held) = context.held.take() {
+        held.choose();
+    } else {
+        wrapped.released.set(false);
+        // SAFETY: the balancer's own callback with its own data.
+        match unsafe { original(pc, wrapped.data) } {
+            OK => {}
+            // SAFETY: stock `keepalive` has given us a connection that another module used.
+            DONE => unsafe { give_back(pc, wrapped) },
+            other => return other,
+        }
     }
-    // SAFETY: the balancer's own callback with its own data.
-    let status = unsafe { original(pc, wrapped.data) };
-    match status {
-        OK => {}
-        // SAFETY: stock `keepalive` has given us a connection that another module used.
-        DONE => unsafe { give_back(pc, wrapped) },
-        other => return other,
+    // SAFETY: the request's peer.
+    unsafe {
+        (*pc).connection = ptr::null_mut();
+        (*pc).set_cached(0);
     }
     let taken = with_request(wrapped.r.as_ptr(), false, |_| {
         peer::<H>(pc, wrapped).is_some_and(|peer| H::take_connection(wrapped.r, peer))
@@ -347,7 +388,6 @@ unsafe fn give_back(pc: *mut ngx_peer_connection_t, wrapped: &Wrapped<'_>) {
             (*pc).connection = ptr::null_mut();
             Idle::discard(c);
         }
-        (*pc).set_cached(0);
     }
 }
 
@@ -364,6 +404,18 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
         Some(peer) => H::release_connection(wrapped.r, peer, outcome),
         None => outcome,
     });
+    if let (Outcome::Stale, Some(context)) = (told, wrapped.r.context()) {
+        let held = NonNull::new(pc).map(|pc| {
+            // SAFETY: nginx's peer, whose server it forgets now.
+            let peer = unsafe { pc.as_ref() };
+            let (sockaddr, socklen, name) = (peer.sockaddr, peer.socklen, peer.name);
+            Held { pc, wrapped, sockaddr, socklen, name }
+        });
+        context.held.set(held);
+        // SAFETY: as above. nginx allows one try more after one on a used connection.
+        unsafe { (*pc).tries = (*pc).tries.saturating_sub(1) };
+        return;
+    }
     // what we have nothing to say about goes on as it came
     let state = if told == outcome { state } else { told.state() };
     // SAFETY: the balancer's own callback with its own data; nginx's peer.

@@ -7,9 +7,9 @@ use super::sys::{
     ngx_http_finalize_request, ngx_http_get_flushed_variable, ngx_http_read_client_request_body,
     ngx_http_request_t, ngx_http_upstream_create, ngx_http_upstream_init, ngx_int_t,
     ngx_list_part_t, ngx_table_elt_t, ngx_uint_t, NGX_DONE, NGX_HTTP_COPY, NGX_HTTP_DELETE,
-    NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_MKCOL, NGX_HTTP_MOVE, NGX_HTTP_OPTIONS,
-    NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT, NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_TRACE,
-    NGX_HTTP_UNLOCK,
+    NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_LOCK, NGX_HTTP_MKCOL, NGX_HTTP_MOVE, NGX_HTTP_OPTIONS,
+    NGX_HTTP_PATCH, NGX_HTTP_POST, NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT,
+    NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_TRACE, NGX_HTTP_UNLOCK,
 };
 use super::{bytes_of, callbacks, module, ok, slice_of, Brand, Error, Log, Pool, Upstream};
 use crate::conf::LocConf;
@@ -221,6 +221,13 @@ impl<'a> Request<'a> {
         let main = field!(self, main);
         // SAFETY: a request has a main request, itself as a rule.
         (field!(self, method) | unsafe { (*main).method }) & !(IDEMPOTENT as ngx_uint_t) == 0
+    }
+
+    /// Is it one that nginx does not send to another server after it was sent to one, unless
+    /// `non_idempotent` allows it (`ngx_http_upstream_next`)?
+    pub fn is_held_back(self) -> bool {
+        const HELD_BACK: u32 = NGX_HTTP_POST | NGX_HTTP_LOCK | NGX_HTTP_PATCH;
+        field!(self, method) & HELD_BACK as ngx_uint_t != 0
     }
 
     /// Does the response come from the cache?

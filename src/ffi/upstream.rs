@@ -410,12 +410,6 @@ impl<'a> Upstream<'a> {
         unsafe { &raw mut (*self.ptr.as_ptr()).peer }
     }
 
-    /// Did the connection come from a pool, and has the server not begun to answer on it
-    /// ([`Self::forget_cached_connection`])?
-    pub fn has_cached_connection(self) -> bool {
-        field!(self, peer.cached()) != 0
-    }
-
     /// Takes back nginx's leave to send the request again because its connection was a used one.
     pub fn forget_cached_connection(self) {
         field!(self, peer.set_cached(0));

@@ -158,14 +158,16 @@ pub fn verdict(facts: &Facts) -> Result<(), Refusal> {
     refuse_if(facts.age > facts.limits.age, Refusal::TooOld)
 }
 
-/// How long after its last response, in milliseconds, a connection may still be given a request
-/// that must not be sent twice.
+/// How long after the beginning of its last request, in milliseconds, a connection may still be given
+/// a request that must not be sent twice.
 ///
 /// A server closes a connection that was idle for as long as its own limit allows, and a request
 /// that is on its way at that moment is lost. The shortest limit that gunicorn knows is 1 s
 /// (`keepalive`, default 2 s), uWSGI's 1 s as well (`socket-timeout`, default 4 s), and both begin to
-/// count after the response is sent, so that after half of that there is half a second left for the
-/// request to arrive. gunicorn reads connections that are younger than 2 s also while it shuts down.
+/// count when the response is written. That is after the request began, and may be long before nginx
+/// has read it, where a client is slow; so the beginning is what counts, and half of the limit is left
+/// for the next request to arrive. gunicorn 27 reads connections that are younger than 2 s also
+/// while it shuts down.
 pub const FRESH: usize = 500;
 
 /// The largest request body, in bytes, after which a connection may be given a request that must
@@ -178,8 +180,8 @@ pub const SMALL_BODY: u64 = 32 * 1024;
 /// A connection that waits for a request: what it matters how it was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left {
-    /// When its last request was done, in milliseconds of nginx's clock.
-    pub at: usize,
+    /// When its last request was begun, in milliseconds of nginx's clock.
+    pub begun: usize,
     /// The body of its last request, in bytes.
     pub body: u64,
 }
@@ -187,6 +189,6 @@ pub struct Left {
 impl Left {
     /// May a request that must not be sent twice go on the connection, at the time `now`?
     pub fn is_fresh(&self, now: usize) -> bool {
-        self.body <= SMALL_BODY && now.wrapping_sub(self.at) <= FRESH
+        self.body <= SMALL_BODY && now.wrapping_sub(self.begun) <= FRESH
     }
 }

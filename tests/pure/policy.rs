@@ -226,7 +226,7 @@ fn a_connection_is_fresh_for_a_while_and_after_a_small_body() {
         (u64::MAX, false),
     ];
     for ((at, now, recent), (body, small)) in product(&times, &bodies) {
-        let left = Left { at, body };
+        let left = Left { begun: at, body };
         assert_eq!(left.is_fresh(now), recent && small, "{left:?} at {now}");
     }
 }

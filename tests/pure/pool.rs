@@ -35,9 +35,7 @@ enum Step {
         key: &'static [u8],
         most: usize,
     },
-    ExcessOfAll {
-        most: usize,
-    },
+    TakeOldest,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -49,7 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(key, idle, body)| Step::Take { key, idle, body }),
         2 => any::<Index>().prop_map(Step::Remove),
         2 => (key(), 0..5usize).prop_map(|(key, most)| Step::Excess { key, most }),
-        2 => (0..15usize).prop_map(|most| Step::ExcessOfAll { most }),
+        2 => Just(Step::TakeOldest),
     ]
 }
 
@@ -71,14 +69,14 @@ impl Both {
             Step::Remove(index) if self.parked > 0 => self.remove(index.index(self.parked)),
             Step::Remove(_) => self.remove(0),
             Step::Excess { key, most } => self.excess(key, most),
-            Step::ExcessOfAll { most } => self.excess_of_all(most),
+            Step::TakeOldest => self.take_oldest(),
         }
         self.check();
     }
 
     fn park(&mut self, key: &'static [u8], later: usize, body: u64) {
         self.now += later;
-        let left = Left { at: self.now, body };
+        let left = Left { begun: self.now, body };
         self.pool.park(key, Connection(self.parked), left);
         self.model.push((key, self.parked, left));
         self.parked += 1;
@@ -86,7 +84,7 @@ impl Both {
 
     fn take(&mut self, key: &'static [u8], idle: usize, body: u64) {
         let now = self.now;
-        let fit = |left: Left| now - left.at <= idle && left.body <= body;
+        let fit = |left: Left| now - left.begun <= idle && left.body <= body;
         let expected = self.model.iter().rposition(|(of, _, left)| *of == key && fit(*left));
         let expected = expected.map(|place| self.model.remove(place));
         let taken = self.pool.take(key, fit);
@@ -107,14 +105,14 @@ impl Both {
     }
 
     /// Of those that are idle for equally long any may go, but of one server only the first.
-    fn excess_of_all(&mut self, most: usize) {
-        let Some(Connection(number)) = self.pool.excess_of_all(most) else {
-            return assert!(self.model.len() <= most, "no excess of {}", self.model.len());
+    fn take_oldest(&mut self) {
+        assert_eq!(self.pool.oldest(), self.model.first().map(|(_, _, left)| left.begun));
+        let Some(Connection(number)) = self.pool.take_oldest() else {
+            return assert!(self.model.is_empty(), "none of {}", self.model.len());
         };
-        assert!(self.model.len() > most, "{number} was not in excess");
         let place = self.model.iter().position(|(_, of, _)| *of == number).unwrap();
         let (key, _, left) = self.model[place];
-        assert_eq!(left.at, self.model[0].2.at, "another one has been idle longer");
+        assert_eq!(left.begun, self.model[0].2.begun, "another one has been idle longer");
         assert!(self.model[..place].iter().all(|(of, ..)| *of != key), "not the first of {key:?}");
         self.model.remove(place);
     }
@@ -127,7 +125,7 @@ impl Both {
     fn check(&mut self) {
         assert_eq!(self.pool.len(), self.model.len());
         assert_eq!(self.pool.is_empty(), self.model.is_empty());
-        assert_eq!(self.pool.excess_of_all(self.model.len()), None);
+        assert_eq!(self.pool.oldest().is_some(), !self.model.is_empty());
         assert_eq!(self.pool.remove(|_| false), None);
         for key in KEYS {
             assert_eq!(self.pool.excess(key, self.count(key)), None);
@@ -149,7 +147,7 @@ proptest! {
         steps.iter().for_each(|step| both.run(step));
         // nothing is lost, and nothing there twice
         while !both.model.is_empty() {
-            both.run(&Step::ExcessOfAll { most: 0 });
+            both.run(&Step::TakeOldest);
         }
     }
 
@@ -160,7 +158,7 @@ proptest! {
     ) {
         let mut pool = Pool::default();
         for (number, key) in keys.iter().enumerate() {
-            pool.park(key, number, Left { at: number, body: 0 });
+            pool.park(key, number, Left { begun: number, body: 0 });
             pool.excess(key, most);
             prop_assert_eq!(pool.excess(key, most), None, "one goes for one that comes");
         }
@@ -178,13 +176,13 @@ proptest! {
 fn one_that_does_not_fit_stays_where_it_is() {
     let mut pool = Pool::default();
     for (at, body) in [(1, 0), (2, 9), (3, 0), (4, 9)] {
-        pool.park(b"a", at, Left { at, body });
+        pool.park(b"a", at, Left { begun: at, body });
     }
     let small = |left: Left| left.body == 0;
-    assert_eq!(pool.take(b"a", small), Some((3, Left { at: 3, body: 0 })));
-    assert_eq!(pool.take(b"a", |_| true), Some((4, Left { at: 4, body: 9 })));
+    assert_eq!(pool.take(b"a", small), Some((3, Left { begun: 3, body: 0 })));
+    assert_eq!(pool.take(b"a", |_| true), Some((4, Left { begun: 4, body: 9 })));
     assert_eq!(pool.take(b"b", |_| true), None);
-    assert_eq!(pool.take(b"a", small), Some((1, Left { at: 1, body: 0 })));
+    assert_eq!(pool.take(b"a", small), Some((1, Left { begun: 1, body: 0 })));
     assert_eq!(pool.take(b"a", small), None);
     assert_eq!(pool.len(), 1);
     assert_eq!(pool.excess(b"a", 1), None);
@@ -196,13 +194,13 @@ fn one_that_does_not_fit_stays_where_it_is() {
 fn of_all_servers_the_one_with_the_longest_idle_connection_gives_it_up() {
     let mut pool = Pool::default();
     for (key, at) in [(b"b", 5), (b"a", 6), (b"c", 7), (b"a", 8), (b"b", 9)] {
-        pool.park(key, at, Left { at, body: 0 });
+        pool.park(key, at, Left { begun: at, body: 0 });
     }
-    assert_eq!(pool.excess_of_all(5), None);
-    let gone = (0..5).rev().map(|most| pool.excess_of_all(most));
-    assert!(gone.eq((5..10).map(Some)));
+    assert_eq!(pool.oldest(), Some(5));
+    let gone: Vec<_> = std::iter::from_fn(|| pool.take_oldest()).collect();
+    assert_eq!(gone, [5, 6, 7, 8, 9]);
     assert!(pool.is_empty());
-    assert_eq!(pool.excess_of_all(0), None);
+    assert_eq!(pool.oldest(), None);
 }
 
 #[test]
@@ -210,7 +208,7 @@ fn a_pool_is_dropped_with_its_connections() {
     let connection = std::rc::Rc::new(());
     let mut pool = Pool::default();
     for key in KEYS {
-        pool.park(key, connection.clone(), Left { at: 0, body: 0 });
+        pool.park(key, connection.clone(), Left { begun: 0, body: 0 });
     }
     assert_eq!(std::rc::Rc::strong_count(&connection), 1 + KEYS.len());
     drop(pool);
