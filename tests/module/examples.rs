@@ -2,7 +2,7 @@
 //! changed, in front of real uWSGI servers.
 
 use crate::support::backend::Address;
-use crate::support::client::{get, post, Response};
+use crate::support::client::{get, post, Client, Response};
 use crate::support::gunicorn::Gunicorn;
 use crate::support::nginx::{module_path, prefix, user, Nginx};
 use crate::support::root;
@@ -153,8 +153,11 @@ fn gunicorn() {
         .arguments(&["--bind", &format!("unix:{}/app.sock", run.path().display())])
         .start();
     let nginx = start("gunicorn.conf", run.path());
+    // on one connection, that is to one of nginx's workers: each has its own pool
+    let mut client = Client::connect(nginx.address());
     for _ in 0..3 {
-        assert_eq!(get(nginx.address(), "/token?t=abc").text(), "abc");
+        client.send(b"GET /token?t=abc HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(client.response(false).unwrap().text(), "abc");
     }
     let log = nginx.wait_requests(3);
     let chosen = log.iter().map(|line| line.split(' ').rev().nth(1).unwrap());

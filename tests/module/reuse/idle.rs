@@ -171,6 +171,27 @@ fn so_many_are_kept_and_the_one_idle_longest_goes() {
 }
 
 #[test]
+fn a_worker_keeps_no_more_than_a_quarter_of_its_connections() {
+    // 512 as the tests configure them; two upstreams of one server
+    const MOST: usize = 128;
+    let site = Site::build(
+        Nginx::builder(),
+        "rs_uwsgi_keepalive 100; upstream even { server @pass@; } upstream odd { server @pass@; }",
+        "location ~ [02468]$ { rs_uwsgi_pass even; } location / { rs_uwsgi_pass odd; }",
+        false,
+    );
+    let parked = park(&site, MOST + 10);
+    assert_eq!(site.wait_idle_closed(10), [EXCESS; 10]);
+    wait_for("ten connections to end", || {
+        let ended = ended(&site);
+        (ended.iter().filter(|ended| **ended).count() == 10).then_some(())
+    });
+    // those of either upstream that were idle longest
+    let ended = ended(&site);
+    assert!(parked[..10].iter().all(|&connection| ended[connection]), "{ended:?}");
+}
+
+#[test]
 fn the_one_used_last_is_used_next() {
     let site = Site::new("");
     assert_eq!(park(&site, 3), [0, 1, 2]);
