@@ -19,7 +19,9 @@ pub mod tls;
 use std::rc::Rc;
 
 use crate::ffi::conf::{self, zeroed_upstream_conf};
-use crate::ffi::sys::{ngx_http_upstream_conf_t, ngx_str_t, NGX_HTTP_UPSTREAM_FT_ERROR};
+use crate::ffi::sys::{
+    ngx_http_upstream_conf_t, ngx_str_t, NGX_HTTP_UPSTREAM_FT_ERROR, NGX_HTTP_UPSTREAM_FT_TIMEOUT,
+};
 use crate::ffi::value::ComplexValue;
 use crate::uwsgi::names::HeaderSet;
 use modifiers::Modifier;
@@ -112,6 +114,11 @@ impl LocConf {
     /// Does a request go to the next server after an error on the connection to one?
     pub fn tries_again_on_error(&self) -> bool {
         self.upstream.next_upstream & NGX_HTTP_UPSTREAM_FT_ERROR as usize != 0
+    }
+
+    /// Does a request go to the next server after one has not answered in time?
+    pub fn tries_again_on_timeout(&self) -> bool {
+        self.upstream.next_upstream & NGX_HTTP_UPSTREAM_FT_TIMEOUT as usize != 0
     }
 
     /// Are responses cached?

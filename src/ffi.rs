@@ -22,6 +22,7 @@ use core::marker::PhantomData;
 pub(crate) mod callbacks;
 pub mod chain;
 pub mod conf;
+pub mod connect;
 pub mod connection;
 pub mod filter;
 pub mod log;
@@ -166,4 +167,10 @@ pub fn is_exiting() -> bool {
 pub fn most_idle_connections() -> usize {
     // SAFETY: requests run in a worker, which has a cycle.
     unsafe { (*sys::ngx_cycle).connection_n / 4 }
+}
+
+/// The user that the worker runs as.
+pub fn user() -> String {
+    // SAFETY: takes no arguments and cannot fail.
+    crate::hints::user(unsafe { libc::geteuid() })
 }

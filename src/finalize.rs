@@ -16,6 +16,12 @@ pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome 
     else {
         return outcome;
     };
+    let queue = &peer.servers().queue;
+    if let Some(waiter) = context.waiter.get() {
+        // given up: the client has left
+        queue.leave(r, context, waiter);
+        return outcome;
+    }
     let told = told(context, connection, outcome);
     let in_effect = InEffect::of(&peer.servers().settings, &r.loc_conf().reuse);
     let facts = facts(r, context, u, &in_effect, connection, outcome);
@@ -32,6 +38,8 @@ pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome 
             r.log().warn(format_args!("upstream sent data after its response"));
         }
     }
+    queue.end(context);
+    peer.servers().wake();
     told
 }
 

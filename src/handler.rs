@@ -8,11 +8,13 @@ use std::ops::Range;
 #[cfg(ngx_feature = "http_cache")]
 use crate::conf::cache;
 use crate::conf::pass;
+use crate::ffi::connect::Waiter;
 use crate::ffi::connection::{Idle, Lost};
-use crate::ffi::peer::{Held, Outcome, Peer, Servers};
+use crate::ffi::peer::{Chosen, Held, Outcome, Peer, Servers};
 use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_IMPLEMENTED};
 use crate::ffi::upstream::Address;
 use crate::ffi::{self, Error, Request};
+use crate::peer::connect;
 use crate::uwsgi::chunked::Decoder;
 use crate::uwsgi::framing::{Chunks, Fields};
 use crate::{body, finalize, peer, request, response};
@@ -28,9 +30,15 @@ pub trait UpstreamHandler {
     fn create_key(r: Request<'_>) -> Result<(), Error>;
     /// Writes what is sent to the server.
     fn create_request(r: Request<'_>) -> Result<(), Error>;
-    /// nginx has chosen a server. Says whether it has a connection to it now; nginx makes one
-    /// otherwise.
-    fn take_connection<'a>(r: Request<'a>, peer: Peer<'a>) -> bool;
+    /// nginx has chosen a server. Finds a connection to it, or lets the request wait for one.
+    /// `has_others`: if this one has no room, others are asked.
+    fn choose_connection<'a>(r: Request<'a>, peer: Peer<'a>, has_others: bool) -> Chosen;
+    /// The connection that a waiting request has been making is there, or it failed.
+    fn connection_made(r: Request<'_>);
+    /// The time is up for which a request may wait for a connection. It may be gone after this.
+    fn waited_in_vain(r: Request<'_>);
+    /// Requests that wait for a connection may find one now.
+    fn wake(servers: &Servers);
     /// The next server is about to be tried.
     fn reinit_request(r: Request<'_>) -> Result<(), Error>;
     /// More of the response's head was read.
@@ -87,8 +95,20 @@ impl UpstreamHandler for Uwsgi {
         request::create(r)
     }
 
-    fn take_connection<'a>(r: Request<'a>, peer: Peer<'a>) -> bool {
-        peer::take(r, peer)
+    fn choose_connection<'a>(r: Request<'a>, peer: Peer<'a>, has_others: bool) -> Chosen {
+        peer::choose(r, peer, has_others)
+    }
+
+    fn connection_made(r: Request<'_>) {
+        connect::made(r);
+    }
+
+    fn waited_in_vain(r: Request<'_>) {
+        connect::waited_in_vain(r);
+    }
+
+    fn wake(servers: &Servers) {
+        connect::wake(servers);
     }
 
     fn reinit_request(r: Request<'_>) -> Result<(), Error> {
@@ -153,6 +173,14 @@ pub struct Context<'a> {
     pub held: Cell<Option<Held<'a>>>,
     /// The key by which the connection's server is known in the pool.
     pub pool_key: Cell<&'a [u8]>,
+    /// The key by which the server is known in the queue.
+    pub line: Cell<&'a [u8]>,
+    /// Is the connection one of those that `rs_uwsgi_max_connections` counts?
+    pub counted: Cell<bool>,
+    /// What the request waits with for a connection.
+    pub waiter: Cell<Option<&'a Waiter<'a>>>,
+    /// For how long the request has waited for connections, in milliseconds.
+    pub waited: Cell<usize>,
     /// What the response's headers say of its end.
     pub fields: Cell<Fields>,
     /// The response, once its head is complete.

@@ -9,18 +9,22 @@
 //! | the content handler: nginx's callbacks, wired on one page | handler.rs |
 //! | parameters and headers become a packet, packet and body a chain of buffers | request.rs |
 //! | the connection to a server: taken from the pool, parked there | peer.rs |
+//! | a new one, and the wait for it where the server has no room | peer/connect.rs |
 //! | the response's head becomes nginx's headers | response.rs |
 //! | the response's body: where it ends | body.rs |
 //! | the end of a request: the verdict on its connection | finalize.rs |
 //! | idle connections, and the rules by which one is used again, with no nginx in sight | pool.rs, pool/ |
-//! | variables for logs | variables.rs |
+//! | requests that wait, and when they try again, with no nginx in sight | queue.rs |
+//! | variables for logs, and what the log advises | variables.rs, hints.rs |
 //! | the protocol itself, with no nginx in sight | uwsgi.rs, uwsgi/ |
 //! | nginx's structures and functions: the only unsafe code | ffi.rs, ffi/ |
 //!
 //! Load balancing, buffering, timeouts, retries and all I/O are nginx's own
 //! (src/http/ngx_http_upstream.c).
 
+pub mod hints;
 pub mod pool;
+pub mod queue;
 pub mod uwsgi;
 
 #[cfg(feature = "module")]

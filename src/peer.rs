@@ -1,16 +1,18 @@
 //! The connection to a server: taken from the pool where one fits, parked there when it may carry
 //! another request.
 //!
-//! nginx chooses the server (`peer.get` of the balancer in effect) and makes the connections
-//! (`ngx_event_connect_peer`). What `ngx_http_upstream_keepalive_module` does for `proxy_pass` is
+//! nginx chooses the server (`peer.get` of the balancer in effect), and makes connections
+//! (`ngx_event_connect_peer`) where this module does not ([`connect`]). What `ngx_http_upstream_keepalive_module` does for `proxy_pass` is
 //! done here for this module's requests alone, by stricter rules ([`crate::pool::policy`]).
+
+pub mod connect;
 
 use crate::conf::reuse::InEffect;
 use crate::ffi::connection::{Idle, Lost, Peek};
 use crate::ffi::log::Printable;
-use crate::ffi::peer::{Peer, Servers};
+use crate::ffi::peer::{Chosen, Peer, Servers};
 use crate::ffi::{self, Request};
-use crate::handler::Connection;
+use crate::handler::{Connection, Context};
 use crate::pool::policy::{Left, Refusal, Reuse};
 
 /// Must the request's body not be passed on? Where it is so, the log says why: a puwsgi-socket takes
@@ -31,30 +33,38 @@ pub fn refuses_body(r: Request<'_>) -> bool {
     refuses
 }
 
-/// Gives the request a connection from the pool. False where none fits.
-pub fn take<'a>(r: Request<'a>, peer: Peer<'a>) -> bool {
-    let Some(context) = r.context() else { return false };
+/// Finds a connection to the server that nginx has chosen: one from the pool, or else a new one, for
+/// which the request may have to wait. `has_others`: if there is no room, others are asked.
+pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, has_others: bool) -> Chosen {
+    let Some(context) = r.context() else { return Chosen::Failed };
     let servers = peer.servers();
     let in_effect = InEffect::of(&servers.settings, &r.loc_conf().reuse);
-    if in_effect.reuse == Reuse::Off || in_effect.limits.idle == 0 {
-        return false;
+    let is_pooled = in_effect.reuse != Reuse::Off && in_effect.limits.idle != 0;
+    let pool_key = is_pooled.then(|| peer.pool_key(r)).flatten().unwrap_or_default();
+    context.pool_key.set(pool_key);
+    context.line.set(if pool_key.is_empty() { peer.address() } else { pool_key });
+    // nobody gets in before those who wait
+    if !servers.queue.is_waiting(context.line.get()) {
+        if let Some((idle, again)) = take(r, context, servers) {
+            context.connection.set(Some(Connection::Reused));
+            peer.attach(idle, again);
+            servers.queue.begin(context, &in_effect);
+            return Chosen::Ready;
+        }
     }
-    let Some(key) = peer.pool_key(r) else {
-        return false;
-    };
-    context.pool_key.set(key);
-    if context.needs_new_connection.get() {
-        return false;
+    connect::connect(r, peer, context, &in_effect, has_others)
+}
+
+/// Takes a connection from the pool, if one fits. Beside it: will the request be sent again if it
+/// turns out to be dead?
+fn take(r: Request<'_>, context: &Context<'_>, servers: &Servers) -> Option<(Idle, bool)> {
+    let key = context.pool_key.get();
+    if key.is_empty() || context.needs_new_connection.get() {
+        return None;
     }
     let risk = Risk::of(r);
-    match find(r, servers, key, risk) {
-        Some(idle) => {
-            context.connection.set(Some(Connection::Reused));
-            peer.attach(idle, risk == Risk::None);
-            true
-        }
-        None => false,
-    }
+    let idle = find(r, servers, key, risk)?;
+    Some((idle, risk == Risk::None))
 }
 
 /// The connection of this server that was used last, and is fit for this request and alive.

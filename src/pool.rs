@@ -94,6 +94,12 @@ impl<C> Pool<C> {
         None
     }
 
+    /// How many connections there are to this server.
+    pub fn len_of(&self, key: &[u8]) -> usize {
+        let server = self.servers.iter().find(|server| *server.key == *key);
+        server.map_or(0, |server| server.idle.len())
+    }
+
     /// How many connections there are.
     pub fn len(&self) -> usize {
         self.servers.iter().map(|server| server.idle.len()).sum()

@@ -10,6 +10,7 @@ use crate::uwsgi::packet::HEADER_SIZE;
 const VARIABLES: &[(&str, &Getter)] = &[
     ("rs_uwsgi_vars_size", &(vars_size as Getter)),
     ("rs_uwsgi_connection", &(connection as Getter)),
+    ("rs_uwsgi_queue_time", &(queue_time as Getter)),
 ];
 
 /// Defines the variables.
@@ -37,4 +38,14 @@ fn connection(r: Request<'_>) -> Option<String> {
         Connection::New => "new".into(),
         Connection::Reused => "reused".into(),
     })
+}
+
+/// `$rs_uwsgi_queue_time`: the seconds, with milliseconds, for which the request has waited for
+/// connections to servers. None where no server was asked.
+fn queue_time(r: Request<'_>) -> Option<String> {
+    let context = r.context()?;
+    context.connection.get()?;
+    let waits = context.waiter.get().map_or(0, |waiter| waiter.time());
+    let waited = context.waited.get() + waits;
+    Some(format!("{}.{:03}", waited / 1000, waited % 1000))
 }

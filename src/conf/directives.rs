@@ -147,6 +147,9 @@ pub static DIRECTIVES: Directives = Directives(&[
     shared_num(c"rs_uwsgi_keepalive_requests", SHARED, Setting::Requests),
     shared_msec(c"rs_uwsgi_keepalive_time", SHARED, Setting::Age),
     shared_word(c"rs_uwsgi_reuse", SHARED, Setting::Reuse, &reuse::REUSE),
+    shared_num(c"rs_uwsgi_max_connections", SHARED, Setting::MaxConnections),
+    shared_num_and_timeout(c"rs_uwsgi_queue", ANY | NGX_HTTP_UPS_CONF | NGX_CONF_TAKE12, Setting::Queue),
+    shared_msec(c"rs_uwsgi_connect_retry", SHARED, Setting::ConnectRetry),
     own(c"rs_uwsgi_mount", NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, &(mount::set as Setter)),
     Directive::empty(),
 ]);

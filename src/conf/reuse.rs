@@ -1,4 +1,5 @@
-//! `rs_uwsgi_keepalive…` and `rs_uwsgi_reuse`: connections that carry more than one request.
+//! `rs_uwsgi_keepalive…`, `rs_uwsgi_reuse` and the others by which locations that pass to the same
+//! servers share connections, and the queue for one.
 //!
 //! Locations share the connections to a server, and with them these settings: what an `upstream`
 //! block says and what the locations say that pass to it must agree. `http` gives defaults, which
@@ -29,9 +30,19 @@ pub enum Setting {
     Age,
     /// `rs_uwsgi_reuse`: a number of [`REUSE`].
     Reuse,
+    /// `rs_uwsgi_max_connections`: open from a worker to one server, 0 without limit.
+    MaxConnections,
+    /// `rs_uwsgi_queue`: how many requests of a worker may wait for one server.
+    Queue,
+    /// `rs_uwsgi_queue … timeout=`: how long one may wait, in milliseconds; 0: as long as connecting
+    /// may take.
+    QueueTimeout,
+    /// `rs_uwsgi_connect_retry`: for how long a server that refuses connections is tried again, in
+    /// milliseconds.
+    ConnectRetry,
 }
 
-const SETTINGS: usize = 5;
+const SETTINGS: usize = 9;
 
 /// The words of `rs_uwsgi_reuse`.
 pub static REUSE: Words = &[
@@ -87,10 +98,13 @@ impl Settings {
         self.values.get(setting as usize).copied().unwrap_or(Unset::UNSET)
     }
 
-    /// Notes where a value comes from.
-    pub fn set_place(&mut self, setting: usize, place: Place) {
-        if let Some(slot) = self.places.get_mut(setting) {
-            *slot = Some(Rc::new(place));
+    /// Notes where the values come from that have just been set.
+    pub fn set_place(&mut self, place: Place) {
+        let place = Rc::new(place);
+        for (value, slot) in self.values.iter().zip(&mut self.places) {
+            if *value != Unset::UNSET && slot.is_none() {
+                *slot = Some(place.clone());
+            }
         }
     }
 
@@ -150,16 +164,25 @@ pub struct InEffect {
     pub limits: Limits,
     /// How long it may be idle, in milliseconds.
     pub timeout: ngx_uint_t,
+    /// How many may be open to one server, in use or idle; 0 without limit.
+    pub max_connections: ngx_uint_t,
+    /// How many requests may wait for one server.
+    pub queue: ngx_uint_t,
+    /// How long one may wait, in milliseconds, where this is not the time to connect.
+    pub queue_timeout: Option<ngx_uint_t>,
+    /// For how long a server that refuses connections is tried again, in milliseconds.
+    pub connect_retry: ngx_uint_t,
 }
 
 impl InEffect {
     /// What the upstream's users agreed on, else what this location says: variables may send it
     /// anywhere.
     pub fn of(upstream: &Settings, location: &Settings) -> InEffect {
-        let value = |setting: Setting, default: ngx_uint_t| {
+        let said = |setting: Setting| {
             let said = [upstream, location].map(|settings| settings.value(setting));
-            said.into_iter().find(|value| *value != ngx_uint_t::UNSET).unwrap_or(default)
+            said.into_iter().find(|value| *value != ngx_uint_t::UNSET)
         };
+        let value = |setting: Setting, default: ngx_uint_t| said(setting).unwrap_or(default);
         InEffect {
             reuse: reuse_of(value(Setting::Reuse, Reuse::Auto as ngx_uint_t)),
             limits: Limits {
@@ -168,6 +191,10 @@ impl InEffect {
                 age: value(Setting::Age, 3_600_000),
             },
             timeout: value(Setting::Timeout, 60_000),
+            max_connections: value(Setting::MaxConnections, 0),
+            queue: value(Setting::Queue, 1024),
+            queue_timeout: said(Setting::QueueTimeout).filter(|timeout| *timeout > 0),
+            connect_retry: value(Setting::ConnectRetry, 0),
         }
     }
 }

@@ -8,8 +8,8 @@ use core::ptr::NonNull;
 use ngx::log::{write_fmt, LOG_BUFFER_SIZE};
 
 use super::sys::{
-    ngx_log_t, ngx_uint_t, NGX_LOG_ALERT, NGX_LOG_DEBUG_HTTP, NGX_LOG_EMERG, NGX_LOG_ERR,
-    NGX_LOG_WARN,
+    ngx_err_t, ngx_log_t, ngx_uint_t, NGX_LOG_ALERT, NGX_LOG_CRIT, NGX_LOG_DEBUG_HTTP,
+    NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_WARN,
 };
 
 /// A log of nginx's: the client connection's, or the configuration's.
@@ -29,7 +29,6 @@ impl Log<'_> {
         Log { ptr: log, life: PhantomData }
     }
 
-    #[cfg(ngx_feature = "http_ssl")]
     pub(super) fn as_ptr(self) -> *mut ngx_log_t {
         self.ptr.as_ptr()
     }
@@ -49,6 +48,21 @@ impl Log<'_> {
         self.write(NGX_LOG_ERR as ngx_uint_t, message);
     }
 
+    /// A call of the system's failed, with a number of errno(3), which should not happen.
+    pub fn alert_of(self, errno: ngx_err_t, message: fmt::Arguments<'_>) {
+        self.write_of(NGX_LOG_ALERT as ngx_uint_t, errno, message);
+    }
+
+    /// A call of the system's failed, as somebody should know.
+    pub fn crit_of(self, errno: ngx_err_t, message: fmt::Arguments<'_>) {
+        self.write_of(NGX_LOG_CRIT as ngx_uint_t, errno, message);
+    }
+
+    /// A call of the system's failed, and with it a request.
+    pub fn error_of(self, errno: ngx_err_t, message: fmt::Arguments<'_>) {
+        self.write_of(NGX_LOG_ERR as ngx_uint_t, errno, message);
+    }
+
     /// Something is wrong, but the request goes on.
     pub fn warn(self, message: fmt::Arguments<'_>) {
         self.write(NGX_LOG_WARN as ngx_uint_t, message);
@@ -64,12 +78,16 @@ impl Log<'_> {
     }
 
     fn write(self, level: ngx_uint_t, message: fmt::Arguments<'_>) {
+        self.write_of(level, 0, message);
+    }
+
+    fn write_of(self, level: ngx_uint_t, errno: ngx_err_t, message: fmt::Arguments<'_>) {
         if level > field!(self, log_level) {
             return;
         }
         // SAFETY: the log is valid (see `from_ptr`).
         with_text(message, |text| unsafe {
-            ngx::log::log_error(level, self.ptr.as_ptr(), 0, text)
+            ngx::log::log_error(level, self.ptr.as_ptr(), errno, text)
         });
     }
 

@@ -10,25 +10,30 @@ use core::ptr::{self, NonNull};
 
 use super::callbacks::with_request;
 use super::conf::Block;
+use super::connect::{on_connection, on_waiter, Wake};
 use super::connection::{Connection, Idle, Peek};
 use super::sys::{
-    ngx_event_free_peer_pt, ngx_event_get_peer_pt, ngx_http_request_t,
+    ngx_event_free_peer_pt, ngx_event_get_peer_pt, ngx_event_t, ngx_http_request_t,
     ngx_http_upstream_init_peer_pt, ngx_http_upstream_srv_conf_t, ngx_int_t, ngx_msec_t,
-    ngx_peer_connection_t, ngx_str_t, ngx_uint_t, sockaddr, NGX_DONE, NGX_ERROR, NGX_OK,
-    NGX_PEER_FAILED, NGX_PEER_NEXT,
+    ngx_peer_connection_t, ngx_str_t, ngx_uint_t, sockaddr, NGX_AGAIN, NGX_BUSY, NGX_DECLINED,
+    NGX_DONE, NGX_ERROR, NGX_OK, NGX_PEER_FAILED, NGX_PEER_NEXT,
 };
 #[cfg(ngx_feature = "http_ssl")]
 use super::sys::{ngx_event_save_peer_session_pt, ngx_event_set_peer_session_pt};
 use super::{module, slice_of, Brand, Request, Upstream};
 use crate::conf::reuse::Settings;
 use crate::handler::UpstreamHandler;
+use crate::peer::connect::Queue;
 use crate::pool::Pool;
 
 const OK: ngx_int_t = NGX_OK as ngx_int_t;
+const AGAIN: ngx_int_t = NGX_AGAIN as ngx_int_t;
+const BUSY: ngx_int_t = NGX_BUSY as ngx_int_t;
+const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
 const DONE: ngx_int_t = NGX_DONE as ngx_int_t;
 const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
 
-/// The servers of one upstream, and the idle connections to them.
+/// The servers of one upstream, the idle connections to them, and the requests that wait for one.
 pub struct Servers {
     block: Block,
     init: ngx_http_upstream_init_peer_pt,
@@ -38,6 +43,9 @@ pub struct Servers {
     pub settings: Settings,
     /// The idle connections.
     pub idle: RefCell<Pool<Idle>>,
+    /// The requests that wait for a connection.
+    pub queue: Queue,
+    pub(super) wake: Wake,
 }
 
 impl Servers {
@@ -54,8 +62,8 @@ impl Servers {
             let peer = &raw mut (*block.0.as_ptr()).peer;
             (*peer).init.replace(init::<H>)
         };
-        let (name, idle) = (block.name().to_vec(), RefCell::default());
-        Servers { block, init, name, settings, idle }
+        let (name, idle, queue) = (block.name().to_vec(), RefCell::default(), Queue::default());
+        Servers { block, init, name, settings, idle, queue, wake: Wake::new::<H>() }
     }
 
     /// The port in an address; 0 for a block and for a socket.
@@ -119,10 +127,35 @@ impl Outcome {
     }
 }
 
+/// What the safe code has found for a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chosen {
+    /// nginx makes a connection.
+    New,
+    /// There is a connection.
+    Ready,
+    /// The request waits for one.
+    Waiting,
+    /// The server has no room now, and others can be asked.
+    Full,
+    /// The server cannot be connected to.
+    Unreachable,
+    /// The request cannot go on.
+    Failed,
+}
+
 /// The balancer's own callbacks and data, behind ours.
 struct Wrapped<'a> {
     r: Request<'a>,
     servers: &'a Servers,
+    balancer: Cell<Balancer>,
+    /// Has the balancer been told already that its server is free ([`give_back`])?
+    released: Cell<bool>,
+}
+
+/// Who chooses the server.
+#[derive(Clone, Copy)]
+struct Balancer {
     data: *mut c_void,
     get: ngx_event_get_peer_pt,
     free: ngx_event_free_peer_pt,
@@ -130,8 +163,49 @@ struct Wrapped<'a> {
     set_session: ngx_event_set_peer_session_pt,
     #[cfg(ngx_feature = "http_ssl")]
     save_session: ngx_event_save_peer_session_pt,
-    /// Has the balancer been told already that its server is free ([`give_back`])?
-    released: Cell<bool>,
+}
+
+impl Balancer {
+    /// # Safety
+    ///
+    /// The balancer has just set up the request's peer.
+    unsafe fn of(pc: *mut ngx_peer_connection_t) -> Balancer {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Balancer {
+                data: (*pc).data,
+                get: (*pc).get,
+                free: (*pc).free,
+                #[cfg(ngx_feature = "http_ssl")]
+                set_session: (*pc).set_session,
+                #[cfg(ngx_feature = "http_ssl")]
+                save_session: (*pc).save_session,
+            }
+        }
+    }
+
+    /// Chooses a server.
+    ///
+    /// # Safety
+    ///
+    /// The peer must be the one that the balancer has set up.
+    unsafe fn choose(self, pc: *mut ngx_peer_connection_t) -> ngx_int_t {
+        let Some(get) = self.get else { return FAILED };
+        // SAFETY: the balancer's own callback with its own data.
+        unsafe { get(pc, self.data) }
+    }
+
+    /// Tells the balancer that its server is free.
+    ///
+    /// # Safety
+    ///
+    /// As `choose`, and a server was chosen.
+    unsafe fn release(self, pc: *mut ngx_peer_connection_t, state: ngx_uint_t) {
+        if let Some(free) = self.free {
+            // SAFETY: the balancer's own callback with its own data.
+            unsafe { free(pc, self.data, state) };
+        }
+    }
 }
 
 /// A server that the next try is with ([`Outcome::Stale`]), as the balancer has described it.
@@ -157,21 +231,42 @@ impl Held<'_> {
 
     /// Tells the balancer that the server is free: there will be no next try.
     pub fn let_go(self) {
-        let Some(original) = self.wrapped.free.filter(|_| !self.wrapped.released.get()) else {
+        if self.wrapped.released.get() {
             return;
-        };
-        // SAFETY: the balancer's own callback with its own data; nginx's peer.
-        unsafe { original(self.pc.as_ptr(), self.wrapped.data, Outcome::Stale.state()) };
+        }
+        // SAFETY: nginx's peer, for which the balancer had chosen a server.
+        unsafe { self.wrapped.balancer.get().release(self.pc.as_ptr(), Outcome::Stale.state()) };
     }
 }
 
 /// The server that was chosen for a request.
 #[derive(Clone, Copy)]
 pub struct Peer<'a> {
-    ptr: NonNull<ngx_peer_connection_t>,
+    pub(super) ptr: NonNull<ngx_peer_connection_t>,
     servers: &'a Servers,
-    keep: fn(Connection<'_>, &Servers, ngx_msec_t) -> Result<Idle, Peek>,
+    pub(super) hooks: &'static Hooks,
     _life: Brand<'a>,
+}
+
+/// What depends on the handler.
+pub(super) struct Hooks {
+    keep: fn(Connection<'_>, &Servers, ngx_msec_t) -> Result<Idle, Peek>,
+    pub(super) on_waiter: unsafe extern "C" fn(*mut ngx_event_t),
+    pub(super) on_connection: unsafe extern "C" fn(*mut ngx_event_t),
+}
+
+struct HooksOf<H>(core::marker::PhantomData<H>);
+
+impl<H: UpstreamHandler> HooksOf<H> {
+    const HOOKS: &'static Hooks = &Hooks {
+        // SAFETY: `detach` is for connections of tries that are over, and the servers last as long as
+        // the configuration, which waits for its connections.
+        keep: |connection, servers, timeout| unsafe {
+            Idle::from_request::<H>(connection, servers, timeout)
+        },
+        on_waiter: on_waiter::<H>,
+        on_connection: on_connection::<H>,
+    };
 }
 
 impl<'a> Peer<'a> {
@@ -195,7 +290,7 @@ impl<'a> Peer<'a> {
         if u.local_address_varies() {
             return None;
         }
-        let address = address_of(field!(self, sockaddr), field!(self, socklen) as usize);
+        let address = self.address();
         let local = field!(self, local);
         // SAFETY: null, or an address of nginx's, as long as the request.
         let local = unsafe { local.as_ref() }
@@ -206,6 +301,11 @@ impl<'a> Peer<'a> {
         }
         let size = [address.len().to_ne_bytes(), local.len().to_ne_bytes()].concat();
         r.pool().concat([&size, address, local, identity]).ok().map(|key| &*key)
+    }
+
+    /// The address of the server.
+    pub fn address(self) -> &'a [u8] {
+        address_of(field!(self, sockaddr), field!(self, socklen) as usize)
     }
 
     /// Gives the try a connection of the pool. `again`: if it turns out to be dead, nginx tries once
@@ -224,7 +324,7 @@ impl<'a> Peer<'a> {
     /// Where it has none that is idle; what it has remains nginx's to close.
     pub fn detach(self, timeout: ngx_msec_t) -> Result<Idle, Peek> {
         let connection = self.connection().ok_or(Peek::Closed)?;
-        let idle = (self.keep)(connection, self.servers, timeout)?;
+        let idle = (self.hooks.keep)(connection, self.servers, timeout)?;
         field!(self, connection = ptr::null_mut());
         Ok(idle)
     }
@@ -286,24 +386,23 @@ unsafe fn wrap<'a, H: UpstreamHandler>(
 ) -> ngx_int_t {
     let pc = u.peer();
     // SAFETY: the upstream's peer, whose callbacks the balancer has set.
-    let wrapped = unsafe {
-        Wrapped {
-            r,
-            servers,
-            data: (*pc).data,
-            get: (*pc).get,
-            free: (*pc).free,
-            #[cfg(ngx_feature = "http_ssl")]
-            set_session: (*pc).set_session,
-            #[cfg(ngx_feature = "http_ssl")]
-            save_session: (*pc).save_session,
-            released: Cell::new(false),
-        }
-    };
+    let balancer = Cell::new(unsafe { Balancer::of(pc) });
+    let wrapped = Wrapped { r, servers, balancer, released: Cell::new(false) };
     let Ok(wrapped) = r.pool().place(wrapped) else { return FAILED };
     // SAFETY: as above; our callbacks find their data, which live as long as the request.
+    unsafe { intercept::<H>(pc, wrapped.as_ptr().cast()) };
+    OK
+}
+
+/// Puts our callbacks in the place of the balancer's.
+///
+/// # Safety
+///
+/// `pc` must be a request's peer, and `wrapped` a [`Wrapped`] of the same request.
+unsafe fn intercept<H: UpstreamHandler>(pc: *mut ngx_peer_connection_t, wrapped: *mut c_void) {
+    // SAFETY: the caller's promise.
     unsafe {
-        (*pc).data = wrapped.as_ptr().cast();
+        (*pc).data = wrapped;
         (*pc).get = Some(get::<H>);
         (*pc).free = Some(free::<H>);
         #[cfg(ngx_feature = "http_ssl")]
@@ -312,19 +411,14 @@ unsafe fn wrap<'a, H: UpstreamHandler>(
             (*pc).save_session = Some(save_session);
         }
     }
-    OK
 }
 
 fn peer<'a, H: UpstreamHandler>(
     pc: *mut ngx_peer_connection_t,
     wrapped: &Wrapped<'a>,
 ) -> Option<Peer<'a>> {
-    // SAFETY: `detach` is for connections of tries that are over, and the servers last as long as
-    // the configuration, which waits for its connections.
-    let keep = |connection: Connection<'_>, servers: &Servers, timeout| unsafe {
-        Idle::from_request::<H>(connection, servers, timeout)
-    };
-    Some(Peer { ptr: NonNull::new(pc)?, servers: wrapped.servers, keep, _life: Brand::NEW })
+    let (servers, hooks) = (wrapped.servers, HooksOf::<H>::HOOKS);
+    Some(Peer { ptr: NonNull::new(pc)?, servers, hooks, _life: Brand::NEW })
 }
 
 /// `peer.get`: chooses a server, and a connection to it where there is one.
@@ -334,33 +428,99 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
 ) -> ngx_int_t {
     // SAFETY: `wrap` put it there; it is only ever shared.
     let wrapped = unsafe { &*data.cast::<Wrapped<'_>>() };
-    let Some(original) = wrapped.get else { return FAILED };
     let Some(context) = wrapped.r.context() else { return FAILED };
-    context.begin_try();
-    if let Some(held) = context.held.take() {
+    // Servers that have no room now are passed over while there are others. If these turn out to
+    // have failed, the choice begins anew, and the request waits.
+    let (mut passed_over, mut anew) = (false, false);
+    loop {
+        context.begin_try();
+        // SAFETY: the request's peer.
+        match unsafe { choose(pc, wrapped, context.held.take()) } {
+            OK => {}
+            BUSY if passed_over && !anew => {
+                anew = true;
+                // SAFETY: as above.
+                match unsafe { begin_anew::<H>(pc, wrapped) } {
+                    OK => continue,
+                    other => return other,
+                }
+            }
+            other => return other,
+        }
+        let chosen = with_request(wrapped.r.as_ptr(), Chosen::Failed, |_| {
+            peer::<H>(pc, wrapped)
+                .map_or(Chosen::Failed, |peer| H::choose_connection(wrapped.r, peer, !anew))
+        });
+        match chosen {
+            Chosen::New => return OK,
+            Chosen::Ready => return DONE,
+            Chosen::Waiting => return AGAIN,
+            Chosen::Unreachable => return DECLINED,
+            Chosen::Failed => return FAILED,
+            // SAFETY: the request's peer, for which the balancer has chosen a server.
+            Chosen::Full => unsafe {
+                if !wrapped.released.get() {
+                    wrapped.balancer.get().release(pc, Outcome::Next.state());
+                }
+                (*pc).sockaddr = ptr::null_mut();
+                passed_over = true;
+            },
+        }
+    }
+}
+
+/// Chooses a server, the one that is `held` if there is one.
+///
+/// # Safety
+///
+/// `pc` must be the request's peer.
+unsafe fn choose(
+    pc: *mut ngx_peer_connection_t,
+    wrapped: &Wrapped<'_>,
+    held: Option<Held<'_>>,
+) -> ngx_int_t {
+    if let Some(held) = held {
         held.choose();
     } else {
         wrapped.released.set(false);
-        // SAFETY: the balancer's own callback with its own data.
-        match unsafe { original(pc, wrapped.data) } {
+        // SAFETY: the caller's promise.
+        match unsafe { wrapped.balancer.get().choose(pc) } {
             OK => {}
             // SAFETY: stock `keepalive` has given us a connection that another module used.
             DONE => unsafe { give_back(pc, wrapped) },
             other => return other,
         }
     }
-    // SAFETY: the request's peer.
+    // SAFETY: the caller's promise.
     unsafe {
         (*pc).connection = ptr::null_mut();
         (*pc).set_cached(0);
     }
-    let taken = with_request(wrapped.r.as_ptr(), false, |_| {
-        peer::<H>(pc, wrapped).is_some_and(|peer| H::take_connection(wrapped.r, peer))
-    });
-    if taken {
-        DONE
-    } else {
-        OK
+    OK
+}
+
+/// Lets the balancer forget which servers it has chosen for the request.
+///
+/// # Safety
+///
+/// `pc` must be the request's peer, and no server chosen.
+unsafe fn begin_anew<H: UpstreamHandler>(
+    pc: *mut ngx_peer_connection_t,
+    wrapped: &Wrapped<'_>,
+) -> ngx_int_t {
+    let Some(init) = wrapped.servers.init else { return FAILED };
+    // SAFETY: the upstream's own callback, with what nginx would give it; our callbacks go back to
+    // their places.
+    unsafe {
+        let (data, tries) = ((*pc).data, (*pc).tries);
+        (*pc).data = ptr::null_mut();
+        let status = init(wrapped.r.as_ptr(), wrapped.servers.block.0.as_ptr());
+        if status == OK {
+            wrapped.balancer.set(Balancer::of(pc));
+        }
+        (*pc).tries = tries.max(1);
+        intercept::<H>(pc, data);
+        status
     }
 }
 
@@ -374,11 +534,11 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
 ///
 /// `pc` must be what the wrapped `get` has just answered NGX_DONE for.
 unsafe fn give_back(pc: *mut ngx_peer_connection_t, wrapped: &Wrapped<'_>) {
-    let (Some(free), Some(u)) = (wrapped.free, wrapped.r.upstream()) else { return };
-    // SAFETY: the callback of the same module, with its own data.
+    let Some(u) = wrapped.r.upstream() else { return };
+    // SAFETY: the caller's promise.
     u.as_finished(|| unsafe {
         let tries = (*pc).tries;
-        free(pc, wrapped.data, 0);
+        wrapped.balancer.get().release(pc, 0);
         (*pc).tries = tries;
     });
     wrapped.released.set(true);
@@ -418,11 +578,11 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
     }
     // what we have nothing to say about goes on as it came
     let state = if told == outcome { state } else { told.state() };
-    // SAFETY: the balancer's own callback with its own data; nginx's peer.
+    // SAFETY: nginx's peer, for which the balancer has chosen a server.
     unsafe {
-        match wrapped.free {
-            Some(original) if !wrapped.released.get() => original(pc, wrapped.data, state),
-            _ => (*pc).tries = (*pc).tries.saturating_sub(1),
+        match wrapped.released.get() {
+            false => wrapped.balancer.get().release(pc, state),
+            true => (*pc).tries = (*pc).tries.saturating_sub(1),
         }
     }
 }
@@ -431,8 +591,8 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
 unsafe extern "C" fn set_session(pc: *mut ngx_peer_connection_t, data: *mut c_void) -> ngx_int_t {
     // SAFETY: `wrap` put it there; the balancer's own callback with its own data.
     unsafe {
-        let wrapped = &*data.cast::<Wrapped<'_>>();
-        wrapped.set_session.map_or(OK, |original| original(pc, wrapped.data))
+        let balancer = (*data.cast::<Wrapped<'_>>()).balancer.get();
+        balancer.set_session.map_or(OK, |original| original(pc, balancer.data))
     }
 }
 
@@ -440,9 +600,9 @@ unsafe extern "C" fn set_session(pc: *mut ngx_peer_connection_t, data: *mut c_vo
 unsafe extern "C" fn save_session(pc: *mut ngx_peer_connection_t, data: *mut c_void) {
     // SAFETY: as above.
     unsafe {
-        let wrapped = &*data.cast::<Wrapped<'_>>();
-        if let Some(original) = wrapped.save_session {
-            original(pc, wrapped.data);
+        let balancer = (*data.cast::<Wrapped<'_>>()).balancer.get();
+        if let Some(original) = balancer.save_session {
+            original(pc, balancer.data);
         }
     }
 }

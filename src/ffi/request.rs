@@ -4,14 +4,15 @@ use core::ptr::NonNull;
 
 use super::chain::Chain;
 use super::sys::{
-    ngx_http_finalize_request, ngx_http_get_flushed_variable, ngx_http_read_client_request_body,
-    ngx_http_request_t, ngx_http_upstream_create, ngx_http_upstream_init, ngx_int_t,
-    ngx_list_part_t, ngx_table_elt_t, ngx_uint_t, NGX_DONE, NGX_HTTP_COPY, NGX_HTTP_DELETE,
-    NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_LOCK, NGX_HTTP_MKCOL, NGX_HTTP_MOVE, NGX_HTTP_OPTIONS,
-    NGX_HTTP_PATCH, NGX_HTTP_POST, NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT,
-    NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_TRACE, NGX_HTTP_UNLOCK,
+    ngx_connection_t, ngx_http_finalize_request, ngx_http_get_flushed_variable, ngx_http_log_ctx_t,
+    ngx_http_read_client_request_body, ngx_http_request_t, ngx_http_run_posted_requests,
+    ngx_http_upstream_create, ngx_http_upstream_init, ngx_int_t, ngx_list_part_t, ngx_list_push,
+    ngx_str_t, ngx_table_elt_t, ngx_uint_t, NGX_DONE, NGX_HTTP_COPY, NGX_HTTP_DELETE, NGX_HTTP_GET,
+    NGX_HTTP_HEAD, NGX_HTTP_LOCK, NGX_HTTP_MKCOL, NGX_HTTP_MOVE, NGX_HTTP_OPTIONS, NGX_HTTP_PATCH,
+    NGX_HTTP_POST, NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT,
+    NGX_HTTP_SERVICE_UNAVAILABLE, NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_TRACE, NGX_HTTP_UNLOCK,
 };
-use super::{bytes_of, callbacks, module, ok, slice_of, Brand, Error, Log, Pool, Upstream};
+use super::{bytes_of, callbacks, module, ok, slice_of, str_of, Brand, Error, Log, Pool, Upstream};
 use crate::conf::LocConf;
 use crate::handler::{Context, UpstreamHandler};
 
@@ -31,6 +32,19 @@ pub struct HeaderLine<'a> {
     pub value: &'a [u8],
     /// nginx's hash of the lowered name.
     pub hash: ngx_uint_t,
+}
+
+/// The connection of a client.
+#[derive(Clone, Copy)]
+pub(super) struct Client(*mut ngx_connection_t);
+
+impl Client {
+    /// Goes on with what other requests of this client have to do (`ngx_http_run_posted_requests`).
+    pub(super) fn run_posted(self) {
+        // SAFETY: the connection's memory is nginx's, as long as the worker; nginx looks whether it was
+        // closed.
+        unsafe { ngx_http_run_posted_requests(self.0) };
+    }
 }
 
 impl<'a> Request<'a> {
@@ -134,6 +148,56 @@ impl<'a> Request<'a> {
         unsafe { ngx_http_finalize_request(self.as_ptr(), status) };
     }
 
+    /// Answers 503 with a Retry-After of so many seconds (RFC 9110, 10.2.3), and drops the upstream.
+    /// The request may be gone after it.
+    pub fn refuse(self, retry_after: u64) {
+        let r = self.as_ptr();
+        let value = self.pool().copy(retry_after.to_string().as_bytes());
+        // SAFETY: the request is valid; `cleanup` is null, or where nginx keeps the callback that ends
+        // the upstream (ngx_http_upstream_cleanup). This takes the reference to the request away that
+        // the upstream has, so that the one for what follows comes first.
+        unsafe {
+            let main = (*r).main;
+            (*main).set_count((*main).count() + 1);
+            let u = (*r).upstream;
+            if let Some(state) = (*u).state.as_mut() {
+                state.status = NGX_HTTP_SERVICE_UNAVAILABLE as ngx_uint_t;
+            }
+            if let Some(end) = (*u).cleanup.as_ref().copied().flatten() {
+                end(r.cast());
+            }
+            let header = ngx_list_push(&raw mut (*r).headers_out.headers).cast::<ngx_table_elt_t>();
+            if let (Ok(value), false) = (value, header.is_null()) {
+                header.write(ngx_table_elt_t {
+                    hash: 1,
+                    key: str_of(b"Retry-After"),
+                    value: ngx_str_t { len: value.len(), data: value.as_mut_ptr() },
+                    lowcase_key: core::ptr::null_mut(),
+                    #[cfg(nginx1_23_0)]
+                    next: core::ptr::null_mut(),
+                });
+            }
+        }
+        self.finalize(NGX_HTTP_SERVICE_UNAVAILABLE as ngx_int_t);
+    }
+
+    /// Makes it the request that lines of its connection's log are about, as nginx does before it
+    /// handles an event of an upstream.
+    pub(super) fn make_current(self) {
+        // SAFETY: a request has a connection with a log, whose data the HTTP module has set.
+        unsafe {
+            let log = (*(*self.as_ptr()).connection).log;
+            if let Some(context) = (*log).data.cast::<ngx_http_log_ctx_t>().as_mut() {
+                context.current_request = self.as_ptr();
+            }
+        }
+    }
+
+    /// The client's connection, which may outlive the request.
+    pub(super) fn client(self) -> Client {
+        Client(field!(self, connection))
+    }
+
     /// The lines of the request's head, in order.
     pub fn headers(self) -> impl Iterator<Item = HeaderLine<'a>> {
         let mut part: *const ngx_list_part_t = field!(self, headers_in.headers.part.next);
@@ -233,6 +297,22 @@ impl<'a> Request<'a> {
     /// Does the response come from the cache?
     pub fn is_cached(self) -> bool {
         field!(self, cached()) != 0
+    }
+
+    /// Is there an old response in the cache that may be used where the server does not answer in time
+    /// (`rs_uwsgi_cache_use_stale timeout`)?
+    pub fn has_stale_response(self) -> bool {
+        #[cfg(ngx_feature = "http_cache")]
+        {
+            let (u, conf) = (field!(self, upstream), self.loc_conf());
+            let timeout = super::sys::NGX_HTTP_UPSTREAM_FT_TIMEOUT as ngx_uint_t;
+            // SAFETY: null, or valid as long as the request.
+            let status = unsafe { u.as_ref() }.map_or(0, |u| u.cache_status());
+            status == super::sys::NGX_HTTP_CACHE_EXPIRED
+                && conf.upstream.cache_use_stale & timeout != 0
+        }
+        #[cfg(not(ngx_feature = "http_cache"))]
+        false
     }
 
     /// Is the client's body in chunks, of a length that is known only at its end?

@@ -15,9 +15,10 @@ use super::sys::{
     ngx_conf_set_size_slot, ngx_conf_set_str_array_slot, ngx_conf_set_str_slot, ngx_conf_t,
     ngx_http_set_complex_value_size_slot, ngx_http_set_complex_value_slot,
     ngx_http_set_complex_value_zero_slot, ngx_http_set_predicate_slot,
-    ngx_http_upstream_bind_set_slot, ngx_http_upstream_ignore_headers_masks, ngx_str_t, ngx_uint_t,
+    ngx_http_upstream_bind_set_slot, ngx_http_upstream_ignore_headers_masks, ngx_parse_time,
+    ngx_str_t, ngx_uint_t,
 };
-use super::NGX_CONF_UNSET_UINT;
+use super::{str_of, NGX_CONF_UNSET_UINT};
 use crate::conf::reuse::Setting;
 use crate::conf::LocConf;
 
@@ -186,6 +187,16 @@ pub const fn shared_msec(name: &'static CStr, context: u32, setting: Setting) ->
     shared::<Msec>(name, context, setting, ptr::null_mut())
 }
 
+/// A row for a number, and after it the time in milliseconds that is the next setting
+/// (`timeout=10s`), 0 where it is not given.
+pub const fn shared_num_and_timeout(
+    name: &'static CStr,
+    context: u32,
+    setting: Setting,
+) -> Directive {
+    shared::<NumAndTimeout>(name, context, setting, ptr::null_mut())
+}
+
 /// A row for one of several words, which the users of an upstream share.
 pub const fn shared_word(
     name: &'static CStr,
@@ -221,14 +232,52 @@ unsafe extern "C" fn set_shared<S: Slot>(
     };
     let Some(settings) = settings else { return NGX_CONF_ERROR };
     // SAFETY: `shared` made the row: its offset is that of one of the values.
-    let (result, offset) = unsafe {
-        let values = settings.values_mut().as_mut_ptr();
-        (set::<S>(cf, cmd, values.cast()), (*cmd).offset)
-    };
+    let result = unsafe { set::<S>(cf, cmd, settings.values_mut().as_mut_ptr().cast()) };
     if result == NGX_CONF_OK {
-        settings.set_place(offset / size_of::<ngx_uint_t>(), handle.place());
+        settings.set_place(handle.place());
     }
     result
+}
+
+enum NumAndTimeout {}
+
+impl Slot for NumAndTimeout {
+    const SET: RawSetter = set_num_and_timeout;
+}
+
+/// Sets a number, and the timeout that may follow it.
+unsafe extern "C" fn set_num_and_timeout(
+    cf: *mut ngx_conf_t,
+    cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: called by nginx, with what it would have called its own slot function.
+    let result = unsafe { ngx_conf_set_num_slot(cf, cmd, conf) };
+    let Some(handle) = NonNull::new(cf) else { return NGX_CONF_ERROR };
+    // SAFETY: the parser is valid, and `shared_num_and_timeout` made the row: at the offset is one of
+    // the values, and another one follows.
+    let (handle, timeout) = unsafe {
+        let value = conf.cast::<u8>().add((*cmd).offset).cast::<ngx_uint_t>();
+        (Conf::from_ptr(handle), &mut *value.add(1))
+    };
+    if result != NGX_CONF_OK {
+        return result;
+    }
+    *timeout = 0;
+    if handle.words().count() < 3 {
+        return result;
+    }
+    let Some(time) = handle.arg(2).strip_prefix(b"timeout=") else {
+        return c"invalid parameter".as_ptr().cast_mut();
+    };
+    // SAFETY: a string that nginx reads.
+    match usize::try_from(unsafe { ngx_parse_time(&mut str_of(time), 0) }) {
+        Ok(milliseconds) if !time.is_empty() => {
+            *timeout = milliseconds;
+            NGX_CONF_OK
+        }
+        _ => c"invalid value".as_ptr().cast_mut(),
+    }
 }
 
 /// Sets the number of a word.

@@ -1,0 +1,89 @@
+//! Lines of the log that say what to do: one a minute and upstream of each kind.
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+/// A kind of hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Hint {
+    /// The server's listen queue is full.
+    ListenQueue,
+    /// The server refuses connections, and requests wait for it to come back.
+    Refused,
+    /// The worker may not connect to a socket.
+    Permission,
+    /// The server speaks HTTP.
+    Http,
+    /// The vars are larger than the server takes.
+    BufferSize,
+}
+
+const KINDS: usize = 5;
+
+/// How often one is given, in milliseconds.
+pub const INTERVAL: usize = 60_000;
+
+/// The hints about one upstream.
+#[derive(Debug, Default)]
+pub struct Hints {
+    given: [Cell<Option<usize>>; KINDS],
+}
+
+impl Hints {
+    /// Is it time for a hint of this kind? It is then given: the next one has to wait. `now` is in
+    /// milliseconds.
+    pub fn is_due(&self, hint: Hint, now: usize) -> bool {
+        let Some(given) = self.given.get(hint as usize) else { return false };
+        if given.get().is_some_and(|given| now.wrapping_sub(given) < INTERVAL) {
+            return false;
+        }
+        given.set(Some(now));
+        true
+    }
+}
+
+/// The Retry-After of an answer to a request that has waited for so many milliseconds in vain, in
+/// seconds: as long again, and no less than one.
+pub fn retry_after(waited: usize) -> u64 {
+    (waited as u64).div_ceil(1000).clamp(1, 60)
+}
+
+/// What to do where the worker, which runs as `worker`, may not connect to the socket `path`.
+pub fn permission(path: &[u8], worker: &str) -> String {
+    let name = path.escape_ascii();
+    let advice =
+        "connecting takes the permission to write to the socket (uWSGI's \"chmod-socket\" and \
+                  \"chown-socket\") and to search every folder above it";
+    match std::fs::metadata(OsStr::from_bytes(path)) {
+        Ok(socket) => format!(
+            "\"{name}\" belongs to user \"{}\" and group \"{}\" with mode {:04o}, the worker is user \
+             \"{worker}\": {advice}",
+            name_of("/etc/passwd", socket.uid()),
+            name_of("/etc/group", socket.gid()),
+            socket.mode() & 0o7777,
+        ),
+        Err(error) => format!("\"{name}\" cannot be looked at by user \"{worker}\" ({error}): {advice}"),
+    }
+}
+
+/// The name of a user or group in one of the system's files, else its number. Other sources of names
+/// may make a worker wait.
+fn name_of(file: &str, id: u32) -> String {
+    let table = std::fs::read_to_string(file).unwrap_or_default();
+    let number = id.to_string();
+    let mut rows = table.lines().map(|row| row.split(':'));
+    rows.find_map(|mut row| {
+        let name = row.next()?;
+        (row.nth(1)? == number).then(|| name.to_string())
+    })
+    .unwrap_or(number)
+}
+
+/// The name of a user, as [`permission`] wants it.
+pub fn user(uid: u32) -> String {
+    name_of("/etc/passwd", uid)
+}
