@@ -2,13 +2,23 @@
 //! server.
 
 use crate::ffi::connection::Connection;
+use crate::ffi::log::Printable;
 use crate::ffi::peer::{Outcome, Peer};
 use crate::ffi::{self, Request, Upstream};
 use crate::handler::{self, Context};
+use crate::hints::Hint;
 use crate::peer;
 use crate::pool::policy::{self, Facts, Left, Refusal};
 use crate::uwsgi::framing::End;
+use crate::uwsgi::packet::HEADER_SIZE;
 use crate::{conf::reuse::InEffect, request};
+
+/// What an HTTP server answers to a packet of uwsgi, if anything.
+const BAD_REQUEST: u16 = 400;
+
+/// What uWSGI takes for vars, in bytes, unless its `buffer-size` says otherwise. It resets the
+/// connection on more.
+const UWSGI_BUFFER_SIZE: usize = 4096;
 
 /// Parks the connection or leaves it to nginx, which closes it.
 pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
@@ -23,6 +33,9 @@ pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome 
         return outcome;
     }
     let told = told(context, connection, outcome);
+    if told != Outcome::Stale {
+        advise(r, context, u, peer, outcome);
+    }
     let in_effect = InEffect::of(&peer.servers().settings, &r.loc_conf().reuse);
     let facts = facts(r, context, u, &in_effect, connection, outcome);
     let descriptor = connection.descriptor();
@@ -53,6 +66,46 @@ fn told(context: &Context<'_>, connection: Connection<'_>, outcome: Outcome) -> 
         return Outcome::Stale;
     }
     outcome
+}
+
+/// Says what may be wrong with a server that gives no answer, or none that is its own.
+fn advise<'a>(
+    r: Request<'a>,
+    context: &Context<'a>,
+    u: Upstream<'a>,
+    peer: Peer<'a>,
+    outcome: Outcome,
+) {
+    let (hints, name) = (&peer.servers().queue.hints, Printable(peer.name()));
+    match context.head.get().map(|head| head.status) {
+        Some(BAD_REQUEST) if !hints.is_understood() => {}
+        Some(_) => return hints.set_understood(),
+        None if outcome == Outcome::Failed && u.is_request_begun() => {}
+        None => return,
+    }
+    let answered = context.answered.get();
+    let timed_out = peer.connection().is_some_and(Connection::has_timed_out);
+    let size = context.packet.get().len().saturating_sub(HEADER_SIZE);
+    if !answered && !timed_out && size > UWSGI_BUFFER_SIZE {
+        if hints.is_due(Hint::BufferSize, ffi::now()) {
+            r.log().warn(format_args!(
+                "\"{name}\" has closed the connection on {size} bytes of vars: uWSGI takes no more \
+                 than its \"buffer-size\", which is {UWSGI_BUFFER_SIZE} unless configured"
+            ));
+        }
+        return;
+    }
+    // An HTTP server looks for the end of a line: without one it waits, with one it complains.
+    let is_strange = match answered {
+        true => context.sent_html.get() || context.head.get().is_some(),
+        false => timed_out && hints.is_mute(),
+    };
+    if is_strange && !hints.is_understood() && hints.is_due(Hint::Http, ffi::now()) {
+        r.log().warn(format_args!(
+            "\"{name}\" has understood no request yet: if it speaks HTTP, use \"proxy_pass\", or let it \
+             speak uwsgi (uWSGI's \"socket\", gunicorn's \"--protocol uwsgi\")"
+        ));
+    }
 }
 
 fn facts<'a>(

@@ -167,6 +167,8 @@ pub struct Context<'a> {
     pub begun: Cell<usize>,
     /// Has the server of this try begun to answer?
     pub answered: Cell<bool>,
+    /// Does its answer begin with a page and no head, as one to a line that is no request (HTTP/0.9)?
+    pub sent_html: Cell<bool>,
     /// Must the next try have a connection of its own?
     pub needs_new_connection: Cell<bool>,
     /// The server that the next try is with.
@@ -216,6 +218,7 @@ impl Context<'_> {
     pub fn begin_try(&self) {
         self.begun.set(ffi::now());
         self.answered.set(false);
+        self.sent_html.set(false);
         self.connection.set(Some(Connection::New));
         self.pool_key.set(&[]);
         self.fields.set(Fields::default());

@@ -31,9 +31,28 @@ pub const INTERVAL: usize = 60_000;
 #[derive(Debug, Default)]
 pub struct Hints {
     given: [Cell<Option<usize>>; KINDS],
+    understood: Cell<bool>,
+    unanswered: Cell<usize>,
 }
 
 impl Hints {
+    /// Has a server of the upstream shown that it understands requests?
+    pub fn is_understood(&self) -> bool {
+        self.understood.get()
+    }
+
+    /// A request was not answered in time. Is it one of several in a row, with no answer ever before?
+    pub fn is_mute(&self) -> bool {
+        let unanswered = self.unanswered.get().saturating_add(1);
+        self.unanswered.set(unanswered);
+        !self.is_understood() && unanswered >= 3
+    }
+
+    /// One has.
+    pub fn set_understood(&self) {
+        self.understood.set(true);
+    }
+
     /// Is it time for a hint of this kind? It is then given: the next one has to wait. `now` is in
     /// milliseconds.
     pub fn is_due(&self, hint: Hint, now: usize) -> bool {

@@ -28,7 +28,9 @@ pub fn process_header(r: Request<'_>) -> Result<(), Error> {
     if !r.is_cached() {
         // A server that has begun to answer has taken the request: it must not get it again because
         // its connection came from the pool.
-        context.answered.set(true);
+        if !context.answered.replace(true) {
+            context.sent_html.set(u.unparsed().starts_with(b"<"));
+        }
         u.forget_cached_connection();
     }
 

@@ -10,6 +10,8 @@ mod chunked;
 mod framing;
 #[path = "pure/head.rs"]
 mod head;
+#[path = "pure/hints.rs"]
+mod hints;
 #[path = "pure/names.rs"]
 mod names;
 #[path = "pure/packet.rs"]
@@ -18,5 +20,7 @@ mod packet;
 mod policy;
 #[path = "pure/pool.rs"]
 mod pool;
+#[path = "pure/queue.rs"]
+mod queue;
 
 type Bytes = Vec<u8>;

@@ -19,6 +19,7 @@ mod cached;
 mod conf_errors;
 mod differences;
 mod examples;
+mod hints;
 mod inheritance;
 mod intended;
 mod oracle_requests;

@@ -263,7 +263,7 @@ fn a_worker_that_leaves_closes_idle_connections_and_finishes_the_others() {
         assert_eq!(client.response(false).unwrap().text(), "ok");
         assert_eq!(site.wait_verdict(2), "the worker is exiting");
         wait_for("the worker to leave", || (site.nginx.workers_left() == 1).then_some(()));
-        assert_eq!(ended(&site), [true, true]);
+        wait_for("all connections to end", || (ended(&site) == [true, true]).then_some(()));
         if signal == libc::SIGHUP {
             assert_eq!(site.next_connection(), 2);
         }
