@@ -1,9 +1,9 @@
-//! `rs_uwsgi_keepalive…`, `rs_uwsgi_reuse` and the others by which locations that pass to the same
-//! servers share connections, and the queue for one.
+//! `rs_uwsgi_keepalive…` and `rs_uwsgi_reuse`: connections that carry more than one request; and
+//! `rs_uwsgi_queue` and its kin: requests that wait for one.
 //!
-//! Locations share the connections to a server, and with them these settings: what an `upstream`
-//! block says and what the locations say that pass to it must agree. `http` gives defaults, which
-//! a block overrules.
+//! Locations share the connections to a server, and with them most of these settings: what an
+//! `upstream` block says and what the locations say that pass to it must agree. `http` gives
+//! defaults, which a block overrules. How long requests wait, each location may say for its own.
 
 use std::rc::Rc;
 
@@ -43,6 +43,9 @@ pub enum Setting {
 }
 
 const SETTINGS: usize = 9;
+
+/// The settings from this one on are each location's own.
+const FIRST_OWN: usize = Setting::Queue as usize;
 
 /// The words of `rs_uwsgi_reuse`.
 pub static REUSE: Words = &[
@@ -123,10 +126,16 @@ impl Settings {
         }
     }
 
+    /// Is it said closer to the request than in "http", which gives defaults for all upstreams?
+    fn is_own(&self, setting: Setting) -> bool {
+        let place = self.places.get(setting as usize).and_then(Option::as_deref);
+        place.is_some_and(|place| place.level != Level::Http)
+    }
+
     /// Takes what others who use the same connections say.
     fn agree(&mut self, cf: Conf<'_>, name: &[u8], others: &Settings) -> Result<(), Error> {
         let own = self.values.iter_mut().zip(&mut self.places);
-        for ((value, place), (other_value, other_place)) in own.zip(others.each()) {
+        for ((value, place), (other_value, other_place)) in own.zip(others.each()).take(FIRST_OWN) {
             let (Some(here), Some(there)) = (place.as_deref(), other_place.as_deref()) else {
                 if place.is_none() {
                     *value = other_value;
@@ -179,8 +188,10 @@ impl InEffect {
     /// anywhere.
     pub fn of(upstream: &Settings, location: &Settings) -> InEffect {
         let said = |setting: Setting| {
-            let said = [upstream, location].map(|settings| settings.value(setting));
-            said.into_iter().find(|value| *value != ngx_uint_t::UNSET)
+            let is_own = setting as usize >= FIRST_OWN && location.is_own(setting);
+            let order = if is_own { [location, upstream] } else { [upstream, location] };
+            let mut said = order.iter().map(|settings| settings.value(setting));
+            said.find(|value| *value != ngx_uint_t::UNSET)
         };
         let value = |setting: Setting, default: ngx_uint_t| said(setting).unwrap_or(default);
         InEffect {

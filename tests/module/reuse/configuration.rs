@@ -1,5 +1,5 @@
-//! `rs_uwsgi_keepalive…` and `rs_uwsgi_reuse`: values, inheritance, and users of one upstream that
-//! contradict each other.
+//! `rs_uwsgi_keepalive…`, `rs_uwsgi_reuse`, `rs_uwsgi_queue` and its kin: values, inheritance, and users
+//! of one upstream that contradict each other.
 
 use super::{Site, GET, PARKED};
 use crate::support::nginx::{Check, Nginx};
@@ -21,6 +21,27 @@ const ROWS: &[Row] = &[
         &["", "yes", "1", "auto on", "$r", "\"\""],
         "invalid value",
     ),
+    ("rs_uwsgi_max_connections", &["0", "1", "100000"], NUMBERS, "invalid number"),
+    ("rs_uwsgi_queue", &["0", "1", "5000", "1 timeout=1s", "0 timeout=1m30s"], QUEUES, ""),
+    ("rs_uwsgi_connect_retry", &["0", "1", "100ms", "1m30s"], TIMES, "invalid value"),
+];
+
+/// Those that each location may say for its own.
+const OWN: [&str; 2] = ["rs_uwsgi_queue", "rs_uwsgi_connect_retry"];
+
+const QUEUES: &[&str] = &[
+    "",
+    "abc",
+    "-1",
+    "1.5",
+    "timeout=1s",
+    "1 2",
+    "1 timeout=",
+    "1 timeout=x",
+    "1 timeout=-1",
+    "1 timeout=1s 2",
+    "1 timeouts=1s",
+    "$n",
 ];
 
 const BLOCKS: [&str; 4] = ["http", "server", "location", "upstream"];
@@ -59,11 +80,14 @@ fn values() {
                 assert_eq!(said.status.code(), Some(1), "{about}");
                 assert!(said.stderr.contains(&format!("\"{directive}\" directive")), "{about}");
                 assert!(said.stderr.contains(" in @dir@/nginx.conf:"), "{about}");
-                let words = value.split(' ').filter(|word| !word.is_empty()).count();
-                let expected = if words == 1 { message } else { "invalid number of arguments" };
+                let words: Vec<_> = value.split(' ').filter(|word| !word.is_empty()).collect();
+                let most = if *directive == "rs_uwsgi_queue" { 2 } else { 1 };
+                let right_number = (1..=most).contains(&words.len());
+                let expected = if right_number { message } else { "invalid number of arguments" };
                 assert!(said.stderr.contains(expected), "{expected}? {about}");
-                let value = value.trim_matches('"');
-                assert!(words != 1 || said.stderr.contains(&format!("\"{value}\"")), "{about}");
+                let named =
+                    |word: &&str| said.stderr.contains(&format!("\"{}\"", word.trim_matches('"')));
+                assert!(!right_number || words.iter().any(named), "{about}");
             }
         }
     }
@@ -142,7 +166,7 @@ fn locations(http: &str, server: &str, one: &str, other: &str) -> String {
 fn contradictions() {
     let address = "rs_uwsgi_pass 127.0.0.1:1;";
     let block = |settings: &str| format!("upstream u {{ server 127.0.0.1:1;\n{settings}\n}}");
-    for (directive, valid, ..) in ROWS {
+    for (directive, valid, ..) in ROWS.iter().filter(|row| !OWN.contains(&row.0)) {
         let (here, there) =
             (format!("{directive} {}", valid[0]), format!("{directive} {}", valid[1]));
         let with = |line: &str, pass: &str| format!("{line};\n{pass}");
@@ -184,6 +208,15 @@ fn contradictions() {
         // location and location, by name
         let bare = block("");
         contradict(&locations(&bare, "", &with(&here, pass), &with(&there, pass)), &here, &there);
+    }
+}
+
+#[test]
+fn locations_that_differ_in_what_is_their_own() {
+    for (directive, valid, ..) in ROWS.iter().filter(|row| OWN.contains(&row.0)) {
+        let [here, there] = [0, 1].map(|n| format!("{directive} {}; rs_uwsgi_pass u;", valid[n]));
+        let upstream = format!("upstream u {{ server 127.0.0.1:1; {directive} {}; }}", valid[2]);
+        agree(&locations(&upstream, "", &here, &there));
     }
 }
 
