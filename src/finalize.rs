@@ -20,18 +20,34 @@ const BAD_REQUEST: u16 = 400;
 /// connection on more.
 const UWSGI_BUFFER_SIZE: usize = 4096;
 
-/// Parks the connection or leaves it to nginx, which closes it.
+/// Parks the connection or leaves it to nginx, which closes it; whoever waits for one has its turn.
 pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
-    let (Some(context), Some(u), Some(connection)) = (r.context(), r.upstream(), peer.connection())
-    else {
-        return outcome;
-    };
+    let Some(context) = r.context() else { return outcome };
     let queue = &peer.servers().queue;
     if let Some(waiter) = context.waiter.get() {
         // given up: the client has left
         queue.leave(r, context, waiter);
         return outcome;
     }
+    // where it could not be made, there is none
+    let told = peer
+        .connection()
+        .zip(r.upstream())
+        .map_or(outcome, |(connection, u)| judge(r, context, u, peer, connection, outcome));
+    queue.end(context);
+    peer.servers().wake();
+    told
+}
+
+/// The verdict on the connection. Returns what the balancer is told.
+fn judge<'a>(
+    r: Request<'a>,
+    context: &Context<'a>,
+    u: Upstream<'a>,
+    peer: Peer<'a>,
+    connection: Connection<'a>,
+    outcome: Outcome,
+) -> Outcome {
     let told = told(context, connection, outcome);
     if told != Outcome::Stale {
         advise(r, context, u, peer, outcome);
@@ -51,8 +67,6 @@ pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome 
             r.log().warn(format_args!("upstream sent data after its response"));
         }
     }
-    queue.end(context);
-    peer.servers().wake();
     told
 }
 

@@ -19,13 +19,17 @@ use super::connection::Idle;
 use super::peer::{Peer, Servers};
 use super::sys::{
     ngx_add_timer, ngx_close_connection, ngx_connection_counter, ngx_connection_t,
-    ngx_current_msec, ngx_cycle, ngx_del_timer, ngx_delete_posted_event, ngx_destroy_pool,
-    ngx_event_actions, ngx_event_handler_pt, ngx_event_t, ngx_get_connection,
-    ngx_handle_read_event, ngx_handle_write_event, ngx_io, ngx_msec_t, ngx_post_event,
-    ngx_posted_events, ngx_socket_errno, NGX_OK,
+    ngx_connection_tcp_nodelay_e_NGX_TCP_NODELAY_DISABLED, ngx_current_msec, ngx_cycle,
+    ngx_del_timer, ngx_delete_posted_event, ngx_destroy_pool, ngx_event_actions,
+    ngx_event_handler_pt, ngx_event_t, ngx_get_connection, ngx_handle_read_event,
+    ngx_handle_write_event, ngx_io, ngx_msec_t, ngx_post_event, ngx_posted_events,
+    ngx_socket_errno, NGX_OK,
 };
 use super::{bytes_of, Error, Log, Request};
 use crate::handler::UpstreamHandler;
+
+/// NGX_TCP_NOPUSH_DISABLED and NGX_TCP_NODELAY_DISABLED.
+const DISABLED: u32 = ngx_connection_tcp_nodelay_e_NGX_TCP_NODELAY_DISABLED;
 
 /// How far an attempt to connect has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,8 +271,6 @@ fn set(fd: c_int, level: c_int, option: c_int, value: c_int) -> Result<(), ()> {
 ///
 /// `c` must be new, and `pc` a peer that a server was chosen for.
 unsafe fn prepare(c: *mut ngx_connection_t, pc: *mut super::sys::ngx_peer_connection_t) {
-    /// NGX_TCP_NOPUSH_DISABLED and NGX_TCP_NODELAY_DISABLED.
-    const DISABLED: u32 = super::sys::ngx_connection_tcp_nodelay_e_NGX_TCP_NODELAY_DISABLED;
     // SAFETY: the caller's promise.
     unsafe {
         (*c).type_ = libc::SOCK_STREAM;
@@ -459,6 +461,9 @@ impl<'a> Waiter<'a> {
             (*(*new).write).handler = (*(*old).write).handler;
             (*new).requests += 1;
             (*new).set_sendfile((*new).sendfile() & (*old).sendfile());
+            if (*old).tcp_nopush() == DISABLED {
+                (*new).set_tcp_nopush(DISABLED);
+            }
             let r = self.r.as_ptr();
             let u = (*r).upstream;
             (*u).output.set_sendfile((*new).sendfile());
