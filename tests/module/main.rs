@@ -24,6 +24,7 @@ mod inheritance;
 mod intended;
 mod oracle_requests;
 mod oracle_responses;
+mod overload;
 mod pair;
 mod real_uwsgi;
 mod requests;

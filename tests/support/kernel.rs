@@ -6,10 +6,44 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 /// How many descriptors the process `pid` has open.
 pub fn descriptor_count(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// The memory that the process `pid` has in use, in KiB (VmRSS).
+pub fn memory(pid: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// How many connections the server of the unix socket `path` has, those included that it has not
+/// accepted yet: their sockets bear the path of the listening one (the seventh column of
+/// /proc/net/unix is the inode, the eighth the path; 03 in the sixth is connected).
+pub fn unix_connections(path: &Path) -> usize {
+    let path = path.to_str().unwrap();
+    let table = fs::read_to_string("/proc/net/unix").unwrap();
+    let columns = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    columns.filter(|c| c.get(7) == Some(&path) && c[5] != "01").count()
+}
+
+/// Raises the soft limit on open descriptors to what 1000 clients and a server take, for this process
+/// and those that it starts from here on.
+pub fn raise_descriptor_limit() {
+    const WANTED: libc::rlim_t = 16_384;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: limit is valid for the call.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    if limit.rlim_cur < WANTED.min(limit.rlim_max) {
+        limit.rlim_cur = WANTED.min(limit.rlim_max);
+        // SAFETY: limit is valid for the call, which changes nothing else.
+        let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    }
 }
 
 /// Second handles of all sockets that the process `pid` has open. They keep a connection open until

@@ -22,15 +22,18 @@ pub struct Builder {
     log_level: String,
     files: Vec<(String, Vec<u8>)>,
     alarms_allowed: bool,
+    workers: usize,
+    worker_connections: usize,
     module: bool,
     whole: Option<String>,
 }
 
-/// A running nginx with one worker.
+/// A running nginx, with one worker unless its builder was told otherwise.
 pub struct Nginx {
     dir: TempDir,
     ports: [u16; 3],
     process: Process,
+    workers: usize,
     alarms_allowed: bool,
 }
 
@@ -75,6 +78,18 @@ impl Builder {
         self
     }
 
+    /// How many workers serve: one unless set.
+    pub fn workers(mut self, count: usize) -> Builder {
+        self.workers = count;
+        self
+    }
+
+    /// How many connections each of them may have, 512 unless set.
+    pub fn worker_connections(mut self, count: usize) -> Builder {
+        self.worker_connections = count;
+        self
+    }
+
     /// A whole configuration instead of one made up of parts; only the temporary paths, which nginx
     /// has compiled in, are put into its http block.
     pub fn whole(mut self, text: &str) -> Builder {
@@ -98,7 +113,8 @@ impl Builder {
             let mut command = self.command(dir.path());
             command.args(["-g", "daemon off;"]);
             let process = Process::spawn(command).unwrap();
-            let mut nginx = Nginx { dir, ports, process, alarms_allowed: self.alarms_allowed };
+            let (workers, alarms_allowed) = (self.workers, self.alarms_allowed);
+            let mut nginx = Nginx { dir, ports, process, workers, alarms_allowed };
             // The pid file is written when all sockets listen; workers inherit them.
             let up = wait_for("nginx to start", || {
                 let pid = fs::read_to_string(nginx.path("nginx.pid")).unwrap_or_default();
@@ -162,10 +178,11 @@ impl Builder {
         };
         let (user, temp) = (user(), temp_paths(self.module));
         let (main, http, level) = (&self.main, &self.http, &self.log_level);
+        let (workers, connections) = (self.workers, self.worker_connections);
         format!(
-            "{load}\n{user}\nworker_processes 1;\npid @dir@/nginx.pid;\n\
+            "{load}\n{user}\nworker_processes {workers};\npid @dir@/nginx.pid;\n\
              error_log @dir@/error.log {level};\n{main}\
-             events {{ worker_connections 512; }}\nhttp {{\n{temp}\
+             events {{ worker_connections {connections}; }}\nhttp {{\n{temp}\
              \x20   access_log @dir@/access.log;\n    lingering_timeout 1s;\n{http}}}\n"
         )
     }
@@ -190,6 +207,8 @@ impl Nginx {
             log_level: "info".to_string(),
             files: Vec::new(),
             alarms_allowed: false,
+            workers: 1,
+            worker_connections: 512,
             module: true,
             whole: None,
         }
@@ -262,11 +281,23 @@ impl Nginx {
         self.process.signal(signal);
     }
 
-    /// Reads the configuration anew, and returns when the worker of the old one has left.
+    /// Reads the configuration anew, and returns when the workers of the old one have left.
     pub fn reload(&self) {
         let before = self.workers_left();
         self.signal(libc::SIGHUP);
-        wait_for("the old worker to leave", || (self.workers_left() > before).then_some(()));
+        wait_for("the old workers to leave", || {
+            (self.workers_left() >= before + self.workers).then_some(())
+        });
+    }
+
+    /// The process ids of the workers that were started last.
+    pub fn worker_ids(&self) -> Vec<u32> {
+        let start = "start worker process ";
+        wait_for("the workers to start", || {
+            let lines = self.logged(start);
+            let last = lines.get(lines.len().checked_sub(self.workers)?..)?;
+            Some(last.iter().filter_map(|l| l.text.strip_prefix(start)?.parse().ok()).collect())
+        })
     }
 
     /// How many workers have ended as they should. The cache manager, which leaves with a worker

@@ -1,8 +1,10 @@
 //! Child processes that cannot outlive the tests: stopped on drop, also on panic, and told to stop
 //! by the kernel (PR_SET_PDEATHSIG) when the test process itself is killed.
 
+use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{channel, Sender};
 use std::sync::{Mutex, OnceLock};
@@ -33,6 +35,20 @@ impl Process {
         kill(self.child.id() as i32, signal);
     }
 
+    /// Stops the whole group where it stands (SIGSTOP); returns when none of its threads runs.
+    pub fn pause(&self) {
+        let group = self.child.id();
+        kill(-(group as i32), libc::SIGSTOP);
+        super::wait_for("the processes to stand still", || {
+            threads_of_group(group).iter().all(|state| *state == 'T').then_some(())
+        });
+    }
+
+    /// Lets the group go on after `pause`.
+    pub fn resume(&self) {
+        kill(-(self.child.id() as i32), libc::SIGCONT);
+    }
+
     /// The exit status when the process has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
@@ -54,6 +70,8 @@ impl Process {
     pub fn stop(&mut self) {
         if self.ended().is_none() {
             self.signal(libc::SIGTERM);
+            // One that stands still would not see it.
+            self.resume();
             if self.wait(Duration::from_secs(5)).is_none() {
                 kill(-(self.child.id() as i32), libc::SIGKILL);
                 self.wait(Duration::from_secs(5));
@@ -71,6 +89,25 @@ impl Drop for Process {
 fn kill(pid: i32, signal: i32) {
     // SAFETY: kill takes no pointers; the pid is a child that has not been waited for, or its group.
     unsafe { libc::kill(pid, signal) };
+}
+
+/// The state of each thread of a process group, as a letter (proc(5), stat).
+fn threads_of_group(group: u32) -> Vec<char> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let threads = processes.filter_map(|process| {
+        let (_, process_group) = state_and_group(&process.path().join("stat"))?;
+        (process_group == group).then(|| fs::read_dir(process.path().join("task")).ok())?
+    });
+    // What has ended meanwhile does not run.
+    let states = threads.flatten().flatten();
+    states.filter_map(|thread| Some(state_and_group(&thread.path().join("stat"))?.0)).collect()
+}
+
+fn state_and_group(stat: &Path) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(stat).ok()?;
+    // The second field, the name, may contain spaces.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.chars().next()?, fields.nth(1)?.parse().ok()?))
 }
 
 type Order = (Command, Sender<io::Result<Child>>);

@@ -136,6 +136,16 @@ impl Uwsgi {
         self.process.stop();
     }
 
+    /// Lets it stand still, all of its processes: it accepts nothing and answers nothing.
+    pub fn pause(&self) {
+        self.process.pause();
+    }
+
+    /// Lets it go on after `pause`.
+    pub fn resume(&self) {
+        self.process.resume();
+    }
+
     /// Where it listens.
     pub fn address(&self) -> &Address {
         &self.address

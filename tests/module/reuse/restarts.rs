@@ -5,7 +5,7 @@ use super::races::{count, is_reused, site, Keeper, Visitor};
 use crate::support::backend::Address;
 use crate::support::client;
 use crate::support::gunicorn::{Builder, Gunicorn};
-use crate::support::kernel::descriptor_count;
+use crate::support::kernel::{descriptor_count, memory};
 use crate::support::nginx::{self, Nginx};
 use crate::support::random::Random;
 use crate::support::{root, wait_for, DEADLINE};
@@ -240,13 +240,6 @@ fn nginx_reloads() {
 fn worker(nginx: &Nginx) -> u32 {
     let start = "start worker process ";
     nginx.wait_logged(start).text.strip_prefix(start).unwrap().parse().unwrap()
-}
-
-/// The memory that a process has in use, in KiB (proc(5), VmRSS).
-fn memory(pid: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// After thousands of requests on connections that are used again, closed by the server, and closed

@@ -1,0 +1,110 @@
+//! `rs_uwsgi_connect_retry`: requests wait for a server that is being restarted.
+
+use super::{
+    answers, assert_bodies, assert_no_errors, assert_tokens, get, post, send, site, tokens,
+    uwsgi_at, wait_busy, SHORT,
+};
+use crate::support::backend::{Address, Backend};
+use crate::support::nginx;
+use crate::support::wait_for;
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::path::Path;
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const WAITING: usize = 30;
+
+/// Leaves a socket that nobody listens on.
+fn abandon(path: &Path) {
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    listener.bind(&SockAddr::unix(path).unwrap()).unwrap();
+    listener.listen(1).unwrap();
+}
+
+/// No socket (ENOENT), or one that nobody listens on (ECONNREFUSED), until the server is there.
+#[test]
+fn a_server_that_comes() {
+    for refused in [false, true] {
+        let dir = nginx::prefix();
+        let path = dir.path().join("b");
+        let nginx = site(&Address::Unix(path.clone()), "rs_uwsgi_connect_retry 1h;");
+        if refused {
+            abandon(&path);
+        }
+        let mut clients = send(nginx.address(), &vec![get("/"); WAITING]);
+        clients.extend(send(nginx.address(), &vec![post("/", "body"); WAITING]));
+        wait_busy(&nginx, 2 * WAITING);
+        if refused {
+            std::fs::remove_file(&path).unwrap();
+        }
+        let backend = Backend::unix(&path, |peer| peer.answer(OK));
+        assert_bodies(&answers(clients), vec!["ok".to_string(); 2 * WAITING]);
+        assert_eq!(backend.requests().len(), 2 * WAITING);
+        // One line for all of them.
+        let lines = nginx.logged(&format!("\"{}\" refuses connections", backend.address()));
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        assert_eq!(lines[0].level, "warn");
+        assert_no_errors(&nginx);
+        nginx.quit();
+    }
+}
+
+#[test]
+fn uwsgi_restarts() {
+    let dir = nginx::prefix();
+    let socket = dir.path().join("u");
+    let nginx = site(&Address::Unix(socket.clone()), "rs_uwsgi_connect_retry 1h;");
+    let start = || uwsgi_at(nginx::prefix(), &socket, SHORT, 4);
+    let mut uwsgi = start();
+    assert_tokens(send(nginx.address(), &tokens(0..3)), 0..3);
+    // It loses what it is answering when it goes: there is nothing then.
+    wait_busy(&nginx, 0);
+    uwsgi.stop();
+    // Its processes may outlive the first for a moment, and with them the listen queue.
+    wait_for("uWSGI to be gone", || uwsgi.address().connect().is_err().then_some(()));
+    let clients = send(nginx.address(), &tokens(0..200));
+    wait_busy(&nginx, 200);
+    let _ = std::fs::remove_file(&socket);
+    let _uwsgi = start();
+    assert_tokens(clients, 0..200);
+}
+
+/// The server that never comes: as in stock, but later.
+#[test]
+fn gives_up() {
+    let dir = nginx::prefix();
+    let address = Address::Unix(dir.path().join("none"));
+    let nginx = site(&address, "rs_uwsgi_connect_retry 200ms;");
+    let requests = [get("/"), get("/"), post("/", "body")];
+    for answer in answers(send(nginx.address(), &requests)) {
+        assert_eq!(answer.status, 502);
+    }
+    assert!(!nginx.logged("connect() to unix:").is_empty());
+    wait_busy(&nginx, 0);
+    nginx.quit();
+}
+
+#[test]
+fn a_client_that_leaves() {
+    let dir = nginx::prefix();
+    let path = dir.path().join("b");
+    let nginx = site(&Address::Unix(path.clone()), "rs_uwsgi_connect_retry 1h;");
+    let mut clients = send(nginx.address(), &[post("/", "a"), post("/", "b"), post("/", "c")]);
+    wait_busy(&nginx, 3);
+    clients.remove(1);
+    wait_busy(&nginx, 2);
+    let backend = Backend::unix(&path, |peer| peer.answer(OK));
+    assert_bodies(&answers(clients), vec!["ok".to_string(); 2]);
+    let mut bodies: Vec<_> = backend.requests().into_iter().map(|r| r.body).collect();
+    bodies.sort();
+    assert_eq!(bodies, [b"a", b"c"]);
+}
+
+#[test]
+fn off_unless_set() {
+    let dir = nginx::prefix();
+    let path = dir.path().join("b");
+    let nginx = site(&Address::Unix(path.clone()), "");
+    assert_eq!(answers(send(nginx.address(), &[get("/")]))[0].status, 502);
+    abandon(&path);
+    assert_eq!(answers(send(nginx.address(), &[get("/")]))[0].status, 502);
+}

@@ -1,0 +1,313 @@
+//! `rs_uwsgi_max_connections`: never more to one server from one worker, counted at the server.
+
+use super::{
+    answers, assert_bodies, get, post, send, site, site_with, tokens, uwsgi, wait_busy, SHORT,
+};
+use crate::reuse::KEPT;
+use crate::support::backend::{Address, Backend, Peer};
+use crate::support::client::{Client, Response};
+use crate::support::gunicorn::Gunicorn;
+use crate::support::kernel::unix_connections;
+use crate::support::nginx::{self, Nginx};
+use crate::support::uwsgi::Uwsgi;
+use crate::support::{root, wait_for, DEADLINE};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex};
+use tempfile::TempDir;
+
+const CLOSED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const REQUESTS: usize = 40;
+
+/// A server that answers nothing until it may, and counts.
+struct Gate {
+    backend: Backend,
+    state: Arc<(Mutex<State>, Condvar)>,
+    _dir: TempDir,
+}
+
+#[derive(Default)]
+struct State {
+    open: bool,
+    /// Connections that nginx cannot be done with yet.
+    now: usize,
+    most: usize,
+}
+
+impl Gate {
+    /// Answers each request of a connection with `answer`: [`KEPT`], or [`CLOSED`] and the end.
+    fn new(tcp: bool, answer: &'static [u8]) -> Gate {
+        let dir = nginx::prefix();
+        let state = Arc::<(Mutex<State>, Condvar)>::default();
+        let shared = state.clone();
+        let script = move |peer: &mut Peer| {
+            let (lock, changed) = &*shared;
+            {
+                let mut state = lock.lock().unwrap();
+                state.now += 1;
+                state.most = state.most.max(state.now);
+                let shut = |state: &mut State| !state.open;
+                drop(changed.wait_timeout_while(state, DEADLINE, shut).unwrap());
+            }
+            // Counted off before nginx can know of the end.
+            let leave = || lock.lock().unwrap().now -= 1;
+            let result = serve(peer, answer, leave);
+            if answer == KEPT {
+                leave();
+            }
+            result
+        };
+        let backend = match tcp {
+            true => Backend::tcp(script),
+            false => Backend::unix(&dir.path().join("b"), script),
+        };
+        Gate { backend, state, _dir: dir }
+    }
+
+    fn open(&self) {
+        self.state.0.lock().unwrap().open = true;
+        self.state.1.notify_all();
+    }
+
+    fn shut(&self) {
+        self.state.0.lock().unwrap().open = false;
+    }
+
+    /// How many connections there were at once.
+    fn most(&self) -> usize {
+        self.state.0.lock().unwrap().most
+    }
+}
+
+fn serve(peer: &mut Peer, answer: &[u8], leave: impl Fn()) -> io::Result<()> {
+    loop {
+        peer.read_request()?;
+        if answer != KEPT {
+            leave();
+            return peer.write(answer);
+        }
+        peer.write(answer)?;
+    }
+}
+
+fn ok(count: usize) -> Vec<String> {
+    vec!["ok".to_string(); count]
+}
+
+/// On unix sockets and TCP, for connections that the server keeps and that it closes.
+#[test]
+fn never_more() {
+    for (tcp, answer) in [(false, CLOSED), (false, KEPT), (true, CLOSED), (true, KEPT)] {
+        for workers in [1, 4] {
+            let gate = Gate::new(tcp, answer);
+            let pass = gate.backend.address().to_string();
+            let nginx = site_with(workers, "", "rs_uwsgi_max_connections 3;", &pass);
+            let clients = send(nginx.address(), &vec![get("/"); REQUESTS]);
+            wait_busy(&nginx, REQUESTS);
+            let count = gate.backend.connection_count();
+            assert!(count <= 3 * workers, "{count} connections of {workers} workers");
+            wait_for("connections", || (gate.most() >= 3).then_some(()));
+            gate.open();
+            assert_bodies(&answers(clients), ok(REQUESTS));
+            let most = gate.most();
+            assert!((3..=3 * workers).contains(&most), "{most} at once from {workers} workers");
+            if answer == KEPT {
+                let count = gate.backend.connection_count();
+                assert!(count <= 3 * workers, "{count} connections of {workers} workers");
+            }
+            nginx.quit();
+        }
+    }
+}
+
+/// First come, first served, whether connections are kept or not.
+#[test]
+fn in_order_of_arrival() {
+    for answer in [CLOSED, KEPT] {
+        let gate = Gate::new(false, answer);
+        let nginx = site(gate.backend.address(), "rs_uwsgi_max_connections 1;");
+        let mut clients = Vec::new();
+        for number in 0..REQUESTS {
+            clients.extend(send(nginx.address(), &[get(&format!("/{number}"))]));
+            wait_busy(&nginx, number + 1);
+        }
+        gate.open();
+        assert_bodies(&answers(clients), ok(REQUESTS));
+        let requests = gate.backend.requests();
+        let seen: Vec<_> = requests.iter().map(|r| r.packet.get("REQUEST_URI").unwrap()).collect();
+        let sent: Vec<_> = (0..REQUESTS).map(|number| format!("/{number}")).collect();
+        assert_eq!(seen, sent);
+    }
+}
+
+/// A connection that comes free goes to the next in the queue; none is opened for it.
+#[test]
+fn one_connection_serves_all_who_wait() {
+    let gate = Gate::new(false, KEPT);
+    let nginx = site(gate.backend.address(), "rs_uwsgi_max_connections 1;");
+    let clients = send(nginx.address(), &vec![get("/"); REQUESTS]);
+    wait_busy(&nginx, REQUESTS);
+    gate.open();
+    assert_bodies(&answers(clients), ok(REQUESTS));
+    assert_bodies(&answers(send(nginx.address(), &[get("/")])), ok(1));
+    assert_eq!(gate.backend.connection_count(), 1);
+}
+
+/// An idle connection counts. It makes room for a request that may not have it: of an unknown method,
+/// which never goes on a connection that was used.
+#[test]
+fn idle_connection_makes_room() {
+    let gate = Gate::new(false, KEPT);
+    gate.open();
+    let nginx = site(gate.backend.address(), "rs_uwsgi_max_connections 1;");
+    assert_bodies(&answers(send(nginx.address(), &[get("/")])), ok(1));
+    let brew = b"BREW / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".to_vec();
+    assert_bodies(&answers(send(nginx.address(), &[brew])), ok(1));
+    assert_eq!(gate.backend.connection_count(), 2);
+    assert_bodies(&answers(send(nginx.address(), &[get("/")])), ok(1));
+}
+
+/// However a request ends, its connection makes room for the next: a server that closes without an
+/// answer, or in the middle of one; a client that leaves; a timeout; a server that is not there.
+#[test]
+fn every_end_makes_room() {
+    let dir = nginx::prefix();
+    let path = dir.path().join("b");
+    let address = Address::Unix(path.clone());
+    let nginx = site(&address, "rs_uwsgi_max_connections 1; rs_uwsgi_read_timeout 100ms;");
+    for answer in answers(send(nginx.address(), &vec![get("/"); 3])) {
+        assert_eq!(answer.status, 502);
+    }
+    let backend = Backend::unix(&path, |peer| {
+        let request = peer.read_request()?;
+        match request.packet.get("PATH_INFO").unwrap().as_str() {
+            "/closes" => peer.close(),
+            "/cuts" => peer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")?,
+            "/garbage" => peer.write(b"\x01\x02\r\n\r\n")?,
+            "/stalls" => peer.stall()?,
+            _ => peer.write(CLOSED)?,
+        }
+        Ok(())
+    });
+    for round in 0..2 {
+        let targets = ["/closes", "/", "/cuts", "/", "/garbage", "/", "/stalls", "/"];
+        let clients = send(nginx.address(), &targets.map(get));
+        let statuses: Vec<_> = answers(clients).iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [502, 200, 200, 200, 502, 200, 504, 200], "round {round}");
+    }
+    // One leaves that is being served, and one that waits.
+    let nginx = site(&address, "rs_uwsgi_max_connections 1;");
+    let before = backend.requests().len();
+    let mut clients = send(nginx.address(), &[get("/stalls")]);
+    backend.wait_request(before);
+    clients.extend(send(nginx.address(), &[get("/"), get("/"), get("/")]));
+    wait_busy(&nginx, 4);
+    clients.remove(1);
+    wait_busy(&nginx, 3);
+    clients.remove(0);
+    assert_bodies(&answers(clients), ok(2));
+    nginx.quit();
+}
+
+/// In a block it holds for each server.
+#[test]
+fn for_each_server_of_a_block() {
+    let gates = [Gate::new(false, CLOSED), Gate::new(false, CLOSED)];
+    let nginx = site_with(
+        1,
+        &format!(
+            "upstream app {{ server {}; server {}; rs_uwsgi_max_connections 2; }}",
+            gates[0].backend.address(),
+            gates[1].backend.address()
+        ),
+        "",
+        "app",
+    );
+    let clients = send(nginx.address(), &vec![get("/"); REQUESTS]);
+    wait_busy(&nginx, REQUESTS);
+    for gate in &gates {
+        wait_for("both connections", || (gate.backend.connection_count() == 2).then_some(()));
+        gate.open();
+    }
+    assert_bodies(&answers(clients), ok(REQUESTS));
+    assert_eq!(gates.each_ref().map(Gate::most), [2, 2]);
+}
+
+/// The queue's limits hold here too, and the listen queue, which is not full, gets no blame.
+#[test]
+fn queue_of_those_who_wait() {
+    let gate = Gate::new(false, CLOSED);
+    let nginx = site(gate.backend.address(), "rs_uwsgi_max_connections 2; rs_uwsgi_queue 3;");
+    let waiting = send(nginx.address(), &vec![get("/"); 5]);
+    wait_busy(&nginx, 5);
+    for answer in answers(send(nginx.address(), &vec![get("/"); 10])) {
+        assert_eq!(answer.status, 503);
+        assert!(answer.header("Retry-After").is_some());
+    }
+    gate.open();
+    assert_bodies(&answers(waiting), ok(5));
+    assert!(nginx.logged("listen queue of").is_empty());
+    gate.shut();
+    let nginx = site(
+        gate.backend.address(),
+        "rs_uwsgi_max_connections 1; rs_uwsgi_queue 10 timeout=200ms;",
+    );
+    let mut served = send(nginx.address(), &[get("/")]);
+    wait_busy(&nginx, 1);
+    for answer in answers(send(nginx.address(), &vec![get("/"); 5])) {
+        assert_eq!(answer.status, 503);
+    }
+    gate.open();
+    assert_bodies(&answers(vec![served.remove(0)]), ok(1));
+}
+
+/// Uploads wait as others do.
+#[test]
+fn posts_are_seen_once() {
+    let uwsgi = uwsgi(SHORT);
+    let nginx = site_with(4, "", "rs_uwsgi_max_connections 2;", &uwsgi.address().to_string());
+    let bodies: Vec<_> = (0..300).map(|number| number.to_string()).collect();
+    let posts: Vec<_> = bodies.iter().map(|body| post("/count", body)).collect();
+    assert_bodies(&answers(send(nginx.address(), &posts)), bodies.clone());
+    let mut seen: Vec<_> = uwsgi.file("count").lines().map(str::to_string).collect();
+    seen.sort_by_key(|body| body.parse::<usize>().unwrap());
+    assert_eq!(seen, bodies);
+}
+
+/// Sends a burst to a server of four threads that keeps connections: the pool becomes as large as
+/// the server is, and every connection that comes free carries the next request.
+fn fits(nginx: &Nginx, address: &Address) {
+    const BURST: usize = 400;
+    let is_new = |answer: &&Response| answer.header("X-Connection") == Some("new");
+    let Address::Unix(path) = address else { panic!("{address}") };
+    // Whoever looked whether it had started may still have to be noticed as gone.
+    wait_for("a server without connections", || (unix_connections(path) == 0).then_some(()));
+    let sent: Vec<Client> = send(nginx.address(), &tokens(0..BURST));
+    let mut most = 0;
+    let mut all = Vec::new();
+    for client in sent {
+        all.extend(answers(vec![client]));
+        most = most.max(unix_connections(path));
+    }
+    assert_bodies(&all, (0..BURST).map(|number| number.to_string()));
+    let new = all.iter().filter(is_new).count();
+    assert_eq!((new, most), (4, 4), "connections opened, and most at once");
+}
+
+const FITTING: &str = "rs_uwsgi_max_connections 4; rs_uwsgi_keepalive_requests 100000;
+    add_header X-Connection $rs_uwsgi_connection;";
+
+#[test]
+fn uwsgi_persistent_socket() {
+    let application = root().join("tests/support/framing.py");
+    let uwsgi = Uwsgi::persistent(&application).unix().threads(4).socket_timeout(60).start();
+    let address = uwsgi.persistent_address();
+    fits(&site(address, &format!("{FITTING} rs_uwsgi_reuse puwsgi;")), address);
+}
+
+#[test]
+fn gunicorn_gthread() {
+    let application = root().join("tests/support/framing.py");
+    let gunicorn = Gunicorn::builder(&application).worker_class("gthread").unix();
+    let gunicorn = gunicorn.threads(4).keepalive(60).start();
+    fits(&site(gunicorn.address(), FITTING), gunicorn.address());
+}
