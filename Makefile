@@ -25,7 +25,8 @@ WITH_NGINX = vars=$$(scripts/prepare-nginx $(NGINX) $(NGINX_TREE)) || exit 1; en
 # What the tests need beside the module: tests/probe.
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
-.PHONY: help packages module probe demo demo-check test lint test-pure test-module parity bench clean
+.PHONY: help packages module probe demo demo-check test lint test-pure test-module parity bench \
+	bench-overload clean
 
 help:
 	@echo 'make demo         build the module and show a Django and Flask site behind it'
@@ -37,6 +38,7 @@ help:
 	@echo 'make test-module  the module in nginx, against real and scripted uwsgi servers'
 	@echo 'make parity       write docs/parity.md anew, the part of this nginx'
 	@echo 'make bench        compare speed with uwsgi_pass and proxy_pass (BENCH=quick: the short way)'
+	@echo 'make bench-overload  what becomes of bursts, with uwsgi_pass and here'
 	@echo 'make packages     install the Debian packages that the targets above need'
 	@echo 'make clean        remove target/'
 	@echo
@@ -92,6 +94,9 @@ bench: module
 	@gunicorn=$$(scripts/install-gunicorn target/gunicorn) || exit 1; \
 	/usr/bin/python3 benches/compare $(BENCH) --null-backend target/bench/null_backend \
 		--gunicorn "$$gunicorn"
+
+bench-overload: module
+	@/usr/bin/python3 benches/overload
 
 clean:
 	rm -rf target

@@ -21,16 +21,17 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(1, str(REPOSITORY / "examples"))
+sys.path[1:1] = [str(REPOSITORY / "benches"), str(REPOSITORY / "examples")]
 
 import instructions  # noqa: E402
 import report  # noqa: E402
 from backends import CLASSES, Gunicorn, Null, new_addresses  # noqa: E402
 from demo_lib.processes import StartFailed, Stopped, stop_on_signals  # noqa: E402
 from load import request, wrk  # noqa: E402
-from nginx import Nginx, cpu_seconds, endpoint  # noqa: E402
+from nginx import Nginx, endpoint  # noqa: E402
 from plan import METHODS, PLANS  # noqa: E402
 from relay import Relay  # noqa: E402
+from shared import cpu_seconds, nginx_version  # noqa: E402
 
 
 @dataclass
@@ -133,7 +134,7 @@ def run(setup, options, running):
     print("counting connections", flush=True)
     connections = count_connections(setup, plan, addresses, running)
     outcomes = measure(setup, plan, addresses, running)
-    versions = [report.nginx_version(setup.nginx), *(each.version() for each in backends)]
+    versions = [nginx_version(setup.nginx), *(each.version() for each in backends)]
     return report.results(options.plan, plan, versions, outcomes, connections, counted)
 
 

@@ -1,7 +1,5 @@
-"""nginx with one worker and a location for each scenario and method; and what its worker has used."""
+"""nginx with one worker and a location for each scenario and method."""
 
-import getpass
-import grp
 import os
 import time
 import urllib.request
@@ -10,8 +8,7 @@ from pathlib import Path
 from backends import accepts
 from demo_lib.processes import STOP_DEADLINE, Process, StartFailed, free_ports, pause
 from plan import KEEPALIVE, METHODS, OURS, PROXY, STOCK
-
-PARAMS = Path(__file__).resolve().parent.parent.parent / "nginx-conf/rs_uwsgi_params"
+from shared import params, user_line
 
 CONFIGURATION = """\
 daemon off;
@@ -142,36 +139,11 @@ class Nginx:
                 locations += f"            {line}\n        }}\n"
         return CONFIGURATION.format(
             master="on" if master else "off",
-            user=_user_line(),
+            user=user_line(),
             prefix=self.prefix,
             module=module,
-            params=_params(),
+            params=params(),
             upstreams="".join(upstreams.values()),
             listen=self.address,
             locations=locations,
         )
-
-
-def _user_line():
-    """As root, workers would become somebody who may not enter our folder."""
-    if os.geteuid() != 0:
-        return ""
-    return f"user {getpass.getuser()} {grp.getgrgid(os.getegid()).gr_name};\n"
-
-
-def _params():
-    """The standard set, the same for both."""
-    ours = PARAMS.read_text(encoding="utf-8")
-    return ours + ours.replace("rs_uwsgi_param ", "uwsgi_param ")
-
-
-def cpu_seconds(pid):
-    """CPU time that a process has used. The scheduler's count where the kernel has it, in
-    nanoseconds; else utime + stime, in ticks, as a rule of 10 ms."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
-    except (OSError, IndexError):
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-        # The second field, the name, may contain spaces.
-        fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -2,34 +2,14 @@
 
 import datetime
 import json
-import os
-import platform
-import re
-import subprocess
-from pathlib import Path
 from statistics import median
 
 import chart
 from plan import CONNECTIONS, KEEPALIVE, METHODS, OURS, PROXY, STOCK
+from shared import machine, table
 
 COMPARED = (OURS, PROXY)
 SHORT = {STOCK: "stock", OURS: "ours", PROXY: "proxy"}
-
-
-def nginx_version(nginx):
-    """As `nginx -v` says it."""
-    said = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr
-    return said.strip().rpartition(" ")[2]
-
-
-def machine():
-    """Processor, number of cores, memory and kernel."""
-    model = re.search(
-        r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    processor = model[1] if model else platform.machine()
-    return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}"
 
 
 def results(name, plan, versions, outcomes, connections, instructions):
@@ -80,21 +60,6 @@ def _ratio(row, method, figure):
     return f"{median(all_rounds):.2f} ({min(all_rounds):.2f}–{max(all_rounds):.2f})"
 
 
-def _table(head, rows):
-    """A Markdown table, aligned so that it can be read unrendered."""
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-
-    def pad(line):
-        first, *others = (cell for cell in line)
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:])]
-        return f"| {' | '.join(cells)} |"
-
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join([pad(head), pad(rule), *map(pad, rows)])
-
-
 def _measured(all_results):
     head = ["before", "CPU: stock", *(f"CPU: {SHORT[method]}" for method in COMPARED)]
     head += ["req/s: stock", *(f"req/s: {SHORT[method]}" for method in COMPARED)]
@@ -108,7 +73,7 @@ def _measured(all_results):
         line += [_ratio(row, method, "requests_per_second") for method in COMPARED]
         line += [f"{methods[method]['connections_per_request']:.2f}" for method in METHODS]
         lines.append(line)
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _instructions(all_results):
@@ -120,7 +85,7 @@ def _instructions(all_results):
             line += [f"{count / counts[0]:.2f}" for count in counts[1:]]
             lines.append(line)
     head = ["before", *(SHORT[method] for method in METHODS)]
-    return _table(head + [f"{SHORT[method]} ÷ stock" for method in COMPARED], lines)
+    return table(head + [f"{SHORT[method]} ÷ stock" for method in COMPARED], lines)
 
 
 def markdown(all_results):
