@@ -193,18 +193,26 @@ impl<'a> Peer<'a> {
     /// # Errors
     ///
     /// What it failed with.
-    pub fn outcome(self) -> Result<(), Errno> {
+    pub fn outcome(self) -> Result<Progress, Errno> {
         let c = field!(self, connection);
         let (mut errno, mut size) = (0, size_of::<c_int>() as libc::socklen_t);
-        // SAFETY: an open connection, and room for the number.
-        let got = unsafe {
+        // SAFETY: an open connection, and room for the number and for an address.
+        unsafe {
             let value = (&raw mut errno).cast();
-            libc::getsockopt((*c).fd, libc::SOL_SOCKET, libc::SO_ERROR, value, &raw mut size)
-        };
-        match (got, errno) {
-            (0, 0) => Ok(()),
-            (0, errno) => Err(Errno(errno)),
-            _ => Err(Errno(ngx_socket_errno())),
+            let fd = (*c).fd;
+            if libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, value, &raw mut size) != 0 {
+                return Err(Errno(ngx_socket_errno()));
+            }
+            if errno != 0 {
+                return Err(Errno(errno));
+            }
+            let mut address = zeroed::<libc::sockaddr_storage>();
+            let mut size = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            // the event may be that of an earlier attempt
+            match libc::getpeername(fd, (&raw mut address).cast(), &raw mut size) {
+                0 => Ok(Progress::Connected),
+                _ => Ok(Progress::Pending),
+            }
         }
     }
 
@@ -242,6 +250,7 @@ impl<'a> Peer<'a> {
             handler: Cell::new(None),
             since: super::now(),
             limit,
+            pending: Cell::new(false),
         };
         let waiter = r.pool().place(waiter)?;
         // SAFETY: just placed, in memory that lives as long as the request. The event is deleted when
@@ -347,6 +356,7 @@ pub struct Waiter<'a> {
     handler: Cell<ngx_event_handler_pt>,
     since: usize,
     limit: ngx_msec_t,
+    pending: Cell<bool>,
 }
 
 impl<'a> Waiter<'a> {
@@ -360,9 +370,14 @@ impl<'a> Waiter<'a> {
         self.since
     }
 
-    /// For how long it may wait, in milliseconds.
-    pub fn limit(&self) -> usize {
-        self.limit
+    /// Has an attempt to connect been begun, of which the outcome is not known?
+    pub fn is_pending(&self) -> bool {
+        self.pending.get()
+    }
+
+    /// One has, or its outcome is known.
+    pub fn set_pending(&self, pending: bool) {
+        self.pending.set(pending);
     }
 
     /// For how long it has waited, in milliseconds.

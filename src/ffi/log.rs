@@ -68,6 +68,11 @@ impl Log<'_> {
         self.write(NGX_LOG_WARN as ngx_uint_t, message);
     }
 
+    /// A call of the system's failed, but the request goes on.
+    pub fn warn_of(self, errno: ngx_err_t, message: fmt::Arguments<'_>) {
+        self.write_of(NGX_LOG_WARN as ngx_uint_t, errno, message);
+    }
+
     /// Debug output, as `ngx_log_debug(NGX_LOG_DEBUG_HTTP, …)`; costs one test when it is off.
     #[inline(always)]
     pub fn debug(self, message: fmt::Arguments<'_>) {

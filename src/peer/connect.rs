@@ -45,8 +45,11 @@ enum Cause {
     /// The listen queue is full.
     ListenQueue,
     /// The server is not there, for a moment (`rs_uwsgi_connect_retry`).
-    Refused,
+    Refused(Errno),
 }
+
+/// For how long one may wait before the log tells of it, in milliseconds.
+const LONG: usize = 1000;
 
 /// What came of an attempt to connect.
 enum Attempt {
@@ -98,17 +101,24 @@ impl Queue {
         crowd.longest = crowd.longest.max(time);
         self.crowd.set(crowd);
         // told when it is over, or has been going on for a while
-        let is_news = self.lines.borrow().waiting() == 0 || crowd.longest >= 1000;
-        if is_news && self.hints.is_due(Hint::ListenQueue, ffi::now()) {
-            self.crowd.take();
-            r.log().warn(format_args!(
-                "listen queue of \"{}\" is full: {} requests waited for a connection, up to {} ms; \
-                 raise \"listen\" of the server and net.core.somaxconn, or give it more workers",
-                Printable(waiter.peer().name()),
-                crowd.count,
-                crowd.longest,
-            ));
+        if self.lines.borrow().waiting() == 0 || crowd.longest >= LONG {
+            self.tell(r, waiter);
         }
+    }
+
+    /// Tells the log of those who wait, where it is time.
+    fn tell(&self, r: Request<'_>, waiter: &Waiter<'_>) {
+        if !self.hints.is_due(Hint::ListenQueue, ffi::now()) {
+            return;
+        }
+        let crowd = self.crowd.take();
+        r.log().warn(format_args!(
+            "listen queue of \"{}\" is full: {} requests waited for a connection, up to {} ms; raise \
+             \"listen\" of the server and net.core.somaxconn, or give it more workers",
+            Printable(waiter.peer().name()),
+            crowd.count,
+            crowd.longest.max(waiter.time()),
+        ));
     }
 }
 
@@ -160,7 +170,10 @@ pub fn connect<'a>(
         }
         Attempt::Made(Progress::Pending) => {
             queue.begin(context, in_effect);
-            wait(r, peer, context, limit(r, in_effect)).map_or(Chosen::Failed, |_| Chosen::Waiting)
+            wait(r, peer, context, limit(r, in_effect)).map_or(Chosen::Failed, |waiter| {
+                waiter.set_pending(true);
+                Chosen::Waiting
+            })
         }
         Attempt::Wait(_) if passes_over => {
             peer.discard();
@@ -225,7 +238,7 @@ fn refused(
     if is_for_a_moment && in_effect.connect_retry > 0 {
         let since = queue.lines.borrow_mut().refused(line, now);
         if now.wrapping_sub(since).min(waited) < in_effect.connect_retry {
-            return Attempt::Wait(Cause::Refused);
+            return Attempt::Wait(Cause::Refused(errno));
         }
     }
     Attempt::Failed(errno)
@@ -262,14 +275,7 @@ fn enqueue<'a>(
         crowd.count += 1;
         queue.crowd.set(crowd);
     }
-    if cause == Cause::Refused && queue.hints.is_due(Hint::Refused, ffi::now()) {
-        r.log().warn(format_args!(
-            "\"{}\" refuses connections, requests wait for it for up to {} ms as \
-             \"rs_uwsgi_connect_retry\" says",
-            Printable(peer.name()),
-            in_effect.connect_retry,
-        ));
-    }
+    queue.tell_of_refusal(r, peer, cause, in_effect);
     // whoever is before this one has set the timer, or waits for a connection to come free
     if cause != Cause::Turn {
         servers.wake_in(queue.next_attempt(true));
@@ -290,6 +296,22 @@ fn wait<'a>(
 }
 
 impl Queue {
+    /// Tells the log that a server is not there, where it is time.
+    fn tell_of_refusal(&self, r: Request<'_>, peer: Peer<'_>, cause: Cause, in_effect: &InEffect) {
+        let Cause::Refused(errno) = cause else { return };
+        if self.hints.is_due(Hint::Refused, ffi::now()) {
+            r.log().warn_of(
+                errno.0,
+                format_args!(
+                    "\"{}\" refuses connections, requests wait for it for up to {} ms as \
+                     \"rs_uwsgi_connect_retry\" says",
+                    Printable(peer.name()),
+                    in_effect.connect_retry,
+                ),
+            );
+        }
+    }
+
     /// The milliseconds until the next attempt.
     fn next_attempt(&self, progress: bool) -> usize {
         let mut backoff = self.backoff.get();
@@ -345,13 +367,20 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, servers: &Servers) -> Optio
     match attempt(queue, line, peer, &in_effect, waiter.time()) {
         Attempt::Made(progress) => {
             queue.begin(context, &in_effect);
-            // one that is refused is for `made`
-            if progress == Progress::Connected || in_effect.connect_retry == 0 {
+            if progress == Progress::Pending && in_effect.connect_retry > 0 {
+                // goes on in `made`
+                waiter.set_pending(true);
+            } else {
                 queue.finish(r, context, waiter);
                 waiter.proceed(progress);
             }
         }
-        Attempt::Wait(cause) => return Some(cause),
+        Attempt::Wait(cause) => {
+            if cause == Cause::ListenQueue && waiter.time() >= LONG {
+                queue.tell(r, waiter);
+            }
+            return Some(cause);
+        }
         Attempt::Failed(errno) => fail(r, context, waiter, errno),
     }
     None
@@ -364,23 +393,29 @@ fn fail(r: Request<'_>, context: &Context<'_>, waiter: &Waiter<'_>, errno: Errno
     waiter.fail();
 }
 
-/// The server has answered an attempt to connect.
+/// The server may have answered an attempt to connect.
 pub fn made(r: Request<'_>) {
     let Some(context) = r.context() else { return };
-    let Some(waiter) = context.waiter.get() else { return };
+    let Some(waiter) = context.waiter.get().filter(|waiter| waiter.is_pending()) else { return };
     let peer = waiter.peer();
     let servers = peer.servers();
     let (queue, line) = (&servers.queue, context.line.get());
     let in_effect = InEffect::of(&servers.settings, &r.loc_conf().reuse);
-    let Err(errno) = peer.outcome() else {
-        queue.lines.borrow_mut().reached(line);
-        queue.finish(r, context, waiter);
-        return waiter.proceed(Progress::Connected);
+    let errno = match peer.outcome() {
+        Ok(Progress::Pending) => return,
+        Ok(Progress::Connected) => {
+            queue.lines.borrow_mut().reached(line);
+            queue.finish(r, context, waiter);
+            return waiter.proceed(Progress::Connected);
+        }
+        Err(errno) => errno,
     };
+    waiter.set_pending(false);
     queue.end(context);
     match refused(queue, line, &in_effect, waiter.time(), errno) {
-        Attempt::Wait(_) => {
+        Attempt::Wait(cause) => {
             queue.lines.borrow_mut().push_first(line, Waiting::of(waiter));
+            queue.tell_of_refusal(r, peer, cause, &in_effect);
             servers.wake_in(queue.next_attempt(false));
         }
         _ => fail(r, context, waiter, errno),
@@ -400,9 +435,8 @@ pub fn waited_in_vain(r: Request<'_>) {
     let time = waiter.time();
     queue.end(context);
     queue.finish(r, context, waiter);
-    let is_connecting = !was_queued && waiter.limit() > 0;
     let goes_on = peer.has_others() && conf.tries_again_on_timeout() || r.has_stale_response();
-    if is_connecting || goes_on {
+    if waiter.is_pending() || goes_on {
         return waiter.time_out();
     }
     waiter.leave();

@@ -16,7 +16,7 @@ const DIFFERENT: [(&str, &str, &str); 1] = [
 ];
 
 /// Directives that stock does not have, and a test of each.
-const OWN: [(&str, &str); 8] = [
+const OWN: [(&str, &str); 11] = [
     ("drop_headers", "differences::dropped_headers"),
     ("max_vars", "differences::max_vars"),
     ("keepalive", "reuse::idle::so_many_are_kept_and_the_one_idle_longest_goes"),
@@ -24,6 +24,9 @@ const OWN: [(&str, &str); 8] = [
     ("keepalive_requests", "reuse::idle::requests_on_one_connection"),
     ("keepalive_time", "reuse::idle::idle_time_and_age"),
     ("reuse", "reuse::servers::behind_nginx_gunicorn_asgi"),
+    ("max_connections", "overload::max_connections::never_more"),
+    ("queue", "overload::queue::full"),
+    ("connect_retry", "overload::connect_retry::a_server_that_comes"),
     ("mount", "differences::mount_splits_the_path"),
 ];
 

@@ -6,8 +6,10 @@ use super::{
 };
 use crate::support::backend::{Address, Backend};
 use crate::support::nginx;
-use crate::support::wait_for;
+use crate::support::uwsgi::Uwsgi;
+use crate::support::{root, wait_for};
 use socket2::{Domain, SockAddr, Socket, Type};
+use std::net::SocketAddr;
 use std::path::Path;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -97,6 +99,34 @@ fn a_client_that_leaves() {
     let mut bodies: Vec<_> = backend.requests().into_iter().map(|r| r.body).collect();
     bodies.sort();
     assert_eq!(bodies, [b"a", b"c"]);
+}
+
+/// Over TCP the server's system refuses as soon as the connection is asked for.
+#[test]
+fn over_tcp() {
+    let address = SocketAddr::from(([127, 0, 0, 1], nginx::free_port()));
+    let nginx = site(&Address::Tcp(address), "rs_uwsgi_connect_retry 1h;");
+    let clients = send(nginx.address(), &tokens(0..WAITING));
+    wait_busy(&nginx, WAITING);
+    nginx.wait_logged("refuses connections, requests wait for it");
+    let application = root().join("tests/support/application.py");
+    let arguments = ["--wsgi-file", application.to_str().unwrap()];
+    let _uwsgi = Uwsgi::start(nginx::prefix(), Address::Tcp(address), &arguments);
+    for answer in answers(clients) {
+        assert_eq!(answer.status, 200);
+    }
+    assert_no_errors(&nginx);
+}
+
+#[test]
+fn over_tcp_gives_up() {
+    let address = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], nginx::free_port())));
+    let nginx = site(&address, "rs_uwsgi_connect_retry 200ms;");
+    for answer in answers(send(nginx.address(), &[get("/"), post("/", "body")])) {
+        assert_eq!(answer.status, 502);
+    }
+    let failed = nginx.logged(&format!("connect() to {address} failed (111: Connection refused)"));
+    assert_eq!(failed.len(), 2, "{failed:#?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::support::nginx::{self, Nginx};
 use crate::support::uwsgi::Uwsgi;
 use crate::support::{root, wait_for, DEADLINE};
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex};
 use tempfile::TempDir;
 
@@ -117,6 +118,21 @@ fn never_more() {
             nginx.quit();
         }
     }
+}
+
+/// Who has waited comes from the address that is configured, as everybody else does.
+#[test]
+fn bound_to_an_address() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let peers = seen.clone();
+    let backend = Backend::tcp(move |peer| {
+        peers.lock().unwrap().push(peer.remote()?.ip());
+        peer.answer(CLOSED)
+    });
+    let settings = "rs_uwsgi_max_connections 1; rs_uwsgi_bind 127.0.0.9;";
+    let nginx = site(backend.address(), settings);
+    assert_bodies(&answers(send(nginx.address(), &vec![get("/"); REQUESTS])), ok(REQUESTS));
+    assert_eq!(*seen.lock().unwrap(), vec![IpAddr::from([127, 0, 0, 9]); REQUESTS]);
 }
 
 /// First come, first served, whether connections are kept or not.

@@ -34,6 +34,18 @@ fn full() {
     nginx.quit();
 }
 
+/// Without a queue nobody waits.
+#[test]
+fn none() {
+    let mut server = Stopped::new();
+    let nginx = site(server.uwsgi.address(), "rs_uwsgi_queue 0;");
+    for answer in answers(send(nginx.address(), &tokens(0..3))) {
+        assert_refused(&answer);
+    }
+    server.resume();
+    assert_tokens(send(nginx.address(), &tokens(0..1)), 0..1);
+}
+
 /// A client that leaves the queue makes room in it.
 #[test]
 fn full_until_somebody_leaves() {

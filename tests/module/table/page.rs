@@ -57,6 +57,7 @@ const DIFFERENCES: &[(&str, &[&str])] = &[
     ),
     ("a chunked response (gunicorn 24 to 26)", &["differences::chunks_are_decoded"]),
     ("the connection to the server", &["reuse::servers::behind_nginx_gunicorn_gthread"]),
+    ("a listen queue that is full", &["overload::bursts::a_thousand_before_the_default_queue"]),
     (
         "a colon at the end of a socket's path, `unix:/path:`",
         &["inheritance::addresses_of_every_form"],

@@ -22,9 +22,20 @@ const BINDS: &str = "
     location /part { uwsgi_bind 127.0.0.$arg_from; uwsgi_pass @pass@; }
 ";
 
+/// Over TCP: nginx makes the connections of both sides; and the module makes its own.
+fn pairs(server: &str) -> [Pair; 2] {
+    ["", "rs_uwsgi_connect_retry 1ms;"].map(|own| {
+        let builder = Nginx::builder().http(own);
+        Pair::build(builder, &format!("{STANDARD_PARAMS}\n{server}"), true, "")
+    })
+}
+
 #[test]
 fn bind() {
-    let pair = Pair::tcp(&format!("{STANDARD_PARAMS}\n{BINDS}"));
+    pairs(BINDS).iter().for_each(binds);
+}
+
+fn binds(pair: &Pair) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let peers = seen.clone();
     pair.backend.set_script(move |peer| {
@@ -48,7 +59,7 @@ fn bind() {
     ];
     for (path, host, port) in rows {
         seen.lock().unwrap().clear();
-        let (response, log) = same(&pair, path, &get(path));
+        let (response, log) = same(pair, path, &get(path));
         assert_eq!(response.text(), "ok", "{path}");
         let logged = usize::from(path.ends_with("nonsense"));
         assert_eq!(log.len(), logged, "{path}: {log:?}");
@@ -60,7 +71,7 @@ fn bind() {
         assert_eq!(seen.len(), 2, "{path}");
     }
     // An address of a network for documentation (RFC 5737), which this host does not have.
-    let (response, log) = same(&pair, "no address of ours", &get("/variable?from=203.0.113.9"));
+    let (response, log) = same(pair, "no address of ours", &get("/variable?from=203.0.113.9"));
     assert_eq!((response.status, log.len()), (500, 1), "{log:?}");
     assert!(log[0].starts_with("[crit] bind(203.0.113.9) failed"), "{log:?}");
 }
@@ -116,15 +127,18 @@ fn of_socket<T>(pair: &Pair, path: &str, read: impl Fn(&Socket) -> T) -> [(u16, 
 fn bind_transparent() {
     // SAFETY: geteuid cannot fail and takes no arguments.
     let root = unsafe { libc::geteuid() } == 0;
-    let builder = Nginx::builder();
-    let builder = if root { builder } else { builder.allow_alarms() };
     let server = "
         location / { uwsgi_bind 127.0.0.3; uwsgi_pass @pass@; }
         location /fixed { uwsgi_bind 127.0.0.4 transparent; uwsgi_pass @pass@; }
         location /variable { uwsgi_bind $remote_addr transparent; uwsgi_pass @pass@; }
         location /port { uwsgi_bind 127.0.0.9:$remote_port transparent; uwsgi_pass @pass@; }";
-    let pair = Pair::build(builder, &format!("{STANDARD_PARAMS}\n{server}"), true, "");
-    for (path, host) in [("/", 3), ("/fixed", 4), ("/variable", 1), ("/port", 9)] {
+    let rows = [("/", 3), ("/fixed", 4), ("/variable", 1), ("/port", 9)];
+    for (own, (path, host)) in
+        ["", "rs_uwsgi_connect_retry 1ms;"].iter().flat_map(|own| rows.map(|row| (own, row)))
+    {
+        let builder = Nginx::builder().http(own);
+        let builder = if root { builder } else { builder.allow_alarms() };
+        let pair = Pair::build(builder, &format!("{STANDARD_PARAMS}\n{server}"), true, "");
         let asked = path != "/";
         let [stock, ours] = of_socket(&pair, path, |socket| {
             let local = socket.local_addr().unwrap().as_socket().unwrap();
@@ -142,9 +156,12 @@ fn bind_transparent() {
 /// With the client's own port, the server sees where the client comes from.
 #[test]
 fn bind_to_the_port_of_the_client() {
-    let pair = Pair::tcp(&format!(
-        "{STANDARD_PARAMS} location / {{ uwsgi_bind 127.0.0.9:$remote_port; uwsgi_pass @pass@; }}"
-    ));
+    for pair in pairs("location / { uwsgi_bind 127.0.0.9:$remote_port; uwsgi_pass @pass@; }") {
+        shows_the_port(&pair);
+    }
+}
+
+fn shows_the_port(pair: &Pair) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let peers = seen.clone();
     pair.backend.set_script(move |peer| {
@@ -166,11 +183,11 @@ fn socket_keepalive() {
         location /on { uwsgi_socket_keepalive on; uwsgi_pass @pass@;
             location /on/off { uwsgi_socket_keepalive off; uwsgi_pass @pass@; }
             location /on/inherited { uwsgi_pass @pass@; } }";
-    let pair = Pair::tcp(&format!("{STANDARD_PARAMS}\n{server}"));
-    for (path, expected) in
-        [("/", false), ("/on", true), ("/on/off", false), ("/on/inherited", true)]
+    let rows = [("/", false), ("/on", true), ("/on/off", false), ("/on/inherited", true)];
+    for (pair, (path, expected)) in
+        pairs(server).iter().flat_map(|pair| rows.map(|row| (pair, row)))
     {
-        let found = of_socket(&pair, path, |socket| socket.keepalive().unwrap());
+        let found = of_socket(pair, path, |socket| socket.keepalive().unwrap());
         assert_eq!(found, [(200, Some(expected)); 2], "{path}: left stock, right ours");
     }
 }
