@@ -23,6 +23,7 @@ pub(crate) mod callbacks;
 pub mod chain;
 pub mod conf;
 pub mod connection;
+mod early;
 pub mod filter;
 pub mod log;
 pub mod module;

@@ -11,6 +11,7 @@
 //! | the connection to a server: taken from the pool, parked there | peer.rs |
 //! | the response's head becomes nginx's headers | response.rs |
 //! | the response's body: where it ends | body.rs |
+//! | answers that come before the request was sent | ffi/early.rs |
 //! | the end of a request: the verdict on its connection | finalize.rs |
 //! | idle connections, and the rules by which one is used again, with no nginx in sight | pool.rs, pool/ |
 //! | variables for logs | variables.rs |
