@@ -4,9 +4,10 @@
 
 use std::ops::Range;
 
-use crate::ffi::sys::{NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT};
+use crate::ffi::sys::{NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT, NGX_HTTP_SPECIAL_RESPONSE};
 use crate::ffi::{Error, Request};
 use crate::handler::{Context, Uwsgi};
+use crate::request;
 use crate::uwsgi::chunked::{Decoder, Piece};
 use crate::uwsgi::framing::Chunks;
 
@@ -24,6 +25,18 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
     context.reads_body.set(true);
     context.decoder.set(Decoder::default());
     context.chunks.set(Chunks::Open);
+
+    if u.is_request_cut() {
+        // an answer to a part of a request
+        u.forbid_caching();
+    }
+
+    if request::body_length(r, r.loc_conf()) > 0 {
+        // The server may close with a part of the request unread, which may cost the end of its
+        // response. What has no other end than that is complete enough as an error page or a redirect.
+        let ends_by_close = u.content_length() == -1 && !u.is_chunked();
+        u.expect_reset(!ends_by_close || u.status() >= NGX_HTTP_SPECIAL_RESPONSE as usize);
+    }
 
     let bodiless = [NGX_HTTP_NO_CONTENT, NGX_HTTP_NOT_MODIFIED];
     let length = if bodiless.iter().any(|status| u.status() == *status as usize) {

@@ -24,6 +24,7 @@ pub mod chain;
 pub mod conf;
 pub mod connect;
 pub mod connection;
+mod early;
 pub mod filter;
 pub mod log;
 pub mod module;

@@ -12,6 +12,7 @@
 //! | a new one, and the wait for it where the server has no room | peer/connect.rs |
 //! | the response's head becomes nginx's headers | response.rs |
 //! | the response's body: where it ends | body.rs |
+//! | answers that come before the request was sent | ffi/early.rs |
 //! | the end of a request: the verdict on its connection | finalize.rs |
 //! | idle connections, and the rules by which one is used again, with no nginx in sight | pool.rs, pool/ |
 //! | requests that wait, and when they try again, with no nginx in sight | queue.rs |

@@ -13,7 +13,7 @@ use super::sys::{
     ngx_add_timer, ngx_close_connection, ngx_connection_t, ngx_cycle, ngx_del_timer,
     ngx_destroy_pool, ngx_event_t, ngx_handle_read_event, ngx_log_t, ngx_msec_t, NGX_AGAIN, NGX_OK,
 };
-use super::Log;
+use super::{early, Log};
 use crate::handler::UpstreamHandler;
 
 /// A request's connection.
@@ -56,6 +56,11 @@ impl Connection<'_> {
     pub fn has_failed(self) -> bool {
         let (read, write) = self.events();
         (read.eof() | read.error() | write.error()) != 0 || self.has_timed_out()
+    }
+
+    /// Did the server refuse what was sent?
+    pub fn has_failed_to_send(self) -> bool {
+        self.events().1.error() != 0
     }
 
     /// Was something waited for in vain?
@@ -156,6 +161,7 @@ impl Idle {
                 return Err(unread);
             }
             (*read).set_delayed(0);
+            early::unwatch(c);
             ngx_add_timer(read, timeout);
             if (*write).timer_set() != 0 {
                 ngx_del_timer(write);
@@ -278,7 +284,7 @@ unsafe fn set_log(c: *mut ngx_connection_t, log: *mut ngx_log_t) {
 /// # Safety
 ///
 /// `c` must be an open connection.
-unsafe fn peek(c: *mut ngx_connection_t) -> Peek {
+pub(super) unsafe fn peek(c: *mut ngx_connection_t) -> Peek {
     let mut byte = 0_u8;
     // SAFETY: an open socket, and room for one byte.
     let count = unsafe { libc::recv((*c).fd, (&raw mut byte).cast(), 1, libc::MSG_PEEK) };

@@ -6,6 +6,7 @@ use core::ptr::{self, NonNull};
 use ngx::http::{HttpModuleMainConf, NgxHttpUpstreamModule};
 
 use super::chain::Chain;
+use super::connection::Connection;
 use super::peer::Servers;
 use super::sys::{
     ngx_event_pipe_copy_input_filter, ngx_event_pipe_t, ngx_hash_find, ngx_http_upstream_conf_t,
@@ -15,7 +16,7 @@ use super::sys::{
     off_t,
 };
 use super::{
-    bytes_of, callbacks, filter, module, ok, slice_of, str_of, Brand, Error, Pool, Request,
+    bytes_of, callbacks, early, filter, module, ok, slice_of, str_of, Brand, Error, Pool, Request,
 };
 use crate::handler::UpstreamHandler;
 
@@ -84,6 +85,8 @@ impl<'a> Upstream<'a> {
         unsafe {
             let u = self.ptr.as_ptr();
             (*u).output.tag = module::buffer_tag();
+            (*u).output.output_filter = Some(early::send);
+            (*u).output.filter_ctx = u.cast();
             (*u).conf = ptr::from_ref(conf).cast_mut();
             (*u).set_buffering((conf.buffering != 0).into());
 
@@ -352,6 +355,25 @@ impl<'a> Upstream<'a> {
         unsafe { (*pipe).length = length };
     }
 
+    /// The server may close with a reset, because it has not read all of the request. `is_end`: is that
+    /// an end like any other, but for the cache, or an error?
+    pub fn expect_reset(self, is_end: bool) {
+        let Some(c) = self.connection() else { return };
+        // SAFETY: nginx's connection of this try; the pool unwatches what it keeps.
+        unsafe {
+            if is_end {
+                early::watch::<true>(c.as_ptr());
+            } else {
+                early::watch::<false>(c.as_ptr());
+            }
+        }
+    }
+
+    /// Keeps the response out of the cache.
+    pub fn forbid_caching(self) {
+        field!(self, set_cacheable(0));
+    }
+
     /// Is the body in chunks, as nginx understood the head?
     pub fn is_chunked(self) -> bool {
         field!(self, headers_in.chunked()) != 0
@@ -394,7 +416,19 @@ impl<'a> Upstream<'a> {
         field!(self, request_sent()) != 0
     }
 
-    /// Was all of the request sent, its body included?
+    /// Has the server closed the connection before all of the request was sent?
+    pub fn is_request_cut(self) -> bool {
+        self.connection().is_some_and(Connection::has_failed_to_send)
+    }
+
+    /// The connection of this try.
+    fn connection(self) -> Option<Connection<'a>> {
+        let c = NonNull::new(field!(self, peer.connection))?;
+        // SAFETY: open until nginx ends the try.
+        Some(unsafe { Connection::from_ptr(c) })
+    }
+
+    /// Was all of the request sent, its body included? nginx says so of one that was cut, too.
     pub fn is_request_written(self) -> bool {
         field!(self, request_body_sent()) != 0
     }

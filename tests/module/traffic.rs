@@ -68,7 +68,7 @@ fn stock_accepts(server: &str) -> bool {
 
 /// The process id of the worker that was started last. The master logs it when the worker may
 /// already be serving.
-fn worker(nginx: &Nginx) -> u32 {
+pub fn worker(nginx: &Nginx) -> u32 {
     let start = "start worker process ";
     nginx.wait_logged(start);
     let lines = nginx.logged(start);

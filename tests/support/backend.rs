@@ -318,6 +318,11 @@ impl Peer {
         self.stream()?.half_close()
     }
 
+    /// Refuses what nginx still sends, and can still write (unix sockets).
+    pub fn stop_reading(&mut self) -> io::Result<()> {
+        self.stream()?.socket().shutdown(Shutdown::Read)
+    }
+
     /// Does nothing until nginx gives up or the test ends.
     pub fn stall(&mut self) -> io::Result<()> {
         self.read_to_end()
@@ -325,8 +330,17 @@ impl Peer {
 
     /// Reads nothing and waits until nginx gives up.
     pub fn wait_hangup(&mut self) -> io::Result<()> {
+        self.poll(libc::POLLRDHUP)
+    }
+
+    /// As `wait_hangup`, after `stop_reading`.
+    pub fn wait_closed(&mut self) -> io::Result<()> {
+        self.poll(0)
+    }
+
+    fn poll(&mut self, events: i16) -> io::Result<()> {
         let fd = self.stream()?.socket().as_raw_fd();
-        let mut poll = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
+        let mut poll = libc::pollfd { fd, events, revents: 0 };
         // SAFETY: one pollfd, valid for the call, of a descriptor that self keeps open.
         match unsafe { libc::poll(&mut poll, 1, DEADLINE.as_millis() as i32) } {
             1 => Ok(()),

@@ -2,10 +2,11 @@
 //! asked, and keeps what came back undecoded beside the decoded form (RFC 9112).
 
 use super::backend::Address;
-use super::DEADLINE;
+use super::{wait_for, DEADLINE};
 use socket2::{Domain, Socket, Type};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 
 /// One connection to a server.
 pub struct Client {
@@ -86,6 +87,17 @@ impl Client {
     /// failure is left to show in the response.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
+    }
+
+    /// Waits until all that was sent has arrived at the server's host.
+    pub fn wait_arrived(&self) {
+        wait_for("the server's host to have everything", || {
+            let mut unsent: libc::c_int = -1;
+            // SAFETY: the number of bytes goes into an int, which is valid for the call (tcp(7)).
+            let status =
+                unsafe { libc::ioctl(self.stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut unsent) };
+            (status == 0 && unsent == 0).then_some(())
+        });
     }
 
     /// Ends the sending direction only.

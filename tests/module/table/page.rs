@@ -59,6 +59,10 @@ const DIFFERENCES: &[(&str, &[&str])] = &[
     ("the connection to the server", &["reuse::servers::behind_nginx_gunicorn_gthread"]),
     ("a listen queue that is full", &["overload::bursts::a_thousand_before_the_default_queue"]),
     (
+        "a server that answers and closes before it has read the request's body",
+        &["early::what_stock_makes_of_it", "early::answers_that_end_with_the_connection"],
+    ),
+    (
         "a colon at the end of a socket's path, `unix:/path:`",
         &["inheritance::addresses_of_every_form"],
     ),

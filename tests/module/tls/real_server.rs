@@ -3,7 +3,7 @@
 
 use super::{builder, pki, VERIFY};
 use crate::pair::{translated, SIDES, STANDARD_PARAMS};
-use crate::support::client::{get, post};
+use crate::support::client::{get, post, End};
 use crate::support::gunicorn::Gunicorn;
 use crate::support::random::Random;
 use crate::support::root;
@@ -78,4 +78,37 @@ fn serves(address: &str, settings: &str, log: impl Fn() -> String) {
     assert_eq!(environs[0], environs[1]);
     assert!(environs[0].iter().any(|line| line == "QUERY_STRING=b=c"), "{:?}", environs[0]);
     assert_eq!(nginx.logged("does not match \"other.test\"").len(), 2);
+}
+
+/// A server that answers without reading the body (`early`): the answer arrives as far as the server
+/// got it out, and a request never hangs. uWSGI loses the body of many: its kernel holds it back
+/// (Nagle's algorithm) and drops it when the socket is closed with bytes unread.
+#[test]
+fn early_answers() {
+    let app = &pki().app;
+    let uwsgi = Uwsgi::tls(&root().join("tests/support/early.py"), &app.pem, &app.key_pem());
+    let nginx = builder()
+        .http(&format!(
+            "server {{ listen 127.0.0.1:@port@; client_max_body_size 0;
+                location / {{ rs_uwsgi_pass suwsgi://{address}; }}
+                location /unbuffered {{ rs_uwsgi_request_buffering off;
+                    rs_uwsgi_pass suwsgi://{address}; }} }}",
+            address = uwsgi.address()
+        ))
+        .start();
+    let body = vec![b'x'; 2_000_000];
+    let expected = "413 early\n".repeat(500);
+    let mut whole = 0;
+    for path in ["/413/sized", "/unbuffered/413/sized"] {
+        for _ in 0..20 {
+            let got = post(nginx.address(), path, &body);
+            assert!([413, 502].contains(&got.status), "{path}: {}", got.status);
+            if got.status == 413 && got.end == End::Length {
+                assert_eq!(got.text(), expected, "{path}");
+                whole += 1;
+            }
+        }
+    }
+    eprintln!("early answers over TLS: {whole} of 40 whole");
+    assert!(whole > 0);
 }
