@@ -16,9 +16,11 @@ pub mod store;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod tls;
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::ffi::conf::{self, zeroed_upstream_conf};
+use crate::ffi::peer::Servers;
 use crate::ffi::sys::{
     ngx_http_upstream_conf_t, ngx_str_t, NGX_HTTP_UPSTREAM_FT_ERROR, NGX_HTTP_UPSTREAM_FT_TIMEOUT,
 };
@@ -39,6 +41,8 @@ pub struct LocConf {
     pub string_has_no_length: bool,
     /// `rs_uwsgi_keepalive…` and `rs_uwsgi_reuse`.
     pub reuse: reuse::Settings,
+    /// What of these is in force for the servers that were asked last, with their address.
+    pub in_effect: Cell<Option<(usize, reuse::InEffect)>>,
     /// `rs_uwsgi_max_vars`: the most bytes that the vars may have.
     pub max_vars: usize,
     /// `rs_uwsgi_pass` with variables in its argument.
@@ -89,6 +93,7 @@ impl LocConf {
             string: conf::UNSET_STRING,
             string_has_no_length: false,
             reuse: reuse::Settings::unset(),
+            in_effect: Cell::new(None),
             max_vars: merge::Unset::UNSET,
             pass: None,
             modifier1: None,
@@ -109,6 +114,20 @@ impl LocConf {
     /// Does the location pass requests on?
     pub fn passes(&self) -> bool {
         !self.upstream.upstream.is_null() || self.pass.is_some()
+    }
+
+    /// What is in force for requests to these servers. Kept from one request to the next, as it
+    /// hardly ever changes: 100 instructions.
+    pub fn in_effect(&self, servers: &Servers) -> reuse::InEffect {
+        let address = std::ptr::from_ref(servers).addr();
+        if let Some((of, in_effect)) = self.in_effect.get() {
+            if of == address {
+                return in_effect;
+            }
+        }
+        let in_effect = reuse::InEffect::of(&servers.settings, &self.reuse);
+        self.in_effect.set(Some((address, in_effect)));
+        in_effect
     }
 
     /// Does a request go to the next server after an error on the connection to one?

@@ -38,7 +38,7 @@ pub fn refuses_body(r: Request<'_>) -> bool {
 pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, has_others: bool) -> Chosen {
     let Some(context) = r.context() else { return Chosen::Failed };
     let servers = peer.servers();
-    let in_effect = InEffect::of(&servers.settings, &r.loc_conf().reuse);
+    let in_effect = r.loc_conf().in_effect(servers);
     let is_pooled = in_effect.reuse != Reuse::Off && in_effect.limits.idle != 0;
     let pool_key = is_pooled.then(|| peer.pool_key(r)).flatten().unwrap_or_default();
     context.pool_key.set(pool_key);

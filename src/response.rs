@@ -65,6 +65,7 @@ pub fn process_header(r: Request<'_>) -> Result<(), Error> {
     if !r.is_cached() {
         let status = u.status().try_into().unwrap_or(0);
         context.head.set(Some(Head { status, after: u.unparsed().len() }));
+        u.send_whole(r);
     }
     Ok(())
 }

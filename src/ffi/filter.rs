@@ -1,7 +1,8 @@
 //! The body of a response on its way through nginx, where it is not passed on as it comes: chunks
 //! are decoded in the buffers that nginx read them into.
 //!
-//! nginx calls one filter for buffered bodies (`ngx_event_pipe_t`) and another one for unbuffered.
+//! nginx calls one filter for buffered bodies (`ngx_event_pipe_t`) and another one for unbuffered. A
+//! body that has come whole with its head needs neither.
 
 use core::ffi::c_void;
 use core::ops::Range;
@@ -10,7 +11,7 @@ use core::ptr::{self, NonNull};
 use super::callbacks::with_request;
 use super::sys::{
     ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_event_pipe_add_free_buf, ngx_event_pipe_t,
-    ngx_http_request_t, ngx_int_t, off_t, NGX_ERROR, NGX_OK,
+    ngx_http_output_filter, ngx_http_request_t, ngx_int_t, ngx_pcalloc, off_t, NGX_ERROR, NGX_OK,
 };
 use super::{slice_of, Error, Request};
 use crate::handler::UpstreamHandler;
@@ -143,5 +144,34 @@ unsafe fn decode_unbuffered<H: UpstreamHandler>(r: Request<'_>, count: isize) ->
         })?;
         (*u).length = off_t::from(at_least > 0);
         Ok(())
+    }
+}
+
+/// `u->input_filter` of a body that is whole ([`super::Upstream::send_whole`]): it is sent at once, with
+/// the mark of its end, in place of what nginx would send after it.
+pub(super) unsafe extern "C" fn whole(data: *mut c_void, count: isize) -> ngx_int_t {
+    let r = data.cast::<ngx_http_request_t>();
+    // SAFETY: nginx calls with the context that `Upstream::wire` set to the request, whose upstream has
+    // `count` bytes behind `last`; nobody writes there any more.
+    unsafe {
+        let u = (*r).upstream;
+        let b = ngx_pcalloc((*r).pool, size_of::<ngx_buf_t>()).cast::<ngx_buf_t>();
+        if b.is_null() {
+            return FAILED;
+        }
+        (*b).pos = (*u).buffer.last;
+        (*b).last = (*u).buffer.last.offset(count);
+        (*b).set_memory(1);
+        (*b).set_last_buf(1);
+        (*b).set_last_in_chain(1);
+        let mut out = ngx_chain_t { buf: b, next: ptr::null_mut() };
+        // nothing is left to come, nor to be sent
+        (*u).length = 0;
+        (*(*u).pipe).set_downstream_error(1);
+        match ngx_http_output_filter(r, &raw mut out) {
+            FAILED => FAILED,
+            // what the client does not take now, nginx has kept
+            _ => OK,
+        }
     }
 }

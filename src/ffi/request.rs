@@ -2,6 +2,8 @@
 
 use core::ptr::NonNull;
 
+use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
+
 use super::chain::Chain;
 use super::sys::{
     ngx_connection_t, ngx_http_finalize_request, ngx_http_get_flushed_variable, ngx_http_log_ctx_t,
@@ -292,6 +294,22 @@ impl<'a> Request<'a> {
     pub fn is_held_back(self) -> bool {
         const HELD_BACK: u32 = NGX_HTTP_POST | NGX_HTTP_LOCK | NGX_HTTP_PATCH;
         field!(self, method) & HELD_BACK as ngx_uint_t != 0
+    }
+
+    /// Is the response to this request what the client gets, at any rate (`limit_rate`), from its
+    /// server and no cache?
+    pub(super) fn is_sent_unlimited(self) -> bool {
+        let r = self.as_ptr();
+        // SAFETY: the request is valid; its location has a configuration of the core module.
+        unsafe {
+            let core = NgxHttpCoreModule::location_conf(&*r);
+            let is_limited =
+                (*r).limit_rate_set() != 0 || core.is_none_or(|core| !core.limit_rate.is_null());
+            let is_plain = r == (*r).main && (*r).post_action() == 0 && !self.is_head();
+            #[cfg(ngx_feature = "http_cache")]
+            let is_plain = is_plain && (*r).cache.is_null();
+            is_plain && !is_limited
+        }
     }
 
     /// Does the response come from the cache?
