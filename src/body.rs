@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use crate::ffi::sys::{NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT, NGX_HTTP_SPECIAL_RESPONSE};
+use crate::ffi::sys::NGX_HTTP_SPECIAL_RESPONSE;
 use crate::ffi::{Error, Request};
 use crate::handler::{Context, Uwsgi};
 use crate::request;
@@ -38,8 +38,7 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
         u.expect_reset(!ends_by_close || u.status() >= NGX_HTTP_SPECIAL_RESPONSE as usize);
     }
 
-    let bodiless = [NGX_HTTP_NO_CONTENT, NGX_HTTP_NOT_MODIFIED];
-    let length = if bodiless.iter().any(|status| u.status() == *status as usize) {
+    let length = if u.is_bodiless() {
         0
     } else if r.is_head() {
         -1

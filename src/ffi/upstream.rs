@@ -13,7 +13,7 @@ use super::sys::{
     ngx_http_upstream_create_round_robin_peer, ngx_http_upstream_header_t,
     ngx_http_upstream_non_buffered_filter, ngx_http_upstream_resolved_t, ngx_http_upstream_t,
     ngx_list_push, ngx_parse_url, ngx_pcalloc, ngx_peer_connection_t, ngx_table_elt_t, ngx_uint_t,
-    off_t,
+    off_t, NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT,
 };
 use super::{
     bytes_of, callbacks, early, filter, module, ok, slice_of, str_of, Brand, Error, Pool, Request,
@@ -324,6 +324,11 @@ impl<'a> Upstream<'a> {
         field!(self, headers_in.status_n)
     }
 
+    /// Is it a status whose responses have no body (RFC 9110, 6.4.1)?
+    pub fn is_bodiless(self) -> bool {
+        [NGX_HTTP_NO_CONTENT, NGX_HTTP_NOT_MODIFIED].contains(&(self.status() as u32))
+    }
+
     /// The value of the response's Status header, a CGI program's status line.
     pub fn status_header(self) -> Option<&'a [u8]> {
         let header = field!(self, headers_in.status);
@@ -405,7 +410,8 @@ impl<'a> Upstream<'a> {
     pub fn send_whole(self, r: Request<'a>) {
         let length = field!(self, headers_in.content_length_n);
         let is_whole = length > 0 && usize::try_from(length) == Ok(self.unparsed().len());
-        let needs_pipe = field!(self, buffering()) == 0
+        let needs_pipe = self.is_bodiless()
+            || field!(self, buffering()) == 0
             || field!(self, cacheable()) != 0
             || field!(self, store()) != 0
             || field!(self, upgrade()) != 0;
