@@ -12,7 +12,8 @@ use super::sys::{
     ngx_buf_t, ngx_chain_t, ngx_chain_writer, ngx_connection_error,
     ngx_connection_log_error_e_NGX_ERROR_IGNORE_ECONNRESET as IGNORE_ECONNRESET,
     ngx_connection_log_error_e_NGX_ERROR_INFO as INFO, ngx_connection_t, ngx_http_request_t,
-    ngx_http_upstream_t, ngx_int_t, ngx_io, ngx_socket_errno, off_t, NGX_ERROR, NGX_OK,
+    ngx_http_upstream_t, ngx_int_t, ngx_io, ngx_socket_errno, off_t, NGX_ERROR, NGX_LOG_INFO,
+    NGX_LOG_NOTICE, NGX_OK,
 };
 
 const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
@@ -33,14 +34,12 @@ pub(super) unsafe extern "C" fn send(data: *mut c_void, chain: *mut ngx_chain_t)
             discard(chain);
             return OK;
         }
-        let log_error = (*c).log_error();
-        // what TLS has to say of a failure would be lost
-        if !is_tls(c) {
-            (*c).set_log_error(INFO);
-        }
-        let status = ngx_chain_writer(writer.cast(), chain);
+        let status = match is_tls(c) {
+            // what it has to say of a failure would be lost
+            true => ngx_chain_writer(writer.cast(), chain),
+            false => silently(c, || ngx_chain_writer(writer.cast(), chain)),
+        };
         let error = ngx_socket_errno();
-        (*c).set_log_error(log_error);
         if status != FAILED || (*(*c).write).error() == 0 {
             return status;
         }
@@ -54,9 +53,30 @@ pub(super) unsafe extern "C" fn send(data: *mut c_void, chain: *mut ngx_chain_t)
             return OK;
         }
         if !is_tls(c) {
-            ngx_connection_error(c, error, c"send() failed".as_ptr().cast_mut());
+            ngx_connection_error(c, error, c"writev() failed".as_ptr().cast_mut());
         }
         FAILED
+    }
+}
+
+/// Runs `write` while a connection that is reset or closed is nothing to log but for debugging: what it
+/// means is known only after.
+///
+/// # Safety
+///
+/// `c` must be an open connection with a log.
+unsafe fn silently(c: *mut ngx_connection_t, write: impl FnOnce() -> ngx_int_t) -> ngx_int_t {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (log_error, level) = ((*c).log_error(), (*(*c).log).log_level);
+        (*c).set_log_error(INFO);
+        if level == NGX_LOG_INFO as usize {
+            (*(*c).log).log_level = NGX_LOG_NOTICE as usize;
+        }
+        let status = write();
+        (*c).set_log_error(log_error);
+        (*(*c).log).log_level = level;
+        status
     }
 }
 
