@@ -46,16 +46,22 @@ pub(super) unsafe extern "C" fn send(data: *mut c_void, chain: *mut ngx_chain_t)
 
         let closed = error == libc::EPIPE || error == libc::ECONNRESET;
         // when its head has gone to the client, the answer may have been read to its end
-        if closed && ((*u).header_sent() != 0 || connection::peek(c) == Peek::Data) {
-            discard((*writer).out);
-            // else nginx would read a body that is in a file to its end
-            (*u).output.in_ = ptr::null_mut();
-            return OK;
-        }
+        let answered = closed && ((*u).header_sent() != 0 || connection::peek(c) == Peek::Data);
         if !is_tls(c) {
+            let log_error = (*c).log_error();
+            if answered {
+                (*c).set_log_error(INFO);
+            }
             ngx_connection_error(c, error, c"writev() failed".as_ptr().cast_mut());
+            (*c).set_log_error(log_error);
         }
-        FAILED
+        if !answered {
+            return FAILED;
+        }
+        discard((*writer).out);
+        // else nginx would read a body that is in a file to its end
+        (*u).output.in_ = ptr::null_mut();
+        OK
     }
 }
 
