@@ -114,9 +114,9 @@ unsafe fn bytes_of<'a>(str: sys::ngx_str_t) -> &'a [u8] {
 ///
 /// # Safety
 ///
-/// `data` must be null or valid for `len` values, unchanged for `'a`.
+/// `data` must be null, or aligned and valid for `len` values, unchanged for `'a`.
 unsafe fn slice_of<'a, T>(data: *const T, len: usize) -> &'a [T] {
-    if data.is_null() || len == 0 {
+    if data.is_null() {
         return &[];
     }
     // SAFETY: not null, and the caller promised the rest.

@@ -15,7 +15,8 @@ use crate::ffi::log::Printable;
 use crate::ffi::request::HeaderLine;
 use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR};
 use crate::ffi::{Error, Request};
-use crate::uwsgi::packet::{Packet, TooLarge};
+use crate::uwsgi::names::HeaderSet;
+use crate::uwsgi::packet::{Decimal, Packet, TooLarge};
 
 /// "Request Header Fields Too Large", RFC 6585, 5.
 const REQUEST_HEADER_FIELDS_TOO_LARGE: ngx_int_t = 431;
@@ -24,7 +25,8 @@ const INTERNAL_SERVER_ERROR: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_i
 thread_local! {
     /// The buffer that packets are written into before their size is known; a packet of the right
     /// size is then copied from it. It stays with the worker, so a request costs one allocation.
-    static SCRATCH: Cell<Option<Packet>> = const { Cell::new(None) };
+    /// Boxed, because it is moved out and in again.
+    static SCRATCH: Cell<Option<Box<Packet>>> = const { Cell::new(None) };
 }
 
 /// Writes the packet before nginx starts the upstream, because [`create`] can fail with nothing but
@@ -105,7 +107,9 @@ fn encode_into<'a>(
     if conf.upstream.pass_request_headers != 0 {
         write_headers(r, &encoding.header_filter, packet);
     }
-    packet.raw(conf.string());
+    if !conf.string().is_empty() {
+        packet.raw(conf.string());
+    }
 
     let bytes = packet.finish(modifier1, modifier2, conf.max_vars).map_err(|too_large| {
         log_too_large(r, conf, &too_large);
@@ -150,23 +154,21 @@ fn write_params<'a>(
     let mounted = conf.mount.as_deref().map(|mount| mount::split(mount, r.uri()));
 
     for param in &vars.params {
-        match (param.role, mounted) {
-            (Role::ContentLength, _) if length_written => {}
-            (Role::ContentLength, _) => {
-                let empty = param.evaluate(r)?.is_empty();
-                length_written = write_content_length(packet, param, length, empty);
+        if param.role == Role::ContentLength {
+            if !length_written {
+                length_written = write_content_length(r, packet, param, length)?;
             }
-            (Role::ScriptName, Some((script_name, _))) => {
-                packet.var(&param.name, script_name);
-                script_name_written = true;
-            }
-            (Role::PathInfo, Some((_, path_info))) => packet.var(&param.name, path_info),
-            _ => {
-                let value = param.evaluate(r)?;
-                if !(param.if_not_empty && value.is_empty()) {
-                    packet.var(&param.name, value);
-                }
-            }
+            continue;
+        }
+        if let (Some((script_name, path_info)), true) = (mounted, param.role != Role::Plain) {
+            let is_path_info = param.role == Role::PathInfo;
+            packet.param(&param.name, if is_path_info { path_info } else { script_name });
+            script_name_written |= !is_path_info;
+            continue;
+        }
+        let value = param.evaluate(r)?;
+        if !(value.is_empty() && param.if_not_empty) {
+            packet.param(&param.name, value);
         }
     }
 
@@ -183,49 +185,29 @@ fn write_params<'a>(
 /// CONTENT_LENGTH is the length of the body that follows, whatever was configured: any other value
 /// would let a client smuggle a request into a connection that stays open. For no body it is empty
 /// where it was configured to be.
-fn write_content_length(packet: &mut Packet, param: &Param, length: u64, empty: bool) -> bool {
-    if length == 0 && empty {
+fn write_content_length<'a>(
+    r: Request<'a>,
+    packet: &mut Packet,
+    param: &'a Param,
+    length: u64,
+) -> Result<bool, ngx_int_t> {
+    if length == 0 && param.evaluate(r)?.is_empty() {
         if param.if_not_empty {
-            return false;
+            return Ok(false);
         }
-        packet.var(&param.name, b"");
+        packet.param(&param.name, b"");
     } else {
-        packet.var(&param.name, Decimal::new(length).digits());
+        packet.param(&param.name, Decimal::new(length).digits());
     }
-    true
-}
-
-/// A number in plain digits.
-struct Decimal {
-    digits: [u8; 20],
-    start: usize,
-}
-
-impl Decimal {
-    fn new(mut number: u64) -> Self {
-        let mut digits = [b'0'; 20];
-        let mut start = digits.len();
-        for (place, digit) in digits.iter_mut().enumerate().rev() {
-            *digit = b'0' + (number % 10) as u8;
-            number /= 10;
-            start = place;
-            if number == 0 {
-                break;
-            }
-        }
-        Decimal { digits, start }
-    }
-
-    fn digits(&self) -> &[u8] {
-        self.digits.get(self.start..).unwrap_or_default()
-    }
+    Ok(true)
 }
 
 impl Param {
+    #[inline(always)]
     fn evaluate<'a>(&'a self, r: Request<'a>) -> Result<&'a [u8], ngx_int_t> {
         match &self.value {
             Value::Text(text) => Ok(text),
-            Value::Variable(index) => Ok(r.variable(*index).unwrap_or_default()),
+            Value::Variable(variable) => Ok(variable.evaluate(r)),
             Value::Script(script) => script.evaluate(r).ok_or(INTERNAL_SERVER_ERROR),
         }
     }
@@ -233,9 +215,11 @@ impl Param {
 
 /// Each header as HTTP_NAME, at the place of the first of its name; more of the same name are joined
 /// to it (RFC 9110, 5.3; for Cookie RFC 6265, 5.4).
+///
+/// Ordinary requests repeat no header: one pass writes them all, and only where it meets a repeated
+/// one, the work is begun anew.
 fn write_headers(r: Request<'_>, filter: &HeaderFilter, packet: &mut Packet) {
     let dropped = filter.dropped(r.is_upgrade());
-
     // The host that nginx acts on is the one of the request line, where that has one.
     let authority = r.target_authority();
     if let Some(authority) = authority {
@@ -244,59 +228,89 @@ fn write_headers(r: Request<'_>, filter: &HeaderFilter, packet: &mut Packet) {
         }
     }
 
-    let repeated = RepeatedNames::among(r.headers());
+    let start = packet.end();
+    let mut names = Names::default();
     for (position, line) in r.headers().enumerate() {
         if dropped.contains(line.name) {
             continue;
         }
-        match authority {
-            Some(authority) if is_host(line.name) => packet.header(line.name, authority),
-            _ if repeated.may_contain(&line) => write_repeated(r, &line, position, packet),
-            _ => packet.header(line.name, line.value),
+        if names.insert(&line) && r.headers().take(position).any(|earlier| earlier.is_same(&line)) {
+            packet.rewind(start);
+            return write_headers_joined(r, dropped, authority, packet);
         }
+        packet.header(line.name, host_or_value(&line, authority));
+    }
+}
+
+#[cold]
+fn write_headers_joined(
+    r: Request<'_>,
+    dropped: &HeaderSet,
+    authority: Option<&[u8]>,
+    packet: &mut Packet,
+) {
+    let (mut names, mut repeated) = (Names::default(), Names::default());
+    for line in r.headers() {
+        if names.insert(&line) {
+            repeated.insert(&line);
+        }
+    }
+    for (position, line) in r.headers().enumerate() {
+        if dropped.contains(line.name) {
+            continue;
+        }
+        if !repeated.may_hold(&line) || authority.is_some() && is_host(line.name) {
+            packet.header(line.name, host_or_value(&line, authority));
+        } else {
+            write_repeated(r, &line, position, packet);
+        }
+    }
+}
+
+fn host_or_value<'a>(line: &HeaderLine<'a>, authority: Option<&'a [u8]>) -> &'a [u8] {
+    match authority {
+        Some(authority) if is_host(line.name) => authority,
+        _ => line.value,
     }
 }
 
 /// A header whose name may be there more than once: nothing, unless it is the first of its name.
 fn write_repeated(r: Request<'_>, line: &HeaderLine<'_>, position: usize, packet: &mut Packet) {
-    let same = |other: &HeaderLine<'_>| {
-        other.hash == line.hash && other.name.eq_ignore_ascii_case(line.name)
-    };
-    if !r.headers().take(position).any(|earlier| same(&earlier)) {
-        let values = r.headers().skip(position).filter(same).map(|other| other.value);
-        packet.header_joined(line.name, values);
+    if !r.headers().take(position).any(|earlier| earlier.is_same(line)) {
+        let same = r.headers().skip(position).filter(|other| other.is_same(line));
+        packet.header_joined(line.name, same.map(|other| other.value));
     }
 }
 
-/// The names that are there more than once, or might be: a filter over nginx's hashes, which keeps
-/// the cost of ordinary requests in proportion to their headers.
+impl HeaderLine<'_> {
+    /// Have both the same name?
+    fn is_same(&self, other: &HeaderLine<'_>) -> bool {
+        self.hash == other.hash && self.name.eq_ignore_ascii_case(other.name)
+    }
+}
+
+/// A set of names of headers that may hold more than it was given: a filter over nginx's hashes,
+/// which keeps the cost of ordinary requests in proportion to their headers.
 #[derive(Default)]
-struct RepeatedNames {
-    once: [u64; 8],
-    again: [u64; 8],
-}
+struct Names([u64; 32]);
 
-impl RepeatedNames {
-    fn among<'a>(lines: impl Iterator<Item = HeaderLine<'a>>) -> Self {
-        let mut names = RepeatedNames::default();
-        for line in lines {
-            let (word, bit) = Self::place(&line);
-            if let (Some(once), Some(again)) = (names.once.get_mut(word), names.again.get_mut(word))
-            {
-                *again |= *once & bit;
-                *once |= bit;
-            }
-        }
-        names
+impl Names {
+    /// Adds a name. May it have been there before?
+    fn insert(&mut self, line: &HeaderLine<'_>) -> bool {
+        let (word, bit) = Self::place(line);
+        let Some(word) = self.0.get_mut(word) else { return true };
+        let was_there = *word & bit != 0;
+        *word |= bit;
+        was_there
     }
 
-    fn may_contain(&self, line: &HeaderLine<'_>) -> bool {
+    fn may_hold(&self, line: &HeaderLine<'_>) -> bool {
         let (word, bit) = Self::place(line);
-        self.again.get(word).is_some_and(|again| again & bit != 0)
+        self.0.get(word).is_none_or(|word| word & bit != 0)
     }
 
     fn place(line: &HeaderLine<'_>) -> (usize, u64) {
-        (line.hash / 64 % 8, 1 << (line.hash % 64))
+        (line.hash / 64 % 32, 1 << (line.hash % 64))
     }
 }
 
@@ -304,16 +318,4 @@ const HOST: &[u8] = b"Host";
 
 fn is_host(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(HOST)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Decimal;
-
-    #[test]
-    fn numbers_are_plain_digits() {
-        for number in [0, 1, 9, 10, 42, 99_999, u64::MAX] {
-            assert_eq!(Decimal::new(number).digits(), number.to_string().as_bytes());
-        }
-    }
 }

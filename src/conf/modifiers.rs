@@ -57,30 +57,36 @@ fn set(cf: Conf<'_>, modifier: &mut Option<Modifier>) -> Result<(), Error> {
 impl Modifier {
     /// The modifier of a request. None, with a line in the log, where a variable yields none, or one
     /// that runs code in the server or controls it: no client may choose such.
+    #[inline]
     pub fn evaluate(modifier: Option<Self>, directive: &str, r: Request<'_>) -> Option<u8> {
-        let value = match modifier {
-            None => return Some(0),
-            Some(Modifier::Fixed(number)) => return Some(number),
-            Some(Modifier::Variable(value)) => value.evaluate(r)?,
-        };
-        match parse_modifier(value) {
-            Some(number) if is_control_modifier(number) => {
-                r.log().error(format_args!(
-                    "\"{directive}\" evaluates to the control modifier \"{}\", which must not come \
-                     from a variable",
-                    Printable(value)
-                ));
-                None
-            }
-            None => {
-                r.log().error(format_args!(
-                    "\"{directive}\" evaluates to \"{}\", which is neither a number from 0 to 255 nor \
-                     the name of a modifier",
-                    Printable(value)
-                ));
-                None
-            }
-            number => number,
+        match modifier {
+            None => Some(0),
+            Some(Modifier::Fixed(number)) => Some(number),
+            Some(Modifier::Variable(value)) => from_variable(value, directive, r),
         }
+    }
+}
+
+#[cold]
+fn from_variable(value: ComplexValue, directive: &str, r: Request<'_>) -> Option<u8> {
+    let value = value.evaluate(r)?;
+    match parse_modifier(value) {
+        Some(number) if is_control_modifier(number) => {
+            r.log().error(format_args!(
+                "\"{directive}\" evaluates to the control modifier \"{}\", which must not come \
+                     from a variable",
+                Printable(value)
+            ));
+            None
+        }
+        None => {
+            r.log().error(format_args!(
+                "\"{directive}\" evaluates to \"{}\", which is neither a number from 0 to 255 nor \
+                     the name of a modifier",
+                Printable(value)
+            ));
+            None
+        }
+        number => number,
     }
 }

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use super::LocConf;
 use crate::ffi::conf::{Conf, Error};
 use crate::ffi::log::Printable;
-use crate::ffi::sys::ngx_uint_t;
-use crate::ffi::value::ComplexValue;
+use crate::ffi::value::{ComplexValue, Variable};
 use crate::uwsgi::names::{self, HeaderSet, STANDARD_PARAMS};
+use crate::uwsgi::packet::VarName;
 
 /// A `rs_uwsgi_param` line.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub struct Vars {
 /// A parameter, compiled.
 pub struct Param {
     /// The var's name.
-    pub name: Box<[u8]>,
+    pub name: VarName,
     /// Where its value comes from.
     pub value: Value,
     /// Leave the var out where its value is empty.
@@ -56,8 +56,8 @@ pub struct Param {
 pub enum Value {
     /// No variables in it.
     Text(Box<[u8]>),
-    /// One variable and nothing else, by its index.
-    Variable(ngx_uint_t),
+    /// One variable and nothing else.
+    Variable(Variable),
     /// Anything else: variables among text, captures of a regular expression.
     Script(ComplexValue),
 }
@@ -216,7 +216,7 @@ impl Vars {
                 }
             }
             vars.params.push(Param {
-                name: name.clone(),
+                name: VarName::new(name),
                 value: Value::compile(cf, value)?,
                 if_not_empty: *if_not_empty,
                 role: Role::of(name),
@@ -232,10 +232,7 @@ impl Value {
             return Ok(Value::Text(value.into()));
         }
         match single_variable(value) {
-            Some(name) => {
-                let name = cf.pool().copy(name).map_err(|_| Error::Logged)?;
-                cf.variable(name).map(Value::Variable)
-            }
+            Some(name) => Variable::of_name(cf, name).map(Value::Variable),
             None => ComplexValue::compile(cf, value).map(Value::Script),
         }
     }

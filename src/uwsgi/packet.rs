@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 
 use super::names;
 
@@ -24,15 +24,41 @@ pub const MAX_VARS: usize = 65_535;
 const FIRST_CAPACITY: usize = 4096;
 /// A buffer beyond this has held a request that was refused, and is not kept for the next one.
 const KEPT_CAPACITY: usize = 2 * (HEADER_SIZE + MAX_VARS + 1);
+/// Bytes behind a var that the quick ways of writing one may write, too.
+const SLACK: usize = 32;
 
 /// A packet being written. Any bytes may be written in any amount; what does not fit shows in
 /// [`Packet::finish`], never as a corrupt packet.
 #[derive(Debug)]
 pub struct Packet {
+    /// All of its bytes may be written: those behind the packet are left from earlier ones, so that
+    /// room for a var costs a comparison, and is not filled with zeros first.
     buf: BytesMut,
+    /// The bytes of the packet so far.
+    len: usize,
     /// Vars with a name or value beyond what a length field holds, in the order in which they
     /// ended. Any entry makes the vars larger than [`MAX_VARS`].
     overlong: Vec<Overlong>,
+}
+
+/// A name that many packets have, made ready once.
+#[derive(Clone, Debug)]
+pub struct VarName {
+    name: Box<[u8]>,
+    /// The length field and the name, where both fit: copying these bytes, always as many, is four
+    /// instructions, and copying as many as a name has is a call.
+    head: Option<[u8; SLACK]>,
+}
+
+impl VarName {
+    /// A name, of any length.
+    pub fn new(name: &[u8]) -> VarName {
+        let mut head = [0; SLACK];
+        let field = length_field(name.len());
+        let fits = field.len() + name.len() <= head.len();
+        head.iter_mut().zip(field.iter().chain(name)).for_each(|(to, from)| *to = *from);
+        VarName { name: name.into(), head: fits.then_some(head) }
+    }
 }
 
 /// A var whose value is being written in pieces, from [`Packet::begin_var`] to
@@ -63,7 +89,7 @@ impl Default for Packet {
 impl Packet {
     /// A packet without vars.
     pub fn new() -> Packet {
-        let mut packet = Packet { buf: BytesMut::new(), overlong: Vec::new() };
+        let mut packet = Packet { buf: BytesMut::new(), len: 0, overlong: Vec::new() };
         packet.clear();
         packet
     }
@@ -73,19 +99,24 @@ impl Packet {
         if self.buf.capacity() > KEPT_CAPACITY {
             self.buf = BytesMut::new();
         }
-        self.buf.clear();
-        self.buf.reserve(FIRST_CAPACITY);
-        self.buf.put_bytes(0, HEADER_SIZE);
+        if self.buf.len() < FIRST_CAPACITY {
+            self.buf.resize(FIRST_CAPACITY, 0);
+        }
+        self.len = HEADER_SIZE;
         self.overlong.clear();
+    }
+
+    /// Writes a var whose name was made ready.
+    #[inline]
+    pub fn param(&mut self, name: &VarName, value: &[u8]) {
+        match self.write_param(name, value) {
+            Some(end) => self.len = end,
+            None => self.var(&name.name, value),
+        }
     }
 
     /// Writes a var.
     pub fn var(&mut self, name: &[u8], value: &[u8]) {
-        if let Some((name_room, value_room)) = self.room(name.len(), value.len()) {
-            name_room.copy_from_slice(name);
-            value_room.copy_from_slice(value);
-            return;
-        }
         let mark = self.begin_var(name);
         self.append(value);
         self.end_var(mark);
@@ -93,17 +124,29 @@ impl Packet {
 
     /// Begins a var whose value comes by [`Packet::append`].
     pub fn begin_var(&mut self, name: &[u8]) -> Mark {
-        self.begin(name.len(), |buf| buf.put_slice(name))
+        let start = self.len;
+        self.append(&length_field(name.len()));
+        self.append(name);
+        self.append(&length_field(0));
+        Mark { start, value: self.len }
     }
 
     /// Appends to the value of the var begun last.
     pub fn append(&mut self, piece: &[u8]) {
-        self.buf.put_slice(piece);
+        let end = self.len + piece.len();
+        if end + SLACK > self.buf.len() {
+            // Room for the next var, too, so that it goes the quick way.
+            self.grow(end + SLACK);
+        }
+        if let Some(room) = self.buf.get_mut(self.len..end) {
+            room.copy_from_slice(piece);
+        }
+        self.len = end;
     }
 
     /// How many bytes the var has for a value so far.
     pub fn value_len(&self, mark: &Mark) -> usize {
-        self.buf.len().saturating_sub(mark.value)
+        self.len.saturating_sub(mark.value)
     }
 
     /// Ends a var: its length is written where it belongs.
@@ -121,21 +164,32 @@ impl Packet {
 
     /// Takes a begun var back as if it had never been, for `if_not_empty`.
     pub fn cancel_var(&mut self, mark: Mark) {
-        self.buf.truncate(mark.start);
-        self.overlong.retain(|var| var.end <= mark.start);
+        self.rewind(mark.start);
     }
 
-    /// Writes a client's header under its name as a var ([`names::write_http_name`]).
+    /// Takes back all vars behind this offset, which [`Packet::end`] gave.
+    pub fn rewind(&mut self, end: usize) {
+        self.len = self.len.min(end);
+        self.overlong.retain(|var| var.end <= end);
+    }
+
+    /// Where the vars written so far end.
+    pub fn end(&self) -> usize {
+        self.len
+    }
+
+    /// Writes a client's header under its name as a var: [`names::HTTP_PREFIX`] and
+    /// the name through [`names::upcase`].
+    #[inline(always)]
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
-        let name_len = names::HTTP_PREFIX.len() + name.len();
-        if let Some((name_room, value_room)) = self.room(name_len, value.len()) {
-            names::write_http_name(name_room, name);
-            value_room.copy_from_slice(value);
-            return;
+        match self.write_header(name, value) {
+            Some(end) => self.len = end,
+            None => {
+                let mark = self.begin_header(name);
+                self.append(value);
+                self.end_var(mark);
+            }
         }
-        let mark = self.begin_header(name);
-        self.append(value);
-        self.end_var(mark);
     }
 
     /// Writes a client's repeated header as one var, its values joined by [`names::separator`].
@@ -155,18 +209,18 @@ impl Packet {
 
     /// Appends bytes as they are (`rs_uwsgi_string`); that they are vars is the caller's word.
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.buf.put_slice(bytes);
+        self.append(bytes);
     }
 
     /// How many bytes of vars there are, without the packet's header.
     pub fn vars_size(&self) -> usize {
-        self.buf.len().saturating_sub(HEADER_SIZE)
+        self.len.saturating_sub(HEADER_SIZE)
     }
 
     /// The vars written so far, read back. Behind a name or value beyond [`MAX_VARS`] this is
     /// noise.
     pub fn vars(&self) -> Vars<'_> {
-        self.vars_in(HEADER_SIZE, self.buf.len())
+        self.vars_in(HEADER_SIZE, self.len)
     }
 
     /// The name of the largest var, and how many bytes its name and value have together; of equals
@@ -187,7 +241,7 @@ impl Packet {
             offer(name, var.end - var.start - 4);
             start = var.end;
         }
-        for (name, value) in self.vars_in(start, self.buf.len()).map_while(Result::ok) {
+        for (name, value) in self.vars_in(start, self.len).map_while(Result::ok) {
             offer(name, name.len() + value.len());
         }
         largest
@@ -211,44 +265,58 @@ impl Packet {
         if let Some(header) = self.buf.first_chunk_mut::<HEADER_SIZE>() {
             *header = [modifier1, low, high, modifier2];
         }
-        Ok(&self.buf)
+        Ok(self.buf.get(..self.len).unwrap_or_default())
+    }
+
+    /// A var in five steps, each with one comparison and no copy of an unknown length but the
+    /// value's. Returns where it ends; None where it does not fit into the buffer or the protocol.
+    #[inline(always)]
+    fn write_param(&mut self, name: &VarName, value: &[u8]) -> Option<usize> {
+        let value_len = u16::try_from(value.len()).ok()?;
+        let room = self.buf.get_mut(self.len..)?;
+        *room.first_chunk_mut()? = name.head?;
+        let at = 2 + name.name.len();
+        let (field, rest) = room.get_mut(at..)?.split_first_chunk_mut()?;
+        *field = value_len.to_le_bytes();
+        rest.get_mut(..value.len())?.copy_from_slice(value);
+        Some(self.len + at + 2 + value.len())
+    }
+
+    /// The same for a header.
+    #[inline(always)]
+    fn write_header(&mut self, name: &[u8], value: &[u8]) -> Option<usize> {
+        let value_len = u16::try_from(value.len()).ok()?;
+        let name_len = u16::try_from(names::HTTP_PREFIX.len() + name.len()).ok()?;
+        let room = self.buf.get_mut(self.len..)?;
+        // The length field and the prefix are seven bytes; eight are one store.
+        let [low, high] = name_len.to_le_bytes();
+        *room.first_chunk_mut()? = [low, high, b'H', b'T', b'T', b'P', b'_', 0];
+        let room = room.get_mut(7..)?;
+        room.get_mut(..name.len())?.copy_from_slice(name);
+        // What stands behind the name comes after this.
+        names::upcase_first(room, name.len());
+        let (field, rest) = room.get_mut(name.len()..)?.split_first_chunk_mut()?;
+        *field = value_len.to_le_bytes();
+        rest.get_mut(..value.len())?.copy_from_slice(value);
+        Some(self.len + 7 + name.len() + 2 + value.len())
     }
 
     fn begin_header(&mut self, name: &[u8]) -> Mark {
-        let length = names::HTTP_PREFIX.len() + name.len();
-        self.begin(length, |buf| {
-            let start = buf.len();
-            buf.resize(start + length, 0);
-            if let Some(room) = buf.get_mut(start..) {
-                names::write_http_name(room, name);
-            }
-        })
-    }
-
-    /// Room for the name and the value of a var, with their lengths written: growing once for the
-    /// whole var costs half of what growing for each of its four parts does. None where a length
-    /// does not fit.
-    fn room(&mut self, name_len: usize, value_len: usize) -> Option<(&mut [u8], &mut [u8])> {
-        if (name_len | value_len) > MAX_VARS {
-            return None;
+        let start = self.len;
+        self.append(&length_field(names::HTTP_PREFIX.len() + name.len()));
+        self.append(names::HTTP_PREFIX);
+        let name_start = self.len;
+        self.append(name);
+        if let Some(room) = self.buf.get_mut(name_start..self.len) {
+            names::upcase_first(room, name.len());
         }
-        let start = self.buf.len();
-        self.buf.resize(start + 4 + name_len + value_len, 0);
-        let (field, rest) = self.buf.get_mut(start..)?.split_first_chunk_mut()?;
-        *field = length_field(name_len);
-        let (name, rest) = rest.split_at_mut_checked(name_len)?;
-        let (field, value) = rest.split_first_chunk_mut()?;
-        *field = length_field(value_len);
-        Some((name, value))
+        self.append(&length_field(0));
+        Mark { start, value: self.len }
     }
 
-    /// Writes a name between its length and room for the value's length.
-    fn begin(&mut self, name_len: usize, put_name: impl FnOnce(&mut BytesMut)) -> Mark {
-        let start = self.buf.len();
-        self.buf.put_slice(&length_field(name_len));
-        put_name(&mut self.buf);
-        self.buf.put_slice(&length_field(0));
-        Mark { start, value: self.buf.len() }
+    #[cold]
+    fn grow(&mut self, size: usize) {
+        self.buf.resize(size.max(2 * self.buf.len()), 0);
     }
 
     /// The vars between two offsets.
@@ -259,7 +327,7 @@ impl Packet {
     #[cold]
     fn note_overlong(&mut self, mark: Mark) {
         let Mark { start, value } = mark;
-        self.overlong.push(Overlong { start, value, end: self.buf.len() });
+        self.overlong.push(Overlong { start, value, end: self.len });
     }
 
     #[cold]
@@ -280,6 +348,35 @@ impl Mark {
 /// packet is too large then, and never sent.
 fn length_field(length: usize) -> [u8; 2] {
     u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes()
+}
+
+/// A number in plain digits.
+#[derive(Clone, Copy, Debug)]
+pub struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    /// The number.
+    pub fn new(mut number: u64) -> Self {
+        let mut digits = [b'0'; 20];
+        let mut start = digits.len();
+        for (place, digit) in digits.iter_mut().enumerate().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+            start = place;
+            if number == 0 {
+                break;
+            }
+        }
+        Decimal { digits, start }
+    }
+
+    /// Its digits, without leading zeros.
+    pub fn digits(&self) -> &[u8] {
+        self.digits.get(self.start..).unwrap_or_default()
+    }
 }
 
 /// The vars do not fit into a packet, or into what the configuration allows.
@@ -361,6 +458,13 @@ impl std::error::Error for Truncated {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_plain_digits() {
+        for number in [0, 1, 9, 10, 42, 99_999, u64::MAX] {
+            assert_eq!(Decimal::new(number).digits(), number.to_string().as_bytes());
+        }
+    }
 
     #[test]
     fn an_ordinary_buffer_is_kept_and_a_huge_one_is_not() {

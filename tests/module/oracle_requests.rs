@@ -156,6 +156,51 @@ fn chosen_requests() {
     assert!(passed > 15);
 }
 
+/// Variables that ours reads without nginx's functions: changed by rewrites, kept from before, of an
+/// address that the client may choose, and read again when the packet was made.
+#[test]
+fn variables_at_every_stage() {
+    let extra = "set_real_ip_from 127.0.0.0/8; real_ip_header X-None; root /srv/files;
+        add_header X-After \"$remote_addr:$remote_port $server_port $document_uri?$query_string \
+            $content_length $content_type $https $scheme $server_name $document_root\" always;
+        uwsgi_param UPPER $REQUEST_URI;
+        uwsgi_param BRACES ${uri};
+        location /kept { set $early $remote_addr$remote_port$content_type$content_length;
+            real_ip_header X-Real-IP; uwsgi_pass @pass@; }
+        location /real { real_ip_header X-Real-IP; uwsgi_pass @pass@; }
+        location /root { root /srv/$host; uwsgi_pass @pass@; }
+        location /old { rewrite ^/old(.*)$ /root/new$1?more=1 last; }
+        location /args { set $args changed=1; uwsgi_pass @pass@; }
+        location /if { if ($request_method = POST) { uwsgi_pass @pass@; } return 204; }
+        location /sub { auth_request /auth; uwsgi_pass @pass@; }
+        location /error { error_page 418 = /root/error; return 418; }
+        location = /auth { uwsgi_param URI $document_uri; uwsgi_param METHOD $request_method;
+            uwsgi_pass_request_body off; uwsgi_pass @pass@; }";
+    let (pair, params) = pair(extra);
+    let mut passed = 0;
+    for path in ["/", "/kept", "/real", "/root/a", "/old/b?c=d", "/args?e", "/if", "/error?f"] {
+        for address in ["10.1.2.3", "10.1.2.3:4567", "[2001:db8::1]:80", "unix:", ""] {
+            let get = Request::get(path).header("X-Real-IP", address);
+            let posted = get.clone().method("POST").header("Content-Type", "text/plain");
+            let twice = posted.clone().header("Content-Type", "text/html").plain(b"body".to_vec());
+            for request in [get.clone(), get.version("HTTP/1.0"), twice, posted] {
+                passed += usize::from(check(&pair, &params, &request));
+            }
+        }
+    }
+    assert!(passed > 120, "too few requests reached the backend: {passed}");
+    for method in ["GET", "HEAD", "DELETE"] {
+        let (stock, ours) = pair.both(&Request::get("/sub?s").method(method).wire());
+        assert_responses(method, &stock.response, &ours.response);
+        let packets = |outcome: &Outcome| {
+            let packets = outcome.received.iter().map(|bytes| Packet::parse(bytes).unwrap().0);
+            packets.map(|packet| format!("{packet:?}")).collect::<Vec<_>>()
+        };
+        assert_eq!(packets(&stock), packets(&ours), "{method}");
+        assert_eq!(ours.received.len(), 2, "{method}");
+    }
+}
+
 #[test]
 fn large_bodies() {
     let mut random = Random::new(SEED);

@@ -1,7 +1,9 @@
 //! The packet against the list of vars that were written to it.
 
 use ngx_http_rs_uwsgi_module::uwsgi::names::separator;
-use ngx_http_rs_uwsgi_module::uwsgi::packet::{Packet, TooLarge, Truncated, Vars, MAX_VARS};
+use ngx_http_rs_uwsgi_module::uwsgi::packet::{
+    Packet, TooLarge, Truncated, VarName, Vars, MAX_VARS,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -11,6 +13,7 @@ use crate::Bytes;
 #[derive(Clone, Debug)]
 enum Write {
     Var(Bytes, Bytes),
+    Param(Bytes, Bytes),
     Pieces(Bytes, Vec<Bytes>),
     Cancelled(Bytes, Vec<Bytes>),
     Header(Bytes, Bytes),
@@ -22,6 +25,7 @@ impl Write {
     fn run(&self, packet: &mut Packet) {
         match self {
             Write::Var(name, value) => packet.var(name, value),
+            Write::Param(name, value) => packet.param(&VarName::new(name), value),
             Write::Pieces(name, pieces) | Write::Cancelled(name, pieces) => {
                 let mark = packet.begin_var(name);
                 pieces.iter().for_each(|piece| packet.append(piece));
@@ -50,7 +54,7 @@ impl Write {
             b"HTTP_".iter().copied().chain(name).collect()
         };
         match self {
-            Write::Var(name, value) | Write::Raw(name, value) => {
+            Write::Var(name, value) | Write::Param(name, value) | Write::Raw(name, value) => {
                 Some((name.clone(), value.clone()))
             }
             Write::Pieces(name, pieces) => Some((name.clone(), pieces.concat())),
@@ -75,6 +79,10 @@ fn write(long: bool) -> impl Strategy<Value = Write> {
     prop_oneof![
         (name.clone(), value.clone()).prop_map(|(name, value)| Write::Var(name, value)),
         (value.clone(), text()).prop_map(|(name, value)| Write::Var(name, value)),
+        (name.clone(), value.clone()).prop_map(|(name, value)| Write::Param(name, value)),
+        (vec(any::<u8>(), 20..40), value.clone())
+            .prop_map(|(name, value)| Write::Param(name, value)),
+        (value.clone(), text()).prop_map(|(name, value)| Write::Param(name, value)),
         (name.clone(), pieces.clone()).prop_map(|(name, pieces)| Write::Pieces(name, pieces)),
         (name.clone(), pieces.clone()).prop_map(|(name, pieces)| Write::Cancelled(name, pieces)),
         (name.clone(), value).prop_map(|(name, value)| Write::Header(name, value)),
