@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use crate::ffi::log::debug;
 use crate::ffi::sys::NGX_HTTP_SPECIAL_RESPONSE;
 use crate::ffi::{Error, Request};
 use crate::handler::{Context, Uwsgi};
@@ -44,13 +45,13 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
         -1
     } else if u.is_chunked() {
         u.decode_chunks::<Uwsgi>(Decoder::default().at_least());
-        r.log().debug(format_args!("http rs_uwsgi filter init s:{} chunked", u.status()));
+        debug!(r.log(), "http rs_uwsgi filter init s:{} chunked", u.status());
         return Ok(());
     } else {
         u.content_length()
     };
     u.set_length(length);
-    r.log().debug(format_args!("http rs_uwsgi filter init s:{} l:{length}", u.status()));
+    debug!(r.log(), "http rs_uwsgi filter init s:{} l:{length}", u.status());
     Ok(())
 }
 

@@ -26,6 +26,7 @@ pub mod connect;
 pub mod connection;
 mod early;
 pub mod filter;
+pub mod headers;
 pub mod log;
 pub mod module;
 pub mod peer;

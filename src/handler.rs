@@ -10,6 +10,7 @@ use crate::conf::cache;
 use crate::conf::pass;
 use crate::ffi::connect::Waiter;
 use crate::ffi::connection::{Idle, Lost};
+use crate::ffi::log::debug;
 use crate::ffi::peer::{Chosen, Held, Outcome, Peer, Servers};
 use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_IMPLEMENTED};
 use crate::ffi::upstream::Address;
@@ -137,7 +138,7 @@ impl UpstreamHandler for Uwsgi {
     }
 
     fn finalize_request(r: Request<'_>, rc: ngx_int_t) {
-        r.log().debug(format_args!("finalize http rs_uwsgi request: {rc}"));
+        debug!(r.log(), "finalize http rs_uwsgi request: {rc}");
         if let Some(held) = r.context().and_then(|context| context.held.take()) {
             held.let_go();
         }

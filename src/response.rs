@@ -3,10 +3,11 @@
 //! Mirrors `ngx_http_uwsgi_process_status_line` and `ngx_http_uwsgi_process_header` of nginx's
 //! src/http/modules/ngx_http_uwsgi_module.c.
 
-use crate::ffi::log::Printable;
+use crate::ffi::log::{debug, Printable};
 use crate::ffi::sys::NGX_HTTP_SWITCHING_PROTOCOLS;
 use crate::ffi::{Error, Request, Upstream};
 use crate::handler::{Context, Head};
+use crate::uwsgi::head::plain::{self, Field};
 use crate::uwsgi::head::{self, Line, NotAStatusLine, Parsed};
 
 /// Begins with a new response, of the next server.
@@ -39,7 +40,7 @@ pub fn process_header(r: Request<'_>) -> Result<(), Error> {
             status_line(r, u)?;
             context.past_status_line.set(true);
         }
-        while header_line(r, u, context)? {}
+        while plain_headers(r, u, context)? && header_line(r, u, context)? {}
 
         if !is_interim(u) {
             break;
@@ -79,13 +80,52 @@ fn is_interim(u: Upstream<'_>) -> bool {
 fn status_line<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), Error> {
     match head::status_line(u.unparsed()) {
         Ok(Parsed::Complete(status, size)) => {
-            u.set_status(status.code, Some(r.pool().copy(status.line)?));
+            // most are alike and need no copy
+            let line = match status.line {
+                b"200 OK" => b"200 OK",
+                line => &*r.pool().copy(line)?,
+            };
+            u.set_status(status.code, Some(line));
             u.consume(size);
-            r.log().debug(format_args!("http rs_uwsgi status {}", status.code));
+            debug!(r.log(), "http rs_uwsgi status {}", status.code);
             Ok(())
         }
         Ok(Parsed::Partial) => Err(Error::Again),
         Err(NotAStatusLine) => Ok(()),
+    }
+}
+
+/// The headers that need no care, all in a row; false at the end of the head.
+fn plain_headers<'a>(
+    r: Request<'a>,
+    u: Upstream<'a>,
+    context: &Context<'a>,
+) -> Result<bool, Error> {
+    let Some(names) = u.known_headers(r) else { return Ok(true) };
+    let mut fields = [Field::default(); plain::MOST];
+    loop {
+        let unparsed = u.unparsed();
+        let read = plain::read(unparsed, names, &mut fields);
+        let lines = unparsed.get(..read.size).unwrap_or_default();
+        if lines.is_empty() {
+            return Ok(true);
+        }
+        // see `header_line`
+        if !read.fields.is_empty() && !is_interim(u) {
+            if !r.is_cached() {
+                note_plain(context, lines, read.fields);
+            }
+            u.push_headers(r, lines, &read)?;
+        }
+        if r.log().has_debug() {
+            for field in read.fields {
+                log_header(r, field.name_in(lines), field.value_in(lines));
+            }
+        }
+        u.consume(lines.len());
+        if read.ended || read.fields.len() < plain::MOST {
+            return Ok(!read.ended);
+        }
     }
 }
 
@@ -101,11 +141,7 @@ fn header_line<'a>(r: Request<'a>, u: Upstream<'a>, context: &Context<'a>) -> Re
                     note(r, context, header);
                     u.push_header(r, header.name, header.value, header.hash)?;
                 }
-                r.log().debug(format_args!(
-                    "http rs_uwsgi header: \"{}: {}\"",
-                    Printable(header.name),
-                    Printable(header.value)
-                ));
+                log_header(r, header.name, header.value);
             }
             u.consume(size);
             Ok(!matches!(line, Line::End))
@@ -120,6 +156,22 @@ fn header_line<'a>(r: Request<'a>, u: Upstream<'a>, context: &Context<'a>) -> Re
             Err(Error::InvalidHeader)
         }
     }
+}
+
+fn log_header(r: Request<'_>, name: &[u8], value: &[u8]) {
+    let (name, value) = (Printable(name), Printable(value));
+    r.log().debug(format_args!("http rs_uwsgi header: \"{name}: {value}\""));
+}
+
+fn note_plain<T>(context: &Context<'_>, lines: &[u8], headers: &[Field<'_, T>]) {
+    let mut fields = context.fields.get();
+    for header in headers {
+        match header.known {
+            Some(name) => fields.see_lowered(name.lowered(), || header.value_in(lines)),
+            None => fields.see(header.name_in(lines), header.value_in(lines)),
+        }
+    }
+    context.fields.set(fields);
 }
 
 fn note(r: Request<'_>, context: &Context<'_>, header: &head::Header<'_>) {

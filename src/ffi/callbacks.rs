@@ -175,7 +175,11 @@ pub unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 
 /// `postconfiguration`: all locations are merged.
 pub unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    match with_conf(cf, crate::conf::reuse::settle) {
+    let settle = |cf: Conf<'_>| {
+        cf.learn_headers();
+        crate::conf::reuse::settle(cf)
+    };
+    match with_conf(cf, settle) {
         Ok(()) => NGX_OK as ngx_int_t,
         Err(_) => FAILED,
     }

@@ -11,6 +11,7 @@ use ngx::http::{
     HttpModuleLocationConf, HttpModuleMainConf, NgxHttpCoreModule, NgxHttpUpstreamModule,
 };
 
+use super::headers;
 use super::log::with_text;
 use super::module::{context_index, MainConf};
 use super::peer::Servers;
@@ -374,6 +375,17 @@ impl<'a> Conf<'a> {
                 .chain(self.with_main_conf(|main| main.upstream_of_addresses))
                 .collect()
         }
+    }
+
+    /// Finds out which headers of responses nginx acts on, for all requests.
+    pub fn learn_headers(self) {
+        // SAFETY: the parser is valid; the upstream module made its hash before this one is asked to
+        // end the configuration.
+        let known = unsafe {
+            NgxHttpUpstreamModule::main_conf(self.ptr.as_ref())
+                .and_then(|main| headers::learn(main.headers_in_hash))
+        };
+        self.with_main_conf(|main| main.known_headers = known);
     }
 
     /// The upstream of all locations whose address variables say at run time. nginx knows nothing of

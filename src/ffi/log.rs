@@ -12,6 +12,18 @@ use super::sys::{
     NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_WARN,
 };
 
+/// Debug output as of [`Log::debug`], for what every request comes by: builds its message only where it
+/// is on, which saves ten instructions.
+macro_rules! debug {
+    ($log:expr, $($message:tt)*) => {{
+        let log = $log;
+        if log.has_debug() {
+            log.debug(format_args!($($message)*));
+        }
+    }};
+}
+pub(crate) use debug;
+
 /// A log of nginx's: the client connection's, or the configuration's.
 #[derive(Clone, Copy)]
 pub struct Log<'a> {
@@ -73,13 +85,18 @@ impl Log<'_> {
         self.write_of(NGX_LOG_WARN as ngx_uint_t, errno, message);
     }
 
-    /// Debug output, as `ngx_log_debug(NGX_LOG_DEBUG_HTTP, …)`; costs one test when it is off.
+    /// Debug output, as `ngx_log_debug(NGX_LOG_DEBUG_HTTP, …)`.
     #[inline(always)]
     pub fn debug(self, message: fmt::Arguments<'_>) {
-        if cfg!(ngx_feature = "debug") && field!(self, log_level) & NGX_LOG_DEBUG_HTTP as usize != 0
-        {
+        if self.has_debug() {
             self.write_debug(message);
         }
+    }
+
+    /// Is there debug output? For what is told of many things at once.
+    #[inline(always)]
+    pub fn has_debug(self) -> bool {
+        cfg!(ngx_feature = "debug") && field!(self, log_level) & NGX_LOG_DEBUG_HTTP as usize != 0
     }
 
     fn write(self, level: ngx_uint_t, message: fmt::Arguments<'_>) {

@@ -5,6 +5,7 @@ use core::ptr::{self, NonNull};
 
 use super::callbacks;
 use super::conf::{Block, Conf, Directives, Error};
+use super::headers::KnownHeaders;
 use super::peer::Servers;
 use super::sys::{
     ngx_array_t, ngx_http_module_t, ngx_module_t, ngx_palloc, ngx_pool_cleanup_add, NGX_HTTP_MODULE,
@@ -56,6 +57,8 @@ pub struct MainConf {
     pub upstream_of_addresses: Option<Block>,
     /// The upstreams whose choice of servers is wrapped, by [`Servers::address`].
     pub upstreams: Vec<Box<Servers>>,
+    /// The headers of responses that nginx acts on.
+    pub known_headers: Option<KnownHeaders>,
 }
 
 /// An empty main configuration, in nginx's memory.
@@ -70,7 +73,13 @@ pub(super) fn place_main_conf(cf: Conf<'_>) -> Result<NonNull<MainConf>, Error> 
     };
     place(
         cf,
-        MainConf { caches, users: Vec::new(), upstream_of_addresses: None, upstreams: Vec::new() },
+        MainConf {
+            caches,
+            users: Vec::new(),
+            upstream_of_addresses: None,
+            upstreams: Vec::new(),
+            known_headers: None,
+        },
     )
 }
 

@@ -3,17 +3,14 @@
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 
-use ngx::http::{HttpModuleMainConf, NgxHttpUpstreamModule};
-
 use super::chain::Chain;
 use super::connection::Connection;
 use super::peer::Servers;
 use super::sys::{
-    ngx_event_pipe_copy_input_filter, ngx_event_pipe_t, ngx_hash_find, ngx_http_upstream_conf_t,
-    ngx_http_upstream_create_round_robin_peer, ngx_http_upstream_header_t,
-    ngx_http_upstream_non_buffered_filter, ngx_http_upstream_resolved_t, ngx_http_upstream_t,
-    ngx_list_push, ngx_parse_url, ngx_pcalloc, ngx_peer_connection_t, ngx_table_elt_t, ngx_uint_t,
-    off_t, NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT,
+    ngx_event_pipe_copy_input_filter, ngx_event_pipe_t, ngx_http_upstream_conf_t,
+    ngx_http_upstream_create_round_robin_peer, ngx_http_upstream_non_buffered_filter,
+    ngx_http_upstream_resolved_t, ngx_http_upstream_t, ngx_parse_url, ngx_pcalloc,
+    ngx_peer_connection_t, ngx_uint_t, off_t, NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT,
 };
 use super::{
     bytes_of, callbacks, early, filter, module, ok, slice_of, str_of, Brand, Error, Pool, Request,
@@ -23,7 +20,7 @@ use crate::handler::UpstreamHandler;
 /// The upstream of a request.
 #[derive(Clone, Copy)]
 pub struct Upstream<'a> {
-    ptr: NonNull<ngx_http_upstream_t>,
+    pub(super) ptr: NonNull<ngx_http_upstream_t>,
     _life: Brand<'a>,
 }
 
@@ -236,63 +233,6 @@ impl<'a> Upstream<'a> {
         // SAFETY: stays inside of `pos..last`.
         let pos = unsafe { pos.add(bytes) };
         field!(self, buffer.pos = pos);
-    }
-
-    /// Adds a header to the response, and lets nginx act on it where it knows it (Content-Length,
-    /// X-Accel-Redirect …). The name's `hash` is nginx's.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] when memory runs out, else what nginx's handler of this header returned.
-    pub fn push_header(
-        self,
-        r: Request<'a>,
-        name: &[u8],
-        value: &[u8],
-        hash: ngx_uint_t,
-    ) -> Result<(), Error> {
-        // One piece of memory for the three, with the NULs that nginx's handlers count on.
-        let copy = r.pool().concat([name, b"\0", value, b"\0", name])?;
-        let (key, rest) = copy.split_at_mut(name.len() + 1);
-        let (value, lowcase_key) = rest.split_at_mut(value.len() + 1);
-        lowcase_key.make_ascii_lowercase();
-
-        // SAFETY: nginx initialised the list before it read the response.
-        let header = unsafe { ngx_list_push(&raw mut (*self.ptr.as_ptr()).headers_in.headers) }
-            .cast::<ngx_table_elt_t>();
-        if header.is_null() {
-            return Err(Error::Failed);
-        }
-        // SAFETY: the list's new element, for us to fill.
-        unsafe {
-            header.write(ngx_table_elt_t {
-                hash,
-                key: ngx::ffi::ngx_str_t { len: name.len(), data: key.as_mut_ptr() },
-                value: ngx::ffi::ngx_str_t { len: value.len() - 1, data: value.as_mut_ptr() },
-                lowcase_key: lowcase_key.as_mut_ptr(),
-                #[cfg(nginx1_23_0)]
-                next: ptr::null_mut(),
-            });
-        }
-
-        // SAFETY: the request is valid, so it has a main configuration of the upstream module, with
-        // the hash of known headers, whose values are `ngx_http_upstream_header_t`.
-        unsafe {
-            let Some(conf) = NgxHttpUpstreamModule::main_conf(&*r.as_ptr()) else {
-                return Err(Error::Failed);
-            };
-            let known = ngx_hash_find(
-                (&raw const conf.headers_in_hash).cast_mut(),
-                hash,
-                (*header).lowcase_key,
-                name.len(),
-            )
-            .cast::<ngx_http_upstream_header_t>();
-            match known.as_ref().and_then(|known| known.handler.map(|act| (act, known.offset))) {
-                Some((act, offset)) => ok(act(r.as_ptr(), header, offset)),
-                None => Ok(()),
-            }
-        }
     }
 
     /// Sets the response's status and, where the server gave one, its line ("200 OK").

@@ -87,26 +87,43 @@ impl Fields {
     /// Takes note of a header of the final response.
     pub fn see(&mut self, name: &[u8], value: &[u8]) {
         // one look at the length rules almost every header out
-        match name.len() {
-            10 if name.eq_ignore_ascii_case(b"Connection") => self.connection(value),
-            14 if name.eq_ignore_ascii_case(b"Content-Length") => {
-                self.length = match (self.length, decimal(value)) {
-                    (Length::None, Some(bytes)) => Length::Bytes(bytes),
-                    _ => Length::Doubtful,
-                };
-            }
-            17 if name.eq_ignore_ascii_case(b"Transfer-Encoding") => {
-                let chunked = value.eq_ignore_ascii_case(b"chunked");
-                self.coding = match self.coding {
-                    Coding::None if chunked => Coding::Chunked,
-                    _ => Coding::Doubtful,
-                };
-            }
+        if let 10 | 14 | 17 = name.len() {
+            self.see_lowered(&name.to_ascii_lowercase(), || value);
+        }
+    }
+
+    /// As [`Self::see`], of a name in lower case.
+    #[inline]
+    pub fn see_lowered<'a>(&mut self, name: &[u8], value: impl FnOnce() -> &'a [u8]) {
+        match name {
+            b"connection" => self.connection(value()),
+            b"content-length" => self.length(value()),
+            b"transfer-encoding" => self.coding(value()),
             _ => {}
         }
     }
 
+    fn length(&mut self, value: &[u8]) {
+        self.length = match (self.length, decimal(value)) {
+            (Length::None, Some(bytes)) => Length::Bytes(bytes),
+            _ => Length::Doubtful,
+        };
+    }
+
+    fn coding(&mut self, value: &[u8]) {
+        let chunked = value.eq_ignore_ascii_case(b"chunked");
+        self.coding = match self.coding {
+            Coding::None if chunked => Coding::Chunked,
+            _ => Coding::Doubtful,
+        };
+    }
+
     fn connection(&mut self, value: &[u8]) {
+        // spelt like this by almost every server
+        if value == b"keep-alive" && self.said == Said::Nothing {
+            self.said = Said::KeepAlive;
+            return;
+        }
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if option.eq_ignore_ascii_case(b"close") {
                 self.said = Said::Close;
@@ -163,9 +180,12 @@ impl Framing {
 
 /// A number in plain digits that an `i64` can hold, as nginx's `off_t` must.
 fn decimal(value: &[u8]) -> Option<u64> {
-    if !value.iter().all(u8::is_ascii_digit) {
+    if value.is_empty() {
         return None;
     }
-    let number: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    let number = value.iter().try_fold(0_i64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })?;
     u64::try_from(number).ok()
 }

@@ -8,6 +8,11 @@
 //! nginx keeps a state from byte to byte. Here a line that is not complete is looked at again from
 //! its beginning when more has come, so there is no state, and line ends are found by `memchr`.
 //! Sizes and offsets are bytes.
+//!
+//! Almost all lines are read by [`plain`] or as the usual status line, in half of the instructions and
+//! to the same result; this is for the others.
+
+pub mod plain;
 
 use std::fmt;
 use std::ops::Range;
@@ -91,6 +96,9 @@ impl std::error::Error for InvalidHeader {}
 /// # Errors
 /// [`NotAStatusLine`] at the first byte that cannot stand where it stands.
 pub fn status_line(buf: &[u8]) -> Result<Parsed<StatusLine<'_>>, NotAStatusLine> {
+    if let Some((line, consumed)) = usual_status_line(buf) {
+        return Ok(Parsed::Complete(line, consumed));
+    }
     match whole_status_line(&mut Cursor { buf, at: 0 }) {
         Ok((line, consumed)) => Ok(Parsed::Complete(line, consumed)),
         Err(Stop::Partial) => Ok(Parsed::Partial),
@@ -199,6 +207,19 @@ impl Cursor<'_> {
         }
         Ok(end)
     }
+}
+
+/// The status line that almost every server sends, in a tenth of the instructions: `HTTP/1.1 200 OK`.
+fn usual_status_line(buf: &[u8]) -> Option<(StatusLine<'_>, usize)> {
+    const VERSION: usize = b"HTTP/1.1 ".len();
+    let (b"HTTP/1.1 " | b"HTTP/1.0 ", [a, b, c, b' ', ..]) = buf.split_first_chunk::<VERSION>()?
+    else {
+        return None;
+    };
+    let code = [a, b, c].into_iter().try_fold(0, |code, digit| add_digit(code, *digit))?;
+    let rest = buf.get(VERSION..)?;
+    let (line, rest) = rest.split_at_checked(plain::control(rest))?;
+    rest.starts_with(b"\r\n").then_some((StatusLine { code, line }, VERSION + line.len() + 2))
 }
 
 fn whole_status_line<'a>(line: &mut Cursor<'a>) -> Result<(StatusLine<'a>, usize), Stop> {

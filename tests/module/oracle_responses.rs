@@ -156,6 +156,53 @@ fn heads_cut_at_every_byte_of_the_first_lines() {
     println!("oracle, cut heads: {} responses", response.len() - 1);
 }
 
+/// Headers of all kinds, more than are read at once. Their values are looked at again for the log, when
+/// the buffer that they were read into has been used for the body.
+#[test]
+fn heads_of_many_headers() {
+    const KINDS: [&str; 9] = [
+        "X-Plain-@: value @",
+        "X-Known-Or-Not-@: yes",
+        "Cache-Control: max-age=@",
+        "X_Odd_@: @",
+        "x-tight-@:@",
+        "X-Blank-@:   two  @  ",
+        "X-Tab-@: a\tb",
+        "X-Empty-@:",
+        "X-\u{e9}t\u{e9}-@: \u{e9}",
+    ];
+    let logged =
+        ["content_type", "cache_control", "x_plain_1", "x_odd_4", "x_plain_19", "x_tab_34"];
+    let logged = logged.map(|name| format!("$upstream_http_{name}|$sent_http_{name}|")).concat();
+    let builder = Nginx::builder().http(&format!("log_format headers '{logged}';"));
+    let logs = "access_log @dir@/headers.log headers; access_log @dir@/access.log;";
+    let pair = Pair::build(builder, &format!("{STANDARD_PARAMS}\n{logs}\n{LOCATIONS}"), false, "");
+    let body = Random::new(SEED).bytes(50_000);
+    for count in 0..40 {
+        let kinds = KINDS.iter().cycle().zip(1..=count);
+        let headers: String =
+            kinds.map(|(kind, n)| kind.replace('@', &n.to_string()) + "\r\n").collect();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{headers}\r\n");
+        let response = [head.as_bytes(), &body].concat();
+        for path in ["/", "/unbuffered/"] {
+            let name = format!("{count} headers, {path}");
+            pair.assert_same(
+                &name,
+                &request("GET", path, "1.1"),
+                answering(response.clone(), 9000),
+            );
+        }
+    }
+    let log = std::fs::read_to_string(pair.nginx.path("headers.log")).unwrap();
+    let lines: Vec<_> = log.lines().collect();
+    for [stock, ours] in lines.as_chunks::<2>().0 {
+        assert_eq!(stock, ours, "left stock, right ours");
+    }
+    assert_eq!(lines.len(), 160);
+    let seen = "|max-age=3, max-age=12, max-age=21, max-age=30, max-age=39|value 1|value 1|4|4|";
+    assert!(lines[159].contains(seen), "{log}");
+}
+
 #[test]
 fn random_responses() {
     let pair = pair(false);
