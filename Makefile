@@ -26,7 +26,7 @@ WITH_NGINX = vars=$$(scripts/prepare-nginx $(NGINX) $(NGINX_TREE)) || exit 1; en
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
 .PHONY: help packages module probe demo demo-check test lint test-pure test-module parity bench \
-	bench-overload clean
+	bench-overload profile clean
 
 help:
 	@echo 'make demo         build the module and show a Django and Flask site behind it'
@@ -38,7 +38,9 @@ help:
 	@echo 'make test-module  the module in nginx, against real and scripted uwsgi servers'
 	@echo 'make parity       write docs/parity.md anew, the part of this nginx'
 	@echo 'make bench        compare speed with uwsgi_pass and proxy_pass (BENCH=quick: the short way)'
+	@echo '                  BENCH=costs: large bodies, memory, many headers; README=write: into the README'
 	@echo 'make bench-overload  what becomes of bursts, with uwsgi_pass and here'
+	@echo 'make profile      where the instructions of a request go, by function'
 	@echo 'make packages     install the Debian packages that the targets above need'
 	@echo 'make clean        remove target/'
 	@echo
@@ -84,19 +86,26 @@ test-module: module probe
 parity: module probe
 	RS_UWSGI_PARITY=write cargo test --no-default-features --locked --test module table::page::
 
-# No test: it measures and judges nothing. BENCH is "full" or "quick".
+# No test: it measures and judges nothing. BENCH is "full", "quick", "costs" or "costs-quick"; with
+# README=write the main figures go into README.md besides.
 BENCH ?= full
+README ?=
+WRITE_README = $(if $(filter write,$(README)),--readme README.md)
 
 bench: module
 	@scripts/install-packages --list scripts/packages-bench
 	@mkdir -p target/bench
 	@rustc --edition 2021 -C opt-level=3 -o target/bench/null_backend benches/compare/null_backend.rs
 	@gunicorn=$$(scripts/install-gunicorn target/gunicorn) || exit 1; \
+	lighttpd=$$(scripts/unpack-lighttpd target/lighttpd) || exit 1; \
 	/usr/bin/python3 benches/compare $(BENCH) --null-backend target/bench/null_backend \
-		--gunicorn "$$gunicorn"
+		--gunicorn "$$gunicorn" $${lighttpd:+--lighttpd "$$lighttpd"} $(WRITE_README)
+
+profile:
+	@$(MAKE) --no-print-directory bench BENCH=profile README=
 
 bench-overload: module
-	@/usr/bin/python3 benches/overload
+	@/usr/bin/python3 benches/overload $(WRITE_README)
 
 clean:
 	rm -rf target

@@ -1,5 +1,5 @@
-"""What the benches share: nginx's user and params, what a process has used, what was measured on, and
-tables."""
+"""What the benches share: nginx's user and params, what a process has used, what was measured on,
+tables, and sections of the README."""
 
 import getpass
 import grp
@@ -25,7 +25,8 @@ def machine():
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     processor = model[1] if model else platform.machine()
-    return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}"
+    kernel = ".".join(platform.release().split(".")[:2])
+    return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {kernel}"
 
 
 def table(head, rows):
@@ -41,6 +42,23 @@ def table(head, rows):
 
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     return "\n".join([pad(head), pad(rule), *map(pad, rows)])
+
+
+def around_section(path, name):
+    """What stands before and after a section between two comments, the comments included. Raises
+    ValueError where they are missing."""
+    begin, end = f"<!-- {name}: written by make, do not edit -->\n", f"<!-- /{name} -->\n"
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, also, after = rest.partition(end)
+    if not found or not also:
+        raise ValueError(f"{path} has no section {begin.strip()} … {end.strip()}")
+    return before + begin, end + after
+
+
+def write_section(path, name, text):
+    """Replaces a section's text. Raises ValueError where there is no such section."""
+    before, after = around_section(path, name)
+    path.write_text(f"{before}\n{text.strip()}\n\n{after}", encoding="utf-8")
 
 
 def user_line():
@@ -66,3 +84,17 @@ def cpu_seconds(pid):
         # The second field, the name, may contain spaces.
         fields = stat.rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def group_cpu_seconds(group):
+    """CPU time that the living processes of a process group have used, with those of their threads
+    and children that have ended. In ticks, as a rule of 10 ms."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group:
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")

@@ -1,7 +1,10 @@
 """Compares, in one nginx with one worker: stock's uwsgi_pass, ours, and proxy_pass with keepalive.
 
-    make bench                 all of it, under 3 minutes
+    make bench                 the comparison, about 4 minutes
     make bench BENCH=quick     unix sockets and one application, under a minute
+    make bench BENCH=costs     large bodies, many headers and params, memory, subrequests, static files
+    make bench README=write    writes the main figures into the README besides
+    make profile               where the instructions go, by function
 
 The methods take turns, round after round, so that whatever else the machine does hits all alike;
 what counts are ratios within a round. Nothing here is a test: no figure is ever too bad.
@@ -13,6 +16,7 @@ target/bench: results.md, results.json, results.svg and callgrind's profiles.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,15 +27,18 @@ sys.dont_write_bytecode = True
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 sys.path[1:1] = [str(REPOSITORY / "benches"), str(REPOSITORY / "examples")]
 
+import costs  # noqa: E402
 import instructions  # noqa: E402
+import others  # noqa: E402
+import profiling  # noqa: E402
 import report  # noqa: E402
 from backends import CLASSES, Gunicorn, Null, new_addresses  # noqa: E402
 from demo_lib.processes import StartFailed, Stopped, stop_on_signals  # noqa: E402
 from load import request, wrk  # noqa: E402
-from nginx import Nginx, endpoint  # noqa: E402
-from plan import METHODS, PLANS  # noqa: E402
+from nginx import Nginx, compared, endpoint  # noqa: E402
+from plan import COUNTED, METHODS, PLANS  # noqa: E402
 from relay import Relay  # noqa: E402
-from shared import cpu_seconds, nginx_version  # noqa: E402
+from shared import around_section, cpu_seconds, nginx_version, write_section  # noqa: E402
 
 
 @dataclass
@@ -48,11 +55,17 @@ def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("plan", nargs="?", choices=PLANS, default="full")
+    plans = [*PLANS, "costs", "costs-quick", "profile"]
+    parser.add_argument("plan", nargs="?", choices=plans, default="full")
     parser.add_argument("--null-backend", type=Path, required=True, help="the program, built")
     parser.add_argument("--gunicorn", type=Path, required=True, help="the program")
+    parser.add_argument("--lighttpd", type=Path, help="where its package is unpacked")
+    parser.add_argument("--readme", type=Path, help="write the main figures into this file")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "target/bench")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.readme and options.plan != "full":
+        parser.error("the README gets the figures of the full comparison")
+    return options
 
 
 def start_backends(scenarios, folder, running):
@@ -73,7 +86,7 @@ def count_connections(setup, plan, addresses, running):
             key = (name, protocol, kind)
             relays[key] = Relay(address, addresses[key])
     listening = {key: relay.address for key, relay in relays.items()}
-    nginx = Nginx(setup, "counting", plan.scenarios, listening, running)
+    nginx = Nginx(setup, "counting", compared(plan.scenarios, listening), running)
     nginx.wait()
     ratios = {}
     for scenario in plan.scenarios:
@@ -92,7 +105,7 @@ def count_connections(setup, plan, addresses, running):
 def measure(setup, plan, addresses, running):
     """All rounds. Returns for each scenario and method a list of outcomes, each with `cpu_us`,
     the worker's CPU time a request in microseconds."""
-    nginx = Nginx(setup, "nginx", plan.scenarios, addresses, running)
+    nginx = Nginx(setup, "nginx", compared(plan.scenarios, addresses), running)
     nginx.wait()
     worker = nginx.worker()
     outcomes = {(scenario, method): [] for scenario in plan.scenarios for method in METHODS}
@@ -118,15 +131,18 @@ def count_instructions(setup, plan, addresses, running):
     counts = {}
     for scenario in plan.scenarios:
         if scenario.backend == Null.name and scenario.kind in plan.instruction_kinds:
-            for method in METHODS:
-                counts[scenario, method] = instructions.per_request(
+            for method in COUNTED:
+                counts[scenario, method], profiles = instructions.per_request(
                     setup, scenario, method, plan.instruction_requests, addresses, running
                 )
+                # For callgrind_annotate.
+                name = f"callgrind.{scenario.kind}.{method}.out"
+                shutil.copyfile(profiles[-1], setup.results / name)
     return counts
 
 
-def run(setup, options, running):
-    """Everything, in order. Returns the results for the report."""
+def compare(setup, options, running):
+    """The comparison, in order. Returns the results for the report."""
     plan = PLANS[options.plan]
     backends, addresses = start_backends(plan.scenarios, setup.folder, running)
     print("counting instructions", flush=True)
@@ -134,8 +150,29 @@ def run(setup, options, running):
     print("counting connections", flush=True)
     connections = count_connections(setup, plan, addresses, running)
     outcomes = measure(setup, plan, addresses, running)
+    beside = {}
+    if plan.others:
+        beside = others.measure(setup, plan.others, addresses, options.lighttpd, running)
     versions = [nginx_version(setup.nginx), *(each.version() for each in backends)]
-    return report.results(options.plan, plan, versions, outcomes, connections, counted)
+    return report.results(options.plan, plan, versions, outcomes, connections, counted, beside)
+
+
+def run(setup, options, running):
+    """What was asked for. Returns the text to print and whether no request has failed."""
+    if options.plan == "profile":
+        _, addresses = start_backends([profiling.SCENARIO], setup.folder, running)
+        return profiling.run(setup, addresses, running), True
+    if options.plan.startswith("costs"):
+        return costs.run(setup, options.plan.endswith("-quick"), running), True
+    if options.readme:
+        # Not to find out in the end.
+        around_section(options.readme, "bench")
+    results = compare(setup, options, running)
+    text = report.write(results, setup.results)
+    if options.readme and not report.failed(results):
+        write_section(options.readme, "bench", report.short(results))
+        text += f" and {options.readme}"
+    return text, not report.failed(results)
 
 
 def stop(running):
@@ -155,25 +192,25 @@ def main():
     Null.program, Gunicorn.program = options.null_backend.resolve(), options.gunicorn.absolute()
     options.results.mkdir(parents=True, exist_ok=True)
     stop_on_signals()
-    running, left, results = [], [], None
+    running, left, text, good = [], [], None, False
     # Not below target/: a socket's path has 107 bytes at most.
     with tempfile.TemporaryDirectory(prefix="rs-uwsgi-bench.") as folder:
         nginx = os.environ.get("RS_UWSGI_NGINX", "nginx")
         setup = Setup(nginx, module, Path(folder), options.results.resolve())
         try:
-            results = run(setup, options, running)
+            text, good = run(setup, options, running)
         except Stopped:
             print("\nstopping ...", flush=True)
-        except (StartFailed, OSError, subprocess.CalledProcessError) as failure:
+        except (StartFailed, ValueError, OSError, subprocess.CalledProcessError) as failure:
             print(f"\n{failure}", file=sys.stderr)
         finally:
             left = stop(running)
     if left:
         print(f"still running: {', '.join(left)}", file=sys.stderr)
-    if results is None:
+    if text is None:
         return 1
-    print(report.write(results, setup.results))
-    return 1 if left or report.failed(results) else 0
+    print(text)
+    return 1 if left or not good else 0
 
 
 if __name__ == "__main__":

@@ -102,6 +102,26 @@ class Null(Backend):
         return "a program that answers at once"
 
 
+class Sized(Null):
+    """The same with another size of its responses, in bytes."""
+
+    def __init__(self, size, folder, running):
+        self.size, self.name = size, f"null-{size}"
+        super().__init__(folder, running)
+
+    def commands(self):
+        return [[self.program, f"body={self.size}", *self.addresses.values()]]
+
+
+class Closing(Null):
+    """The same, closing the connection after each response."""
+
+    name = "null-close"
+
+    def commands(self):
+        return [[self.program, "close", *self.addresses.values()]]
+
+
 class Uwsgi(Backend):
     """Debian's uWSGI."""
 

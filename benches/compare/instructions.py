@@ -8,30 +8,37 @@ import re
 
 from demo_lib.processes import StartFailed
 from load import request
-from nginx import Nginx
+from nginx import Nginx, compared
 
 
-def per_request(setup, scenario, method, counts, addresses, running):
-    """Instructions a request. The larger run leaves its profile in `setup.results`, for
-    callgrind_annotate."""
-    runs = []
+def profiles(setup, name, site, counts, ask, running):
+    """Two runs of an nginx below valgrind, in which `ask(nginx, count)` makes so many requests.
+    Returns the instructions a request and the paths of the two profiles."""
+    runs, paths = [], []
     # Both at once: what is counted does not change with the time it takes.
     for count in counts:
-        name = f"callgrind-{scenario.kind}-{method}-{count}"
-        profile = setup.folder / f"{name}.out"
-        if count == max(counts):
-            profile = setup.results / f"callgrind.{scenario.kind}.{method}.out"
-        wrapper = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}"]
-        runs.append(
-            Nginx(setup, name, [scenario], addresses, running, wrapper=wrapper, master=False)
-        )
+        paths.append(setup.folder / f"callgrind-{name}-{count}.out")
+        wrapper = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={paths[-1]}"]
+        own = f"callgrind-{name}-{count}"
+        runs.append(Nginx(setup, own, site, running, wrapper=wrapper, master=False))
     for nginx, count in zip(runs, counts):
         nginx.wait()
-        request(nginx.url(scenario, method), count)
+        ask(nginx, count)
     for nginx in runs:
         nginx.stop()
     few, many = map(_collected, runs)
-    return (many - few) / (counts[1] - counts[0])
+    return (many - few) / (counts[1] - counts[0]), paths
+
+
+def per_request(setup, scenario, method, counts, addresses, running):
+    """Instructions for the reference request, and the paths of the profiles."""
+    site = compared([scenario], addresses, [method])
+    name = f"{scenario.kind}-{method}"
+
+    def ask(nginx, count):
+        request(nginx.url(scenario, method), count)
+
+    return profiles(setup, name, site, counts, ask, running)
 
 
 def _collected(nginx):

@@ -44,13 +44,22 @@ def wrk(url, seconds, folder, running):
     return json.loads(found[1])
 
 
-def request(url, count=1):
-    """Requests a page `count` times over one connection. Raises StartFailed at a wrong answer."""
-    parts = urlsplit(url)
-    with contextlib.closing(http.client.HTTPConnection(parts.netloc, timeout=20)) as client:
+def request(url, count=1, headers=None, body=None, answer=BODY_LENGTH):
+    """Requests a page `count` times over one connection, or posts `body`. `headers` come in addition
+    to Host, a browser's if there are none. Raises StartFailed at anything but 200 and a body of
+    `answer` bytes."""
+    parts, buffer = urlsplit(url), bytearray(1 << 20)
+    headers = dict(HEADERS if headers is None else headers)
+    if body is not None:
+        headers["Content-Length"] = str(len(body))
+    with contextlib.closing(http.client.HTTPConnection(parts.netloc, timeout=60)) as client:
         for _ in range(count):
-            client.request("GET", parts.path, headers=HEADERS)
-            response = client.getresponse()
-            length = len(response.read())
-            if response.status != 200 or length != BODY_LENGTH:
+            client.putrequest("GET" if body is None else "POST", parts.path, False, True)
+            for name, value in headers.items():
+                client.putheader(name, value)
+            client.endheaders(body)
+            response, length = client.getresponse(), 0
+            while got := response.readinto(buffer):
+                length += got
+            if response.status != 200 or length != answer:
                 raise StartFailed(f"{url} answered {response.status} with {length} bytes")

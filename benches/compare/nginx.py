@@ -3,11 +3,12 @@
 import os
 import time
 import urllib.request
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from backends import accepts
 from demo_lib.processes import STOP_DEADLINE, Process, StartFailed, free_ports, pause
-from plan import KEEPALIVE, METHODS, OURS, PROXY, STOCK
+from plan import KEEPALIVE, METHODS, NEW, OURS, PROXY, STOCK
 from shared import params, user_line
 
 CONFIGURATION = """\
@@ -16,10 +17,9 @@ master_process {master};
 worker_processes 1;
 {user}pid {prefix}/nginx.pid;
 error_log {prefix}/error.log warn;
-load_module {module};
-
+{main}
 events {{
-    worker_connections 1024;
+    worker_connections {connections};
 }}
 
 http {{
@@ -29,11 +29,9 @@ http {{
     proxy_temp_path {prefix}/proxy;
     fastcgi_temp_path {prefix}/fastcgi;
     uwsgi_temp_path {prefix}/uwsgi;
-    rs_uwsgi_temp_path {prefix}/rs_uwsgi;
     scgi_temp_path {prefix}/scgi;
 
-{params}
-{upstreams}
+{http}
     server {{
         listen {listen};
         location = /requests {{
@@ -42,6 +40,10 @@ http {{
 {locations}    }}
 }}
 """
+
+# What needs the module.
+LOAD = "load_module {module};"
+TEMPORARY = "    rs_uwsgi_temp_path {prefix}/rs_uwsgi;\n"
 
 UPSTREAM = """\
     upstream {name} {{
@@ -54,11 +56,12 @@ UPSTREAM = """\
 PASS = {
     STOCK: "uwsgi_pass {address};",
     OURS: "rs_uwsgi_pass {address};",
+    NEW: "rs_uwsgi_reuse off;\n            rs_uwsgi_pass {address};",
     PROXY: "proxy_pass http://{upstream};\n            proxy_http_version 1.1;\n"
     '            proxy_set_header Connection "";\n            proxy_set_header Host $http_host;',
 }
 
-PROTOCOL = {STOCK: "uwsgi", OURS: "uwsgi", PROXY: "http"}
+PROTOCOL = {STOCK: "uwsgi", OURS: "uwsgi", NEW: "uwsgi", PROXY: "http"}
 
 
 def endpoint(scenario, method):
@@ -66,19 +69,50 @@ def endpoint(scenario, method):
     return scenario.backend, PROTOCOL[method], scenario.kind
 
 
+@dataclass(frozen=True)
+class Site:
+    """What differs from one nginx to the other: parts of its configuration."""
+
+    locations: str
+    http: str = ""
+    params: str = field(default_factory=params)
+    has_module: bool = True
+    connections: int = 1024
+    main: str = ""
+
+
+def location(uri, lines):
+    """A location for just this URI."""
+    return f"        location = {uri} {{\n            {lines}\n        }}\n"
+
+
+def compared(scenarios, addresses, methods=METHODS):
+    """A location for each scenario and method. `addresses` has one for each endpoint."""
+    upstreams, locations = {}, ""
+    for scenario in scenarios:
+        for method in methods:
+            key = endpoint(scenario, method)
+            name, address = "-".join(key), addresses[key]
+            if method == PROXY:
+                upstreams[name] = UPSTREAM.format(name=name, address=address, keepalive=KEEPALIVE)
+            lines = PASS[method].format(address=address, upstream=name)
+            locations += location(scenario.uri(method), lines)
+    return Site(locations, "".join(upstreams.values()))
+
+
 class Nginx:
-    """A running nginx. `addresses` has one for each endpoint, `wrapper` is a command put in front.
+    """A running nginx that serves `site`. `wrapper` is a command put in front.
 
     Without a master, the one process is the worker: the way to run it below valgrind.
     """
 
-    def __init__(self, setup, name, scenarios, addresses, running, wrapper=(), master=True):
+    def __init__(self, setup, name, site, running, wrapper=(), master=True):
         self.prefix = setup.folder / name
         self.prefix.mkdir()
         [port] = free_ports([0])
         self.address = f"127.0.0.1:{port}"
         configuration = self.prefix / "nginx.conf"
-        configuration.write_text(self._configuration(setup.module, scenarios, addresses, master))
+        configuration.write_text(self._configuration(setup.module, site, master))
         argv = [*wrapper, setup.nginx, "-p", self.prefix, "-c", configuration]
         logs = [self.prefix / "stderr.log", self.prefix / "error.log"]
         self.process = Process(name, argv, dict(os.environ), logs, self.prefix)
@@ -124,26 +158,18 @@ class Nginx:
             raise StartFailed(f"nginx has {len(children)} children, not one worker")
         return int(children[0])
 
-    def _configuration(self, module, scenarios, addresses, master):
-        upstreams, locations = {}, ""
-        for scenario in scenarios:
-            for method in METHODS:
-                key = endpoint(scenario, method)
-                name, address = "-".join(key), addresses[key]
-                if method == PROXY:
-                    upstreams[name] = UPSTREAM.format(
-                        name=name, address=address, keepalive=KEEPALIVE
-                    )
-                line = PASS[method].format(address=address, upstream=name)
-                locations += f"        location = {scenario.uri(method)} {{\n"
-                locations += f"            {line}\n        }}\n"
+    def _configuration(self, module, site, master):
+        main, http = site.main, site.http
+        if site.has_module:
+            main = LOAD.format(module=module) + main
+            http = TEMPORARY.format(prefix=self.prefix) + http
         return CONFIGURATION.format(
             master="on" if master else "off",
             user=user_line(),
             prefix=self.prefix,
-            module=module,
-            params=params(),
-            upstreams="".join(upstreams.values()),
+            main=main,
+            connections=site.connections,
+            http=f"{site.params}\n{http}",
             listen=self.address,
-            locations=locations,
+            locations=site.locations,
         )

@@ -5,18 +5,24 @@ import json
 from statistics import median
 
 import chart
-from plan import CONNECTIONS, KEEPALIVE, METHODS, OURS, PROXY, STOCK
+from plan import CONNECTIONS, COUNTED, KEEPALIVE, METHODS, NEW, OURS, PROXY, STOCK
 from shared import machine, table
 
 COMPARED = (OURS, PROXY)
 SHORT = {STOCK: "stock", OURS: "ours", PROXY: "proxy"}
+# Where it matters that stock never uses a connection again.
+SHORT_COUNTED = {STOCK: "stock", NEW: "ours, new conn.", OURS: "ours", PROXY: "proxy"}
+# What the README shows.
+MAIN_ROWS = ("null, unix", "null, tcp", "uwsgi, django, unix", "gunicorn, django, unix")
+MAIN_ROWS += ("gunicorn, django, tcp",)
 
 
-def results(name, plan, versions, outcomes, connections, instructions):
+def results(name, plan, versions, outcomes, connections, instructions, others):
     """Everything that was measured, as results.json has it.
 
     In each row's `methods`, lists have one number a round; `cpu_us` is microseconds a request,
-    `instructions` is there only where they were counted.
+    A row has `instructions` only where they were counted, also of ours with new connections.
+    `others` is what others.py has measured, or empty.
     """
     rows = []
     for scenario in plan.scenarios:
@@ -30,9 +36,10 @@ def results(name, plan, versions, outcomes, connections, instructions):
                 "failed": sum(turn["failed"] for turn in turns),
                 "connections_per_request": connections[scenario, method],
             }
-            if (scenario, method) in instructions:
-                methods[method]["instructions"] = instructions[scenario, method]
-        rows.append({"name": str(scenario), "methods": methods})
+        row = {"name": str(scenario), "methods": methods}
+        if (scenario, STOCK) in instructions:
+            row["instructions"] = {method: instructions[scenario, method] for method in COUNTED}
+        rows.append(row)
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine(),
@@ -41,6 +48,7 @@ def results(name, plan, versions, outcomes, connections, instructions):
         "rounds": plan.rounds,
         "seconds": plan.seconds,
         "rows": rows,
+        "others": others,
     }
 
 
@@ -79,13 +87,73 @@ def _measured(all_results):
 def _instructions(all_results):
     lines = []
     for row in all_results["rows"]:
-        counts = [row["methods"][method].get("instructions") for method in METHODS]
-        if None not in counts:
-            line = [row["name"], *(f"{count:.0f}" for count in counts)]
-            line += [f"{count / counts[0]:.2f}" for count in counts[1:]]
+        if counts := row.get("instructions"):
+            line = [row["name"], *(f"{count:.0f}" for count in counts.values())]
+            line += [f"{counts[method] / counts[STOCK]:.2f}" for method in COUNTED[1:]]
             lines.append(line)
-    head = ["before", *(SHORT[method] for method in METHODS)]
-    return table(head + [f"{SHORT[method]} ÷ stock" for method in COMPARED], lines)
+    head = ["before", *SHORT_COUNTED.values()]
+    return table(head + [f"{SHORT_COUNTED[method]} ÷ stock" for method in COUNTED[1:]], lines)
+
+
+def _others(all_results):
+    """The table of other web servers, with what stands over it; empty where there were none."""
+    if not all_results["others"]:
+        return ""
+    lines = []
+    for backend, servers in all_results["others"]["rows"].items():
+        for name, found in servers.items():
+            cpu, rate = median(found["cpu_us"]), median(found["requests_per_second"])
+            line = [f"{backend}: {name}", f"{cpu:.1f} µs", f"{rate:.0f}", str(found["failed"])]
+            lines.append(line)
+    versions = ", ".join(all_results["others"]["versions"])
+    head = ["before: server", "CPU of all its processes a request", "req/s", "failed"]
+    return f"""
+Other web servers ({versions}), in turns with nginx. Apache reads until the server closes the connection:
+its null backend does so.
+
+{table(head, lines)}
+"""
+
+
+def _measured_short(rows):
+    lines = []
+    for row in rows:
+        line = [row["name"]]
+        for figure in ("cpu_us", "requests_per_second"):
+            line += [f"{median(ratios(row, method, figure)):.2f}" for method in COMPARED]
+        of = row["methods"]
+        line += [f"{of[method]['connections_per_request']:.2f}" for method in METHODS]
+        lines.append(line)
+    head = ["before", *(f"CPU: {SHORT[method]}" for method in COMPARED)]
+    head += [f"req/s: {SHORT[method]}" for method in COMPARED]
+    return table(head + [f"conn.: {SHORT[method]}" for method in METHODS], lines)
+
+
+def _instructions_short(rows):
+    lines = []
+    for row in rows:
+        if counts := row.get("instructions"):
+            others = [f"{counts[method] / counts[STOCK]:.2f}" for method in COUNTED[1:]]
+            lines.append([row["name"], f"{counts[STOCK]:.0f}", *others])
+    return table(["before", *SHORT_COUNTED.values()], lines)
+
+
+def short(all_results):
+    """The figures for the README, without their spread."""
+    rows = [row for row in all_results["rows"] if row["name"] in MAIN_ROWS]
+    date = all_results["date"].partition(" ")[0]
+    return f"""\
+{date}, {all_results["machine"]}, {all_results["versions"][0]}.
+CPU is the worker's time a request, conn. is connections opened to the server a request; null is a server
+that answers at once.
+
+{_measured_short(rows)}
+
+Instructions that nginx executes a request, of stock, and the others' ratios to it; new conn. is with
+`rs_uwsgi_reuse off`:
+
+{_instructions_short(rows)}
+"""
 
 
 def markdown(all_results):
@@ -103,10 +171,11 @@ machine, the client too: more is better. conn. is connections opened to the back
 
 {_measured(all_results)}
 
-Instructions that nginx executes a request (callgrind, one client):
+Instructions that nginx executes a request (callgrind, one client). new conn.: `rs_uwsgi_reuse off`, a
+connection for each request, as stock has it.
 
 {_instructions(all_results)}
-"""
+{_others(all_results)}"""
     if count := failed(all_results):
         text += f"\n**{count} requests failed: the figures mean little.**\n"
     return text

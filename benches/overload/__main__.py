@@ -2,6 +2,7 @@
 through stock's uwsgi_pass and through ours, before one uWSGI with its default listen queue.
 
     make bench-overload
+    make bench-overload README=write    writes the figures for one worker into the README besides
 
 The methods take turns, round after round. Nothing here is a test: no figure is ever too bad. The
 table is printed and written to target/bench/overload.md.
@@ -26,7 +27,7 @@ sys.path[1:1] = [str(REPOSITORY / "benches"), str(REPOSITORY / "examples")]
 from crowd import NONE, Crowd  # noqa: E402
 from demo_lib.processes import StartFailed, Stopped, pause, stop_on_signals  # noqa: E402
 from servers import METHODS, OURS, PROCESSES, STOCK, Nginx, Uwsgi, somaxconn  # noqa: E402
-from shared import machine, nginx_version, table  # noqa: E402
+from shared import around_section, machine, nginx_version, table, write_section  # noqa: E402
 
 WORKERS = (1, 4)
 CLIENTS = (100, 1000, 4000)
@@ -46,6 +47,7 @@ def arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--readme", type=Path, help="write the main figures into this file")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "target/bench")
     return parser.parse_args()
 
@@ -155,8 +157,21 @@ def measure(nginx, uwsgi, workers, rounds):
     return lines, rate, load
 
 
+def short(date, nginx, lines):
+    """The figures for the README: one worker, no more than what its clients notice."""
+    head = ["clients, by", *HEAD[1:5]]
+    one = [line[:5] for line in lines if line[0].startswith("1, ")]
+    rows = [[first.removeprefix("1, "), *others] for first, *others in one]
+    return f"""\
+{date.partition(" ")[0]}, {machine()}, {nginx}, one worker.
+Failures are those of all rounds, the other figures medians.
+
+{table(head, rows)}
+"""
+
+
 def run(options, program, module, folder, running):
-    """Everything. Returns the report."""
+    """Everything. Returns the report, and the section for the README."""
     descriptors = raise_descriptor_limit()
     uwsgi = Uwsgi(folder, running)
     lines, rates, load = [], {}, 0.0
@@ -176,7 +191,7 @@ def run(options, program, module, folder, running):
         notes.append(f"A process may have only {descriptors} descriptors: the largest bursts suffer.")
     full = ", ".join(f"{rate:.0f}/s with workers: {workers}" for workers, rate in rates.items())
     date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    return f"""\
+    report = f"""\
 {date}. {machine()}.
 {nginx_version(program)}; uWSGI {uwsgi.version()}, {PROCESSES} processes, unix socket.
 An application that sleeps 2 ms. {" ".join(notes)}
@@ -189,6 +204,7 @@ took up to {load:.0%} of a processor, most of it for connecting.
 
 {table(HEAD, lines)}
 """
+    return report, short(date, nginx_version(program), lines)
 
 
 def stop(running):
@@ -208,14 +224,17 @@ def main():
     program = os.environ.get("RS_UWSGI_NGINX", "nginx")
     options.results.mkdir(parents=True, exist_ok=True)
     stop_on_signals()
-    running, left, report = [], [], None
+    running, left, report, section = [], [], None, None
     # Not below target/: a socket's path has 107 bytes at most.
     with tempfile.TemporaryDirectory(prefix="rs-uwsgi-bench.") as folder:
         try:
-            report = run(options, program, module, Path(folder), running)
+            if options.readme:
+                # Not to find out in the end.
+                around_section(options.readme, "overload")
+            report, section = run(options, program, module, Path(folder), running)
         except Stopped:
             print("\nstopping ...", flush=True)
-        except (StartFailed, OSError, subprocess.CalledProcessError) as failure:
+        except (StartFailed, ValueError, OSError, subprocess.CalledProcessError) as failure:
             print(f"\n{failure}", file=sys.stderr)
         finally:
             left = stop(running)
@@ -224,6 +243,8 @@ def main():
     if report is None:
         return 1
     (options.results / "overload.md").write_text(report, encoding="utf-8")
+    if options.readme:
+        write_section(options.readme, "overload", section)
     print(f"\n{report}\nwritten to {options.results / 'overload.md'}")
     return 1 if left else 0
 

@@ -1,0 +1,118 @@
+"""make profile: where the instructions of the reference request go, with stock and with ours.
+
+Leaves callgrind's profiles and what callgrind_annotate makes of them in target/bench/profile.
+"""
+
+import shutil
+import subprocess
+
+import callgrind
+import instructions
+from backends import Null
+from plan import NEW, OURS, STOCK, Scenario
+from shared import machine, nginx_version, table
+
+SCENARIO = Scenario(Null.name, "none", "unix")
+COUNTS = (200, 1200)
+PROFILED = {STOCK: "stock", NEW: "ours-new", OURS: "ours-pooled"}
+TOP = 10
+
+NOTE = """\
+The module has line tables and symbols. Debian's nginx is stripped: it names the functions that it
+exports, and its static ones are addresses. `make profile NGINX=vendored` shows them all. stock's
+steps are found by the exported functions that only they call. A profile is of {most} requests and of
+nginx's start; the tables are of its difference to one of {least} requests. A function's cost includes
+what was inlined into it. The kernel's work is not counted.
+"""
+
+_MODULE = r"<?ngx_http_rs_uwsgi_module::.*"
+_CALLBACK = "ngx_http_rs_uwsgi_module::ffi::callbacks::"
+_PEER = "ngx_http_rs_uwsgi_module::ffi::peer::"
+
+
+def run(setup, addresses, running):
+    """Profiles all. Returns the text to print."""
+    folder = setup.results / "profile"
+    folder.mkdir(exist_ok=True)
+    profiles = {}
+    for method, name in PROFILED.items():
+        print(f"profiling {name}", flush=True)
+        _, paths = instructions.per_request(setup, SCENARIO, method, COUNTS, addresses, running)
+        few, many = map(callgrind.read, paths)
+        profiles[method] = many.per_request(few, COUNTS[1] - COUNTS[0])
+        shutil.copyfile(paths[1], folder / f"{name}.out")
+        _annotate(folder, name)
+    text = _report(setup, profiles)
+    (folder / "summary.md").write_text(text, encoding="utf-8")
+    files = "summary.md, and for each .out, .inclusive.txt and .exclusive.txt"
+    return f"\n{text}\nwritten to {folder}: {files}"
+
+
+def _annotate(folder, name):
+    for kind, option in (("inclusive", "yes"), ("exclusive", "no")):
+        with open(folder / f"{name}.{kind}.txt", "w", encoding="utf-8") as output:
+            subprocess.run(
+                ["callgrind_annotate", f"--inclusive={option}", "--auto=no", "--threshold=99.9"]
+                + [folder / f"{name}.out"],
+                stdout=output,
+                check=True,
+            )
+
+
+def _ours(profile):
+    """The main steps of ours: what nginx calls, less what is called back of nginx's own steps."""
+    entered = lambda pattern: profile.entered(pattern, _MODULE)  # noqa: E731
+    return {
+        "handler": entered(f"{_CALLBACK}content") - profile.of("ngx_http_read_client_request_body"),
+        "packet": entered(f"{_CALLBACK}body_ready")
+        - profile.of("ngx_http_upstream_init")
+        + entered(f"{_CALLBACK}create_request"),
+        "head": entered(f"{_CALLBACK}process_header"),
+        "connection": entered("ngx_event_connect_peer")
+        + entered(f"{_PEER}free")
+        + entered("ngx_close_connection"),
+        "end": entered(f"{_CALLBACK}(input_filter_init|finalize_request)"),
+    }
+
+
+def _stock(profile):
+    """The same of stock, whose functions are static."""
+    caller = lambda name: sum(map(profile.of, profile.callers(name)))  # noqa: E731
+    body = "ngx_http_read_client_request_body"
+    return {
+        "handler": caller(body) - profile.of(body),
+        "packet": caller("ngx_http_script_copy_var_len_code"),
+        "head": caller("ngx_http_parse_status_line"),
+        "connection": profile.of("ngx_event_connect_peer")
+        + profile.of("ngx_http_upstream_free_round_robin_peer")
+        + profile.of("ngx_close_connection"),
+        "end": None,
+    }
+
+
+STEPS = {
+    "handler": "handler, until the body is read",
+    "packet": "building the packet",
+    "head": "parsing and handling the head",
+    "connection": "taking and parking, or making and closing, the connection",
+    "end": "the body's filter, and the request's end",
+}
+
+
+def _report(setup, profiles):
+    steps = {
+        method: _stock(profile) if method == STOCK else _ours(profile)
+        for method, profile in profiles.items()
+    }
+    lines = [["whole worker", *(f"{profile.total():.0f}" for profile in profiles.values())]]
+    for step, name in STEPS.items():
+        costs = [steps[method][step] for method in profiles]
+        lines.append([name, *("" if cost is None else f"{cost:.0f}" for cost in costs)])
+    text = f"{machine()}. {nginx_version(setup.nginx)}. Unix socket, null backend.\n\n"
+    text += NOTE.format(least=COUNTS[0], most=COUNTS[1])
+    text += f"\n{table(['instructions a request', *PROFILED.values()], lines)}\n"
+    for method, profile in profiles.items():
+        most = profile.own.most_common(TOP)
+        costs = [[f"`{name}`", f"{cost:.0f}"] for name, cost in most]
+        text += f"\n{table([f'{PROFILED[method]}: the {TOP} that cost most', 'own'], costs)}\n"
+    return text
