@@ -176,6 +176,9 @@ pub struct HeaderSet {
     filter: [u32; 32],
     /// The names by [`lowcase_var`], in the order in which they came.
     names: Vec<Vec<u8>>,
+    /// Numbers of names, from 1, each at the place of its hash or behind it; 0 where there is none. A
+    /// hundred names may look alike to the filter.
+    slots: Vec<u32>,
 }
 
 impl HeaderSet {
@@ -199,7 +202,24 @@ impl HeaderSet {
             }
         }
         self.names.push(lowcase_var(name));
+        self.fill_slots();
         true
+    }
+
+    /// Makes the table anew, of twice as many slots as there are names or more.
+    fn fill_slots(&mut self) {
+        let size = (2 * self.names.len()).next_power_of_two();
+        self.slots = vec![0; size];
+        for (number, name) in (1..).zip(&self.names) {
+            let mut place = Self::hash(name);
+            while let Some(slot) = self.slots.get_mut(place & (size - 1)) {
+                if *slot == 0 {
+                    *slot = number;
+                    break;
+                }
+                place += 1;
+            }
+        }
     }
 
     /// Is this name in the set, in whatever spelling?
@@ -210,10 +230,27 @@ impl HeaderSet {
     }
 
     fn holds(&self, name: &[u8]) -> bool {
-        self.names.iter().any(|known| {
-            known.len() == name.len()
+        let mut place = Self::hash(name);
+        loop {
+            let slot = self.slots.get(place & self.slots.len().wrapping_sub(1)).copied();
+            let number = slot.unwrap_or(0) as usize;
+            let Some(known) = number.checked_sub(1).and_then(|n| self.names.get(n)) else {
+                return false;
+            };
+            if known.len() == name.len()
                 && known.iter().zip(name).all(|(known, byte)| *known == lowcase(*byte))
-        })
+            {
+                return true;
+            }
+            place += 1;
+        }
+    }
+
+    fn hash(name: &[u8]) -> usize {
+        let hash = |hash: u32, byte: &u8| {
+            (hash.rotate_left(5) ^ u32::from(lowcase(*byte))).wrapping_mul(0x9e37_79b1)
+        };
+        (name.iter().fold(0, hash) >> 8) as usize
     }
 
     /// Has nothing been inserted?
