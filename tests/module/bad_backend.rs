@@ -42,6 +42,8 @@ fn check(
     for side in [Side::Stock, Side::Ours] {
         assert_eq!(get(pair.address(side), "/next").text(), "ok", "after {name}, {side:?}");
     }
+    // the master logs it when the worker may already be serving
+    pair.nginx.wait_logged("start worker process ");
     let started = pair.nginx.logged("start worker process ").len();
     assert_eq!(started, 1, "{name}: a worker was replaced");
 }

@@ -121,6 +121,8 @@ fn closing_in_the_body() {
         let response = crate::support::client::exchange(pair.address(side), GET);
         assert_eq!(response.text(), "ok", "{side:?}");
     }
+    // the master logs it when the worker may already be serving
+    pair.nginx.wait_logged("start worker process ");
     assert_eq!(pair.nginx.logged("start worker process ").len(), 1, "a worker was replaced");
 }
 

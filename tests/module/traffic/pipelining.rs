@@ -59,6 +59,8 @@ fn mixed_requests_at_once() {
         assert_eq!(stock, ours, "request {number}");
     }
     assert_eq!(answers[1].last().unwrap().1, "/length/last ");
+    // the master logs it when the worker may already be serving
+    pair.nginx.wait_logged("start worker process ");
     let pid = pair.nginx.logged("start worker process ").len();
     assert_eq!(pid, 1, "a worker was replaced");
 }
