@@ -1,5 +1,5 @@
-"""What the benches share: nginx's user and params, what a process has used, what was measured on,
-tables, and sections of the README."""
+"""What the benches share: how one is run, nginx's user and params, what a process has used, what was
+measured on, tables, and sections of the README."""
 
 import getpass
 import grp
@@ -7,9 +7,48 @@ import os
 import platform
 import re
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
-PARAMS = Path(__file__).resolve().parent.parent / "nginx-conf/rs_uwsgi_params"
+from demo_lib.processes import StartFailed, Stopped, stop_on_signals
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PARAMS = REPOSITORY / "nginx-conf/rs_uwsgi_params"
+
+
+def guarded(bench):
+    """Calls `bench` with nginx's program, the module, a folder for sockets, and a list for the
+    processes that it starts, all of which are stopped in the end. Returns what it returned, and
+    whether all went well; None and False where it failed, which is printed."""
+    module = REPOSITORY / "target/module/ngx_http_rs_uwsgi_module.so"
+    module = Path(os.environ.get("RS_UWSGI_MODULE", module))
+    if not module.is_file():
+        print(f"{module} is missing: `make module` builds it", file=sys.stderr)
+        return None, False
+    program = os.environ.get("RS_UWSGI_NGINX", "nginx")
+    stop_on_signals()
+    running, left, result = [], [], None
+    # Not below target/: a socket's path has 107 bytes at most.
+    with tempfile.TemporaryDirectory(prefix="rs-uwsgi-bench.") as folder:
+        try:
+            result = bench(program, module, Path(folder), running)
+        except Stopped:
+            print("\nstopping ...", flush=True)
+        except (StartFailed, ValueError, OSError, subprocess.CalledProcessError) as failure:
+            print(f"\n{failure}", file=sys.stderr)
+        finally:
+            left = _stop(running)
+    if left:
+        print(f"still running: {', '.join(left)}", file=sys.stderr)
+    return result, result is not None and not left
+
+
+def _stop(running):
+    """Stops whatever still runs. Returns the names of what could not be stopped."""
+    for process in reversed(running):
+        process.terminate()
+    return [process.name for process in reversed(running) if not process.reap()]
 
 
 def nginx_version(nginx):

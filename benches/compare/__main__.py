@@ -15,11 +15,8 @@ target/bench: results.md, results.json, results.svg and callgrind's profiles.
 """
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +30,11 @@ import others  # noqa: E402
 import profiling  # noqa: E402
 import report  # noqa: E402
 from backends import CLASSES, Gunicorn, Null, new_addresses  # noqa: E402
-from demo_lib.processes import StartFailed, Stopped, stop_on_signals  # noqa: E402
 from load import request, wrk  # noqa: E402
 from nginx import Nginx, compared, endpoint  # noqa: E402
 from plan import COUNTED, METHODS, PLANS  # noqa: E402
 from relay import Relay  # noqa: E402
-from shared import around_section, cpu_seconds, nginx_version, write_section  # noqa: E402
+from shared import around_section, cpu_seconds, guarded, nginx_version, write_section  # noqa: E402
 
 
 @dataclass
@@ -175,42 +171,20 @@ def run(setup, options, running):
     return text, not report.failed(results)
 
 
-def stop(running):
-    """Stops whatever still runs. Returns the names of what could not be stopped."""
-    for process in reversed(running):
-        process.terminate()
-    return [process.name for process in reversed(running) if not process.reap()]
-
-
 def main():
     options = arguments()
-    module = REPOSITORY / "target/module/ngx_http_rs_uwsgi_module.so"
-    module = Path(os.environ.get("RS_UWSGI_MODULE", module))
-    if not module.is_file():
-        print(f"{module} is missing: `make module` builds it", file=sys.stderr)
-        return 1
     Null.program, Gunicorn.program = options.null_backend.resolve(), options.gunicorn.absolute()
     options.results.mkdir(parents=True, exist_ok=True)
-    stop_on_signals()
-    running, left, text, good = [], [], None, False
-    # Not below target/: a socket's path has 107 bytes at most.
-    with tempfile.TemporaryDirectory(prefix="rs-uwsgi-bench.") as folder:
-        nginx = os.environ.get("RS_UWSGI_NGINX", "nginx")
-        setup = Setup(nginx, module, Path(folder), options.results.resolve())
-        try:
-            text, good = run(setup, options, running)
-        except Stopped:
-            print("\nstopping ...", flush=True)
-        except (StartFailed, ValueError, OSError, subprocess.CalledProcessError) as failure:
-            print(f"\n{failure}", file=sys.stderr)
-        finally:
-            left = stop(running)
-    if left:
-        print(f"still running: {', '.join(left)}", file=sys.stderr)
-    if text is None:
+
+    def bench(nginx, module, folder, running):
+        return run(Setup(nginx, module, folder, options.results.resolve()), options, running)
+
+    result, stopped = guarded(bench)
+    if result is None:
         return 1
+    text, good = result
     print(text)
-    return 1 if left or not good else 0
+    return 0 if stopped and good else 1
 
 
 if __name__ == "__main__":

@@ -10,11 +10,8 @@ table is printed and written to target/bench/overload.md.
 
 import argparse
 import datetime
-import os
 import resource
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -25,9 +22,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 sys.path[1:1] = [str(REPOSITORY / "benches"), str(REPOSITORY / "examples")]
 
 from crowd import NONE, Crowd  # noqa: E402
-from demo_lib.processes import StartFailed, Stopped, pause, stop_on_signals  # noqa: E402
+from demo_lib.processes import pause  # noqa: E402
 from servers import METHODS, OURS, PROCESSES, STOCK, Nginx, Uwsgi, somaxconn  # noqa: E402
-from shared import around_section, machine, nginx_version, table, write_section  # noqa: E402
+from shared import around_section, guarded, machine, nginx_version, table, write_section  # noqa: E402
 
 WORKERS = (1, 4)
 CLIENTS = (100, 1000, 4000)
@@ -207,46 +204,25 @@ took up to {load:.0%} of a processor, most of it for connecting.
     return report, short(date, nginx_version(program), lines)
 
 
-def stop(running):
-    """Stops whatever still runs. Returns the names of what could not be stopped."""
-    for process in reversed(running):
-        process.terminate()
-    return [process.name for process in reversed(running) if not process.reap()]
-
-
 def main():
     options = arguments()
-    module = REPOSITORY / "target/module/ngx_http_rs_uwsgi_module.so"
-    module = Path(os.environ.get("RS_UWSGI_MODULE", module))
-    if not module.is_file():
-        print(f"{module} is missing: `make module` builds it", file=sys.stderr)
-        return 1
-    program = os.environ.get("RS_UWSGI_NGINX", "nginx")
     options.results.mkdir(parents=True, exist_ok=True)
-    stop_on_signals()
-    running, left, report, section = [], [], None, None
-    # Not below target/: a socket's path has 107 bytes at most.
-    with tempfile.TemporaryDirectory(prefix="rs-uwsgi-bench.") as folder:
-        try:
-            if options.readme:
-                # Not to find out in the end.
-                around_section(options.readme, "overload")
-            report, section = run(options, program, module, Path(folder), running)
-        except Stopped:
-            print("\nstopping ...", flush=True)
-        except (StartFailed, ValueError, OSError, subprocess.CalledProcessError) as failure:
-            print(f"\n{failure}", file=sys.stderr)
-        finally:
-            left = stop(running)
-    if left:
-        print(f"still running: {', '.join(left)}", file=sys.stderr)
-    if report is None:
+
+    def bench(program, module, folder, running):
+        if options.readme:
+            # Not to find out in the end.
+            around_section(options.readme, "overload")
+        return run(options, program, module, folder, running)
+
+    result, good = guarded(bench)
+    if result is None:
         return 1
+    report, section = result
     (options.results / "overload.md").write_text(report, encoding="utf-8")
     if options.readme:
         write_section(options.readme, "overload", section)
     print(f"\n{report}\nwritten to {options.results / 'overload.md'}")
-    return 1 if left else 0
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
