@@ -12,6 +12,9 @@ use crate::uwsgi::head::{self, Line, NotAStatusLine, Parsed};
 
 /// Begins with a new response, of the next server.
 pub fn restart(r: Request<'_>) {
+    if let Some(u) = r.upstream() {
+        u.forget_body();
+    }
     if let Some(context) = r.context() {
         context.past_status_line.set(false);
     }
@@ -48,7 +51,7 @@ pub fn process_header(r: Request<'_>) -> Result<(), Error> {
         // RFC 9110, 15.2: the final response follows
         r.log().debug(format_args!("http rs_uwsgi interim response {}", u.status()));
         u.clear_status();
-        restart(r);
+        context.past_status_line.set(false);
     }
 
     if u.status() == 0 {

@@ -9,7 +9,7 @@ use super::peer::Servers;
 use super::sys::{
     ngx_event_pipe_copy_input_filter, ngx_event_pipe_t, ngx_http_upstream_conf_t,
     ngx_http_upstream_create_round_robin_peer, ngx_http_upstream_non_buffered_filter,
-    ngx_http_upstream_resolved_t, ngx_http_upstream_t, ngx_parse_url, ngx_pcalloc,
+    ngx_http_upstream_resolved_t, ngx_http_upstream_t, ngx_int_t, ngx_parse_url, ngx_pcalloc,
     ngx_peer_connection_t, ngx_uint_t, off_t, NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT,
 };
 use super::{
@@ -358,6 +358,17 @@ impl<'a> Upstream<'a> {
         if is_whole && !needs_pipe && r.is_sent_unlimited() {
             field!(self, set_buffering(0));
             field!(self, input_filter = Some(filter::whole));
+        }
+    }
+
+    /// Takes back what [`Self::send_whole`] has decided for the response of another server, which the
+    /// client does not get.
+    pub fn forget_body(self) {
+        let whole: unsafe extern "C" fn(*mut c_void, isize) -> ngx_int_t = filter::whole;
+        let filter = field!(self, input_filter);
+        if filter.is_some_and(|filter| ptr::fn_addr_eq(filter, whole)) {
+            field!(self, set_buffering(1));
+            field!(self, input_filter = Some(ngx_http_upstream_non_buffered_filter));
         }
     }
 
