@@ -7,11 +7,14 @@ use crate::ffi::log::{debug, Printable};
 use crate::ffi::sys::NGX_HTTP_SWITCHING_PROTOCOLS;
 use crate::ffi::{Error, Request, Upstream};
 use crate::handler::{Context, Head};
-use crate::uwsgi::head::plain::{self, Field};
+use crate::uwsgi::head::plain;
 use crate::uwsgi::head::{self, Line, NotAStatusLine, Parsed};
 
 /// Begins with a new response, of the next server.
 pub fn restart(r: Request<'_>) {
+    if let Some(u) = r.upstream() {
+        u.forget_body();
+    }
     if let Some(context) = r.context() {
         context.past_status_line.set(false);
     }
@@ -40,7 +43,7 @@ pub fn process_header(r: Request<'_>) -> Result<(), Error> {
             status_line(r, u)?;
             context.past_status_line.set(true);
         }
-        while plain_headers(r, u, context)? && header_line(r, u, context)? {}
+        while !plain_headers(r, u, context)? && header_line(r, u, context)? {}
 
         if !is_interim(u) {
             break;
@@ -48,7 +51,7 @@ pub fn process_header(r: Request<'_>) -> Result<(), Error> {
         // RFC 9110, 15.2: the final response follows
         r.log().debug(format_args!("http rs_uwsgi interim response {}", u.status()));
         u.clear_status();
-        restart(r);
+        context.past_status_line.set(false);
     }
 
     if u.status() == 0 {
@@ -66,9 +69,8 @@ pub fn process_header(r: Request<'_>) -> Result<(), Error> {
     if !r.is_cached() {
         let status = u.status().try_into().unwrap_or(0);
         context.head.set(Some(Head { status, after: u.unparsed().len() }));
-        u.send_whole(r);
     }
-    Ok(())
+    u.prepare_body(r)
 }
 
 /// Is this a 1xx response? 101 is a final one: another protocol follows it.
@@ -95,38 +97,45 @@ fn status_line<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), Error> {
     }
 }
 
-/// The headers that need no care, all in a row; false at the end of the head.
+/// The headers that need no care, up to the first line that is none of them; true at the end of the
+/// head.
 fn plain_headers<'a>(
     r: Request<'a>,
     u: Upstream<'a>,
     context: &Context<'a>,
 ) -> Result<bool, Error> {
-    let Some(names) = u.known_headers(r) else { return Ok(true) };
-    let mut fields = [Field::default(); plain::MOST];
-    loop {
-        let unparsed = u.unparsed();
-        let read = plain::read(unparsed, names, &mut fields);
-        let lines = unparsed.get(..read.size).unwrap_or_default();
-        if lines.is_empty() {
-            return Ok(true);
+    const END: &[u8] = b"\r\n";
+    let Some(names) = u.known_headers(r) else { return Ok(false) };
+    let (notes, is_interim) = (!r.is_cached(), is_interim(u));
+    let place = u.place_for_headers(r);
+    let mut fields = context.fields.get();
+    let ended = loop {
+        let line = u.unparsed();
+        let Some(field) = plain::read(line, names) else {
+            break line.starts_with(END);
+        };
+        if r.log().has_debug() {
+            log_header(r, field.name_in(line), field.value_in(line));
         }
         // see `header_line`
-        if !read.fields.is_empty() && !is_interim(u) {
-            if !r.is_cached() {
-                note_plain(context, lines, read.fields);
+        if is_interim {
+            u.consume(field.size);
+            continue;
+        }
+        if notes {
+            match field.known.map(|name| name.stands_for().subject()) {
+                Some(None) => {}
+                Some(Some(subject)) => fields.see_of(subject, field.value_in(line)),
+                None => fields.see(field.name_in(line), field.value_in(line)),
             }
-            u.push_headers(r, lines, &read)?;
         }
-        if r.log().has_debug() {
-            for field in read.fields {
-                log_header(r, field.name_in(lines), field.value_in(lines));
-            }
-        }
-        u.consume(lines.len());
-        if read.ended || read.fields.len() < plain::MOST {
-            return Ok(!read.ended);
-        }
+        u.push_plain_header(r, &field, place)?;
+    };
+    context.fields.set(fields);
+    if ended {
+        u.consume(END.len());
     }
+    Ok(ended)
 }
 
 /// One header; false at the end of the head.
@@ -161,17 +170,6 @@ fn header_line<'a>(r: Request<'a>, u: Upstream<'a>, context: &Context<'a>) -> Re
 fn log_header(r: Request<'_>, name: &[u8], value: &[u8]) {
     let (name, value) = (Printable(name), Printable(value));
     r.log().debug(format_args!("http rs_uwsgi header: \"{name}: {value}\""));
-}
-
-fn note_plain<T>(context: &Context<'_>, lines: &[u8], headers: &[Field<'_, T>]) {
-    let mut fields = context.fields.get();
-    for header in headers {
-        match header.known {
-            Some(name) => fields.see_lowered(name.lowered(), || header.value_in(lines)),
-            None => fields.see(header.name_in(lines), header.value_in(lines)),
-        }
-    }
-    context.fields.set(fields);
 }
 
 fn note(r: Request<'_>, context: &Context<'_>, header: &head::Header<'_>) {

@@ -4,14 +4,16 @@
 //! nginx calls one filter for buffered bodies (`ngx_event_pipe_t`) and another one for unbuffered. A
 //! body that has come whole with its head needs neither.
 
+use core::cell::UnsafeCell;
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
 
 use super::callbacks::with_request;
 use super::sys::{
     ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_event_pipe_add_free_buf, ngx_event_pipe_t,
-    ngx_http_output_filter, ngx_http_request_t, ngx_int_t, ngx_pcalloc, off_t, NGX_ERROR, NGX_OK,
+    ngx_http_output_filter, ngx_http_request_t, ngx_int_t, off_t, NGX_ERROR, NGX_OK,
 };
 use super::{slice_of, Error, Request};
 use crate::handler::UpstreamHandler;
@@ -147,26 +149,34 @@ unsafe fn decode_unbuffered<H: UpstreamHandler>(r: Request<'_>, count: isize) ->
     }
 }
 
-/// `u->input_filter` of a body that is whole ([`super::Upstream::send_whole`]): it is sent at once, with
+/// A pipe that tells nginx that there is nothing left to send. nginx looks into it, and at most forgets
+/// the connection of it, which is null.
+struct Ended(UnsafeCell<MaybeUninit<ngx_event_pipe_t>>);
+
+// SAFETY: a worker handles requests in one thread.
+unsafe impl Sync for Ended {}
+
+static ENDED: Ended = Ended(UnsafeCell::new(MaybeUninit::zeroed()));
+
+/// `u->input_filter` of a body that is whole ([`super::Upstream::prepare_body`]): it is sent at once, with
 /// the mark of its end, in place of what nginx would send after it.
 pub(super) unsafe extern "C" fn whole(data: *mut c_void, count: isize) -> ngx_int_t {
     let r = data.cast::<ngx_http_request_t>();
     // SAFETY: nginx calls with the context that `Upstream::wire` set to the request, whose upstream has
-    // `count` bytes behind `last`; nobody writes there any more.
+    // `count` bytes behind `last`; nobody reads or writes there any more, so that the upstream's own
+    // buffer can be what is sent. It lives as long as the request. The pipe is zeroes, all of which are
+    // valid.
     unsafe {
         let u = (*r).upstream;
-        let b = ngx_pcalloc((*r).pool, size_of::<ngx_buf_t>()).cast::<ngx_buf_t>();
-        if b.is_null() {
-            return FAILED;
-        }
-        (*b).pos = (*u).buffer.last;
-        (*b).last = (*u).buffer.last.offset(count);
-        (*b).set_memory(1);
+        let b = &raw mut (*u).buffer;
+        (*b).pos = (*b).last;
+        (*b).last = (*b).last.offset(count);
         (*b).set_last_buf(1);
         (*b).set_last_in_chain(1);
         let mut out = ngx_chain_t { buf: b, next: ptr::null_mut() };
         // nothing is left to come, nor to be sent
         (*u).length = 0;
+        (*u).pipe = ENDED.0.get().cast();
         (*(*u).pipe).set_downstream_error(1);
         match ngx_http_output_filter(r, &raw mut out) {
             FAILED => FAILED,

@@ -11,7 +11,10 @@ use super::sys::{
     ngx_http_upstream_header_t, ngx_list_push, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
 use super::{module, ok, slice_of, Error, Request, Upstream};
-use crate::uwsgi::head::plain::{self, Field, Names, Read};
+use crate::uwsgi::framing::Subject;
+#[cfg(doc)]
+use crate::uwsgi::head::plain;
+use crate::uwsgi::head::plain::{Field, Names};
 
 /// The headers of responses that nginx acts on: what `umcf->headers_in_hash` has, without the cost of
 /// `ngx_hash_find`.
@@ -22,16 +25,26 @@ pub type KnownHeaders = Names<Act>;
 pub struct Act {
     handler: ngx_http_header_handler_pt,
     offset: ngx_uint_t,
+    subject: Option<Subject>,
 }
 
 impl Act {
+    /// Nothing: the name is only known.
+    const NOTHING: Act = Act { handler: None, offset: 0, subject: None };
+
+    /// What the header tells of the response's end.
+    #[inline]
+    pub fn subject(&self) -> Option<Subject> {
+        self.subject
+    }
+
     /// # Safety
     ///
     /// `known` must be null or valid.
     unsafe fn of(known: *const c_void) -> Option<Self> {
         // SAFETY: the caller's promise.
         let known = unsafe { known.cast::<ngx_http_upstream_header_t>().as_ref() };
-        known.map(|known| Act { handler: known.handler, offset: known.offset })
+        known.map(|known| Act { handler: known.handler, offset: known.offset, subject: None })
     }
 }
 
@@ -49,14 +62,43 @@ pub(super) unsafe fn learn(hash: ngx_hash_t) -> Option<KnownHeaders> {
             let mut element: *const ngx_hash_elt_t = *bucket;
             while !element.is_null() {
                 let Some(act) = Act::of((*element).value) else { break };
-                let (name, length) = ((&raw const (*element).name).cast(), (*element).len.into());
-                names.push((slice_of::<u8>(name, length), act));
-                let end = name.add(length);
+                let start = (&raw const (*element).name).cast::<u8>();
+                let name = slice_of(start, (*element).len.into());
+                names.push((name, Act { subject: Subject::of(name), ..act }));
+                let end = start.add(name.len());
                 element = end.add(end.align_offset(align_of::<*const u8>())).cast();
             }
         }
     }
+    for often in OFTEN {
+        if names.iter().all(|(name, _)| *name != often.as_bytes()) {
+            names.push((often.as_bytes(), Act::NOTHING));
+        }
+    }
     Names::new(names)
+}
+
+/// Headers that applications often send and nginx does nothing with: where they are known, they need
+/// neither a hash nor their lower case, which saves 120 instructions each. Django's security
+/// middleware sends three of them with every response.
+const OFTEN: [&str; 8] = [
+    "allow",
+    "content-language",
+    "pragma",
+    "referrer-policy",
+    "x-content-type-options",
+    "x-frame-options",
+    "x-request-id",
+    "x-xss-protection",
+];
+
+/// Where the headers of a response are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Where they were read, in `u->buffer`, until [`Upstream::prepare_body`] knows better.
+    Buffer,
+    /// In memory of their own: the head in the buffer will go into a cache, or comes from one.
+    Own,
 }
 
 impl<'a> Upstream<'a> {
@@ -65,54 +107,93 @@ impl<'a> Upstream<'a> {
         module::main_conf(r).known_headers.as_ref()
     }
 
-    /// Adds headers to the response that [`plain::read`] found in `lines`, as [`Self::push_header`]
-    /// does with one. Costs a third of that, because there is one piece of memory for all, copied at
-    /// once, and nginx's hash is not asked.
-    ///
-    /// Names and values cannot stay where they were read: nginx uses `u->buffer` again for the body, or
-    /// frees it, long before variables such as `$upstream_http_…` are written to a log.
+    /// Where [`Self::push_plain_header`] may keep headers.
+    pub fn place_for_headers(self, r: Request<'a>) -> Place {
+        #[cfg(ngx_feature = "http_cache")]
+        if !field!(r, cache).is_null() {
+            return Place::Own;
+        }
+        let _ = r;
+        Place::Buffer
+    }
+
+    /// Takes the line off the beginning of [`Self::unparsed`] in which [`plain::read`] found the header,
+    /// and adds it to the response, as [`Self::push_header`] does. Costs a quarter of that, because
+    /// names and values stay where they are, and nginx's hash is not asked.
     ///
     /// # Errors
     ///
     /// As of [`Self::push_header`].
-    pub fn push_headers(
+    #[inline]
+    pub fn push_plain_header(
         self,
         r: Request<'a>,
-        lines: &[u8],
-        read: &Read<'_, 'a, Act>,
+        field: &Field<'a, Act>,
+        place: Place,
     ) -> Result<(), Error> {
-        // The names that nginx knows have their lower case in the configuration.
-        let (copy, mut room) = r.pool().copy_and_reserve(lines, read.others)?;
-        let start = copy.as_mut_ptr();
-
-        for field in read.fields {
-            let Field { start: name, colon, value, end, hash, known } = *field;
-            if !(name <= colon && colon < value && value <= end && end < lines.len()) {
-                return Err(Error::Failed);
+        let Field { colon, value, end, size, hash, known } = *field;
+        let (pos, last) = (field!(self, buffer.pos), field!(self, buffer.last));
+        let unparsed = (last as usize).saturating_sub(pos as usize);
+        if !(colon < value && value <= end && end < size && size <= unparsed) {
+            return Err(Error::Failed);
+        }
+        // SAFETY: nginx read `pos..last`, which is as long as the line at least.
+        let line = || unsafe { slice_of(pos, size) };
+        let lowcase_key = match known {
+            Some(name) => name.lowered().as_ptr().cast_mut(),
+            None => {
+                let lowered = r.pool().copy(field.name_in(line()))?;
+                lowered.make_ascii_lowercase();
+                lowered.as_mut_ptr()
             }
-            // SAFETY: all are offsets into the copy, in this order.
-            let (key, value) = unsafe {
-                // The NULs that nginx's handlers count on, where the colon was, and the line's end.
-                *start.add(colon) = b'\0';
-                *start.add(end) = b'\0';
-                (
-                    ngx_str_t { len: colon - name, data: start.add(name) },
-                    ngx_str_t { len: end - value, data: start.add(value) },
-                )
-            };
-            let (lowcase_key, act) = match known {
-                Some(name) => (name.lowered().as_ptr().cast_mut(), Some(name.stands_for())),
-                None => {
-                    let (place, rest) = room.split_at_mut_checked(key.len).ok_or(Error::Failed)?;
-                    room = rest;
-                    for (to, byte) in place.iter_mut().zip(plain::lowered(field.name_in(lines))) {
-                        to.write(byte);
+        };
+        let start = match place {
+            Place::Buffer => pos,
+            Place::Own => r.pool().copy(line())?.as_mut_ptr(),
+        };
+        // SAFETY: as above.
+        let next = unsafe { pos.add(size) };
+        field!(self, buffer.pos = next);
+        // SAFETY: the offsets are inside of the line, in this order; nobody but us reads what is parsed
+        // of the buffer. The strings are the request's memory or the configuration's; `prepare_body`
+        // moves them before nginx uses or frees the buffer.
+        unsafe {
+            // The NULs that nginx's handlers count on, where the colon was, and the line's end.
+            *start.add(colon) = b'\0';
+            *start.add(end) = b'\0';
+            let key = ngx_str_t { len: colon, data: start };
+            let value = ngx_str_t { len: end - value, data: start.add(value) };
+            self.push(r, hash, key, value, lowcase_key, known.map(|name| name.stands_for()))
+        }
+    }
+
+    /// Moves headers out of `u->buffer`, which nginx uses again for the body, or frees, long before
+    /// variables such as `$upstream_http_…` are written to a log.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub(super) fn move_headers(self, r: Request<'a>) -> Result<(), Error> {
+        let (start, pos) = (field!(self, buffer.start), field!(self, buffer.pos));
+        let parsed = start as usize..pos as usize;
+        // SAFETY: nginx read the head there.
+        let copy = r.pool().copy(unsafe { slice_of(start, parsed.len()) })?.as_mut_ptr();
+        // SAFETY: the first part of the list stands in the list itself; a part is null or valid, with
+        // `nelts` headers. Their strings stay inside of what was copied.
+        unsafe {
+            let mut part = &raw mut (*self.ptr.as_ptr()).headers_in.headers.part;
+            while !part.is_null() {
+                let headers = (*part).elts.cast::<ngx_table_elt_t>();
+                for number in 0..(*part).nelts {
+                    let header = headers.add(number);
+                    for text in [&raw mut (*header).key, &raw mut (*header).value] {
+                        if parsed.contains(&((*text).data as usize)) {
+                            (*text).data = copy.add((*text).data as usize - parsed.start);
+                        }
                     }
-                    (place.as_mut_ptr().cast(), None)
                 }
-            };
-            // SAFETY: the strings are the request's memory or the configuration's.
-            unsafe { self.push(r, hash, key, value, lowcase_key, act)? };
+                part = (*part).next;
+            }
         }
         Ok(())
     }
@@ -192,7 +273,7 @@ impl<'a> Upstream<'a> {
             element
         };
         match act {
-            Some(Act { handler: Some(handler), offset }) => {
+            Some(Act { handler: Some(handler), offset, .. }) => {
                 // SAFETY: the request is valid, the header is in its list.
                 ok(unsafe { handler(r.as_ptr(), element, *offset) })
             }

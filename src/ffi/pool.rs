@@ -1,6 +1,5 @@
 //! Memory of nginx's pools: freed when its request, or its configuration, is.
 
-use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::slice::from_raw_parts_mut;
 
@@ -52,30 +51,6 @@ impl<'a> Pool<'a> {
         // SAFETY: all `size` bytes were written above, nobody else knows of them, and the pool's
         // memory lives as long as the pool.
         Ok(unsafe { from_raw_parts_mut(start, size) })
-    }
-
-    /// Copies bytes into the pool, with memory for so many more behind them.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] when memory runs out.
-    pub fn copy_and_reserve(
-        self,
-        bytes: &[u8],
-        more: usize,
-    ) -> Result<(&'a mut [u8], &'a mut [MaybeUninit<u8>]), Error> {
-        let size = bytes.len().checked_add(more).ok_or(Error::Failed)?;
-        // SAFETY: the pool is valid (see `from_ptr`).
-        let start = unsafe { ngx_pnalloc(self.as_ptr(), size) }.cast::<u8>();
-        if start.is_null() {
-            return Err(Error::Failed);
-        }
-        // SAFETY: the memory is new, as long as both parts together, and lives as long as the pool.
-        unsafe {
-            core::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());
-            let rest = start.add(bytes.len()).cast::<MaybeUninit<u8>>();
-            Ok((from_raw_parts_mut(start, bytes.len()), from_raw_parts_mut(rest, more)))
-        }
     }
 
     /// Copies bytes into the pool.

@@ -5,11 +5,12 @@ use core::ptr::{self, NonNull};
 
 use super::chain::Chain;
 use super::connection::Connection;
+use super::headers::Place;
 use super::peer::Servers;
 use super::sys::{
     ngx_event_pipe_copy_input_filter, ngx_event_pipe_t, ngx_http_upstream_conf_t,
     ngx_http_upstream_create_round_robin_peer, ngx_http_upstream_non_buffered_filter,
-    ngx_http_upstream_resolved_t, ngx_http_upstream_t, ngx_parse_url, ngx_pcalloc,
+    ngx_http_upstream_resolved_t, ngx_http_upstream_t, ngx_int_t, ngx_parse_url, ngx_pcalloc,
     ngx_peer_connection_t, ngx_uint_t, off_t, NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT,
 };
 use super::{
@@ -69,16 +70,8 @@ impl<'a> Upstream<'a> {
         r: Request<'a>,
         conf: &'a ngx_http_upstream_conf_t,
     ) -> Result<(), Error> {
-        // SAFETY: the pool is valid.
-        let pipe = unsafe { ngx_pcalloc(r.pool().as_ptr(), size_of::<ngx_event_pipe_t>()) }
-            .cast::<ngx_event_pipe_t>();
-        if pipe.is_null() {
-            return Err(Error::Failed);
-        }
-        let request = r.as_ptr().cast::<c_void>();
-
-        // SAFETY: the upstream and the pipe are valid and belong to this request alone. nginx reads
-        // the configuration through its mutable pointer and does not write to it.
+        // SAFETY: the upstream is valid and belongs to this request alone. nginx reads the
+        // configuration through its mutable pointer and does not write to it.
         unsafe {
             let u = self.ptr.as_ptr();
             (*u).output.tag = module::buffer_tag();
@@ -100,12 +93,38 @@ impl<'a> Upstream<'a> {
 
             (*u).input_filter_init = Some(callbacks::input_filter_init::<H>);
             (*u).input_filter = Some(ngx_http_upstream_non_buffered_filter);
-            (*u).input_filter_ctx = request;
-
-            (*pipe).input_filter = Some(ngx_event_pipe_copy_input_filter);
-            (*pipe).input_ctx = request;
-            (*u).pipe = pipe;
+            (*u).input_filter_ctx = r.as_ptr().cast();
         }
+        // nginx looks into the pipe of a response that it may cache or store, buffered or not
+        #[cfg(ngx_feature = "http_cache")]
+        let keeps = conf.cache() != 0 || conf.store() != 0;
+        #[cfg(not(ngx_feature = "http_cache"))]
+        let keeps = conf.store() != 0;
+        if keeps {
+            self.add_pipe(r)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the upstream a pipe, for a buffered body, unless it has one. Most requests do without
+    /// ([`Self::prepare_body`]); its 304 bytes would cost them 60 instructions, and a part of a block
+    /// of the pool's, 600 each.
+    fn add_pipe(self, r: Request<'a>) -> Result<(), Error> {
+        if !field!(self, pipe).is_null() {
+            return Ok(());
+        }
+        // SAFETY: the pool is valid.
+        let pipe = unsafe { ngx_pcalloc(r.pool().as_ptr(), size_of::<ngx_event_pipe_t>()) }
+            .cast::<ngx_event_pipe_t>();
+        if pipe.is_null() {
+            return Err(Error::Failed);
+        }
+        // SAFETY: the pipe is new, and zeroed.
+        unsafe {
+            (*pipe).input_filter = Some(ngx_event_pipe_copy_input_filter);
+            (*pipe).input_ctx = r.as_ptr().cast();
+        }
+        field!(self, pipe = pipe);
         Ok(())
     }
 
@@ -296,8 +315,10 @@ impl<'a> Upstream<'a> {
     pub fn set_length(self, length: off_t) {
         field!(self, length = length);
         let pipe = field!(self, pipe);
-        // SAFETY: `wire` put a pipe there.
-        unsafe { (*pipe).length = length };
+        // SAFETY: null, or what `add_pipe` made.
+        if let Some(pipe) = unsafe { pipe.as_mut() } {
+            pipe.length = length;
+        }
     }
 
     /// The server may close with a reset, because it has not read all of the request. `is_end`: is that
@@ -335,19 +356,25 @@ impl<'a> Upstream<'a> {
         field!(self, input_filter = Some(filter::unbuffered::<H>));
         // not zero, which would be the end; the number itself does not matter
         field!(self, length = 1);
-        // SAFETY: `wire` put a pipe there.
-        unsafe {
-            (*pipe).input_filter = Some(filter::buffered::<H>);
-            (*pipe).length = off_t::try_from(at_least).unwrap_or(off_t::MAX);
+        // SAFETY: null, or what `add_pipe` made.
+        if let Some(pipe) = unsafe { pipe.as_mut() } {
+            pipe.input_filter = Some(filter::buffered::<H>);
+            pipe.length = off_t::try_from(at_least).unwrap_or(off_t::MAX);
         }
     }
 
-    /// Sends the body as it is, where all of it has come with its head: without the pipe that nginx
-    /// would make for it, and without the buffer that nginx would mark its end with. Nobody can tell, and
-    /// it saves 2,300 instructions. nginx does not limit the rate of what is not buffered, nor cache or
-    /// store it, and subrequests end in another way: such responses, and all others that need the pipe,
-    /// are left to it.
-    pub fn send_whole(self, r: Request<'a>) {
+    /// The head is done: makes ready for the body.
+    ///
+    /// Sends the body as it is, where all of it has come with its head: without a pipe, and without the
+    /// buffer that nginx would mark its end with. Nobody can tell, and it saves 2,300 instructions; the
+    /// headers can stay where they are, because nothing more is read. nginx does not limit the rate of
+    /// what is not buffered, nor cache or store it, and subrequests end in another way: such responses,
+    /// and all others that need the pipe, are left to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn prepare_body(self, r: Request<'a>) -> Result<(), Error> {
         let length = field!(self, headers_in.content_length_n);
         let is_whole = length > 0 && usize::try_from(length) == Ok(self.unparsed().len());
         let needs_pipe = self.is_bodiless()
@@ -358,6 +385,25 @@ impl<'a> Upstream<'a> {
         if is_whole && !needs_pipe && r.is_sent_unlimited() {
             field!(self, set_buffering(0));
             field!(self, input_filter = Some(filter::whole));
+            return Ok(());
+        }
+        if field!(self, buffering()) != 0 {
+            self.add_pipe(r)?;
+        }
+        match self.place_for_headers(r) {
+            Place::Buffer => self.move_headers(r),
+            Place::Own => Ok(()),
+        }
+    }
+
+    /// Takes back what [`Self::prepare_body`] has decided for the response of another server, which the
+    /// client does not get.
+    pub fn forget_body(self) {
+        let whole: unsafe extern "C" fn(*mut c_void, isize) -> ngx_int_t = filter::whole;
+        let filter = field!(self, input_filter);
+        if filter.is_some_and(|filter| ptr::fn_addr_eq(filter, whole)) {
+            field!(self, set_buffering(1));
+            field!(self, input_filter = Some(ngx_http_upstream_non_buffered_filter));
         }
     }
 
@@ -365,8 +411,8 @@ impl<'a> Upstream<'a> {
     pub fn body_received(self) -> u64 {
         let received = if field!(self, buffering()) != 0 {
             let pipe = field!(self, pipe);
-            // SAFETY: `wire` put a pipe there.
-            unsafe { (*pipe).read_length }
+            // SAFETY: null, or what `add_pipe` made.
+            unsafe { pipe.as_ref() }.map_or(0, |pipe| pipe.read_length)
         } else {
             let state = field!(self, state);
             // SAFETY: null, or valid as long as the request; nginx made it for this upstream.

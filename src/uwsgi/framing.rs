@@ -59,6 +59,29 @@ pub enum Chunks {
     Surplus,
 }
 
+/// The headers that count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Connection.
+    Connection,
+    /// Content-Length.
+    Length,
+    /// Transfer-Encoding.
+    Coding,
+}
+
+impl Subject {
+    /// The one of this name, which must be in lower case.
+    pub fn of(name: &[u8]) -> Option<Subject> {
+        match name {
+            b"connection" => Some(Subject::Connection),
+            b"content-length" => Some(Subject::Length),
+            b"transfer-encoding" => Some(Subject::Coding),
+            _ => None,
+        }
+    }
+}
+
 /// What the headers say, one after the other.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fields {
@@ -88,18 +111,19 @@ impl Fields {
     pub fn see(&mut self, name: &[u8], value: &[u8]) {
         // one look at the length rules almost every header out
         if let 10 | 14 | 17 = name.len() {
-            self.see_lowered(&name.to_ascii_lowercase(), || value);
+            if let Some(subject) = Subject::of(&name.to_ascii_lowercase()) {
+                self.see_of(subject, value);
+            }
         }
     }
 
-    /// As [`Self::see`], of a name in lower case.
+    /// As [`Self::see`], of a header that is known.
     #[inline]
-    pub fn see_lowered<'a>(&mut self, name: &[u8], value: impl FnOnce() -> &'a [u8]) {
-        match name {
-            b"connection" => self.connection(value()),
-            b"content-length" => self.length(value()),
-            b"transfer-encoding" => self.coding(value()),
-            _ => {}
+    pub fn see_of(&mut self, subject: Subject, value: &[u8]) {
+        match subject {
+            Subject::Connection => self.connection(value),
+            Subject::Length => self.length(value),
+            Subject::Coding => self.coding(value),
         }
     }
 

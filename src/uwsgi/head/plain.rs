@@ -1,12 +1,9 @@
-//! The headers that need no care, many at once: `Name: value`, CR LF or LF, the name of letters,
+//! The headers that need no care: `Name: value`, CR LF or LF, the name of letters,
 //! digits and hyphens, the value without control bytes and without spaces to trim. That is almost
 //! every header. Any other line, right or wrong, complete or not, is left to [`super::header_line`].
 //!
 //! Eight bytes are looked at in one step, which costs half of what byte after byte does, and a name
 //! that nginx knows is recognised by its words, without hashing it.
-
-/// The most headers that are read at once.
-pub const MOST: usize = 16;
 
 /// The longest name that is looked for a colon behind, bytes.
 const LONGEST: usize = 64;
@@ -26,44 +23,32 @@ const HIGHS: u64 = 0x80 * ONES;
 /// Turns letters into lower case, and leaves digits and hyphens as they are.
 const LOWER: u64 = 0x20 * ONES;
 
-/// A header: offsets into the bytes that were read, and what is known of its name.
+/// A header at the beginning of bytes, by offsets into them, and what is known of its name.
 #[derive(Debug)]
 pub struct Field<'n, T> {
-    /// Where its name begins.
-    pub start: usize,
-    /// Where its name ends.
+    /// Where its name ends, which begins at 0.
     pub colon: usize,
     /// Where its value begins.
     pub value: usize,
     /// Where its value ends.
     pub end: usize,
+    /// Where its line ends.
+    pub size: usize,
     /// `ngx_hash` of its name in lower case.
     pub hash: usize,
     /// Its name, where [`Names`] has it.
     pub known: Option<&'n Name<T>>,
 }
 
-impl<T> Clone for Field<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Field<'_, T> {}
-
-impl<T> Default for Field<'_, T> {
-    fn default() -> Self {
-        Field { start: 0, colon: 0, value: 0, end: 0, hash: 0, known: None }
-    }
-}
-
 impl<T> Field<'_, T> {
     /// Its name, as it came, in the bytes that were read.
+    #[inline]
     pub fn name_in<'a>(&self, read: &'a [u8]) -> &'a [u8] {
-        read.get(self.start..self.colon).unwrap_or_default()
+        read.get(..self.colon).unwrap_or_default()
     }
 
     /// Its value in the bytes that were read.
+    #[inline]
     pub fn value_in<'a>(&self, read: &'a [u8]) -> &'a [u8] {
         read.get(self.value..self.end).unwrap_or_default()
     }
@@ -110,7 +95,7 @@ impl<T> Names<T> {
     pub fn new<'a>(names: impl IntoIterator<Item = (&'a [u8], T)>) -> Option<Self> {
         let names = names.into_iter().map(|(name, stands_for)| Name::new(name, stands_for));
         let names = names.collect::<Option<Vec<_>>>()?;
-        // one factor in four will do for nginx's 27 names
+        // one factor in four will do for nginx's 27 names, one in ten for 35
         let factors = (0..4096_u64).map(|number| (2 * number + 1).wrapping_mul(FACTOR));
         let (slots, factor) = factors
             .into_iter()
@@ -191,51 +176,9 @@ fn slots<T>(names: &[Name<T>], factor: u64) -> Option<[u8; SLOTS]> {
     Some(slots)
 }
 
-/// Headers that were read at once.
-#[derive(Debug)]
-pub struct Read<'f, 'n, T> {
-    /// The headers.
-    pub fields: &'f [Field<'n, T>],
-    /// The bytes that they take, and the empty line that ends the head, where it follows them.
-    pub size: usize,
-    /// Did it?
-    pub ended: bool,
-    /// The bytes of all names that [`Names`] does not have.
-    pub others: usize,
-}
-
-/// Reads headers at the beginning of `buf`, up to the first line that is no plain header, and no more
-/// than `fields` has room for.
-pub fn read<'f, 'n, T>(
-    buf: &[u8],
-    names: &'n Names<T>,
-    fields: &'f mut [Field<'n, T>],
-) -> Read<'f, 'n, T> {
-    let (mut count, mut others, mut rest) = (0, 0, buf);
-    for field in fields.iter_mut() {
-        let Some((line, after)) = line(rest, names) else { break };
-        let start = buf.len() - rest.len();
-        *field = Field {
-            start,
-            colon: start + line.colon,
-            value: start + line.value,
-            end: start + line.end,
-            ..line
-        };
-        if line.known.is_none() {
-            others += line.colon;
-        }
-        rest = after;
-        count += 1;
-    }
-    let ended = rest.starts_with(b"\r\n");
-    let size = buf.len() - rest.len() + if ended { 2 } else { 0 };
-    Read { fields: fields.get(..count).unwrap_or_default(), size, ended, others }
-}
-
-/// The header at the beginning of `buf`, and what follows its line.
+/// The header at the beginning of `buf`; None where no plain header is there.
 #[inline(always)]
-fn line<'a, 'n, T>(buf: &'a [u8], names: &'n Names<T>) -> Option<(Field<'n, T>, &'a [u8])> {
+pub fn read<'n, T>(buf: &[u8], names: &'n Names<T>) -> Option<Field<'n, T>> {
     let first = word(buf, 0);
     if first as u8 <= b' ' {
         return None;
@@ -259,12 +202,14 @@ fn line<'a, 'n, T>(buf: &'a [u8], names: &'n Names<T>) -> Option<(Field<'n, T>, 
     if let [b' ', ..] | [.., b' '] = text {
         return None;
     }
-    let after = match rest {
-        [b'\r', b'\n', after @ ..] | [b'\n', after @ ..] => after,
+    let line_end = match rest {
+        [b'\r', b'\n', ..] => 2,
+        [b'\n', ..] => 1,
         _ => return None,
     };
     let (colon, value) = (name.len(), name.len() + skipped);
-    Some((Field { start: 0, colon, value, end: value + text.len(), hash, known }, after))
+    let end = value + text.len();
+    Some(Field { colon, value, end, size: end + line_end, hash, known })
 }
 
 /// Where the end of the line is, or another control byte, or the end of what was read.
@@ -383,9 +328,4 @@ fn hash_of_word(word: u64) -> u64 {
     let pairs = (word & BYTES) * POWERS[1] + (word >> 8 & BYTES);
     let fours = (pairs & PAIRS) * POWERS[2] + (pairs >> 16 & PAIRS);
     (fours & 0xffff_ffff) * POWERS[4] + (fours >> 32)
-}
-
-/// The lower case of a plain header's name.
-pub fn lowered(name: &[u8]) -> impl Iterator<Item = u8> + '_ {
-    name.iter().map(|byte| byte | LOWER as u8)
 }

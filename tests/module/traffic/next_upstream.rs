@@ -246,3 +246,32 @@ fn the_body_is_sent_again() {
         }
     }
 }
+
+/// What was decided for a body that came whole with its head does not stand for the next server's.
+#[test]
+fn a_body_after_one_that_was_whole() {
+    let site = Balanced::new(
+        "uwsgi_next_upstream http_500;
+        location / { uwsgi_read_timeout 20s; uwsgi_pass uwsgi_app; }
+        location /unbuffered {
+            uwsgi_read_timeout 20s; uwsgi_buffering off; uwsgi_pass uwsgi_app;
+        }",
+    );
+    site.first.set_script(|peer| peer.answer(b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"));
+    let body = vec![b'x'; 200_000];
+    for length in [format!("Content-Length: {}\r\n", body.len()), String::new()] {
+        let head = format!("HTTP/1.1 200 OK\r\n{length}X-Second: yes\r\n\r\n");
+        let response = [head.as_bytes(), &body].concat();
+        site.second.set_script(move |peer| peer.answer(&response));
+        for path in ["/", "/unbuffered"] {
+            let name = format!("{path}, {length}");
+            let (response, tried) = site.tried(&name, &get(path));
+            assert_eq!(
+                (response.status, tried, response.body.len()),
+                (200, 2, body.len()),
+                "{name}"
+            );
+            assert_eq!(response.header("X-Second"), Some("yes"), "{name}");
+        }
+    }
+}
