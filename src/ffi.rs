@@ -118,10 +118,18 @@ unsafe fn bytes_of<'a>(str: sys::ngx_str_t) -> &'a [u8] {
 /// `data` must be null, or aligned and valid for `len` values, unchanged for `'a`.
 unsafe fn slice_of<'a, T>(data: *const T, len: usize) -> &'a [T] {
     if data.is_null() {
-        return &[];
+        return none();
     }
     // SAFETY: not null, and the caller promised the rest.
     unsafe { core::slice::from_raw_parts(data, len) }
+}
+
+/// No values. Out of line, so that [`slice_of`] does not choose between two pointers and two lengths
+/// every time.
+#[cold]
+#[inline(never)]
+fn none<'a, T>() -> &'a [T] {
+    &[]
 }
 
 /// A flag that is not configured.

@@ -25,8 +25,9 @@ const INTERNAL_SERVER_ERROR: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_i
 thread_local! {
     /// The buffer that packets are written into before their size is known; a packet of the right
     /// size is then copied from it. It stays with the worker, so a request costs one allocation.
-    /// Boxed, because it is moved out and in again.
-    static SCRATCH: Cell<Option<Box<Packet>>> = const { Cell::new(None) };
+    /// Taken out and put back by each request. Of a type that is never dropped, because what would
+    /// have to be costs some twenty instructions each time.
+    static SCRATCH: Cell<Option<&'static mut Packet>> = const { Cell::new(None) };
 }
 
 /// Writes the packet before nginx starts the upstream, because [`create`] can fail with nothing but
@@ -79,10 +80,10 @@ pub fn create(r: Request<'_>) -> Result<(), Error> {
 
 /// Encodes the vars and keeps the packet with the request.
 fn encode<'a>(r: Request<'a>, encoding: Option<&'a Encoding>) -> Result<(), ngx_int_t> {
-    let mut packet = SCRATCH.take().unwrap_or_default();
+    let packet = SCRATCH.take().unwrap_or_else(|| Box::leak(Box::default()));
     packet.clear();
     let result = match encoding {
-        Some(encoding) => encode_into(r, encoding, &mut packet),
+        Some(encoding) => encode_into(r, encoding, packet),
         None => Err(INTERNAL_SERVER_ERROR),
     };
     SCRATCH.set(Some(packet));
@@ -142,69 +143,100 @@ pub fn body_length(r: Request<'_>, conf: &LocConf) -> u64 {
     }
 }
 
+#[inline(never)]
 fn write_params<'a>(
     r: Request<'a>,
     conf: &'a LocConf,
     vars: &'a Vars,
     packet: &mut Packet,
 ) -> Result<(), ngx_int_t> {
-    let length = body_length(r, conf);
-    let mut length_written = false;
-    let mut script_name_written = false;
-    let mounted = conf.mount.as_deref().map(|mount| mount::split(mount, r.uri()));
-
+    let mut special = Special::new(r, conf);
     for param in &vars.params {
-        if param.role == Role::ContentLength {
-            if !length_written {
-                length_written = write_content_length(r, packet, param, length)?;
-            }
+        let mut value = param.evaluate(r)?;
+        if param.role != Role::Plain {
+            let Some(other) = special.value(param, value) else { continue };
+            value = other;
+        } else if value.is_empty() && param.if_not_empty {
             continue;
         }
-        if let (Some((script_name, path_info)), true) = (mounted, param.role != Role::Plain) {
-            let is_path_info = param.role == Role::PathInfo;
-            packet.param(&param.name, if is_path_info { path_info } else { script_name });
-            script_name_written |= !is_path_info;
-            continue;
-        }
-        let value = param.evaluate(r)?;
-        if !(value.is_empty() && param.if_not_empty) {
-            packet.param(&param.name, value);
-        }
+        packet.param(&param.name, value);
     }
-
-    // Where the configuration names neither, the server would not know.
-    if length > 0 && !length_written {
-        packet.var(b"CONTENT_LENGTH", Decimal::new(length).digits());
-    }
-    if let (Some((script_name, _)), false) = (mounted, script_name_written) {
-        packet.var(b"SCRIPT_NAME", script_name);
-    }
+    special.write_missing(packet);
     Ok(())
 }
 
-/// CONTENT_LENGTH is the length of the body that follows, whatever was configured: any other value
-/// would let a client smuggle a request into a connection that stays open. For no body it is empty
-/// where it was configured to be.
-fn write_content_length<'a>(
-    r: Request<'a>,
-    packet: &mut Packet,
-    param: &'a Param,
-    length: u64,
-) -> Result<bool, ngx_int_t> {
-    if length == 0 && param.evaluate(r)?.is_empty() {
-        if param.if_not_empty {
-            return Ok(false);
+/// The values that are more than what was configured.
+struct Special<'a> {
+    /// The length of the body that follows, where there is one.
+    length: Option<Decimal>,
+    length_written: bool,
+    /// SCRIPT_NAME and PATH_INFO, under `rs_uwsgi_mount`.
+    mounted: Option<(&'a [u8], &'a [u8])>,
+    script_name_written: bool,
+}
+
+impl<'a> Special<'a> {
+    fn new(r: Request<'a>, conf: &'a LocConf) -> Self {
+        let length = body_length(r, conf);
+        Special {
+            length: (length > 0).then(|| Decimal::new(length)),
+            length_written: false,
+            mounted: conf.mount.as_deref().map(|mount| mount::split(mount, r.uri())),
+            script_name_written: false,
         }
-        packet.param(&param.name, b"");
-    } else {
-        packet.param(&param.name, Decimal::new(length).digits());
     }
-    Ok(true)
+
+    /// The value of a parameter with a role, which is `configured` in the configuration. None where
+    /// the var is not to be written.
+    ///
+    /// CONTENT_LENGTH is the length of the body that follows, whatever was configured: any other value
+    /// would let a client smuggle a request into a connection that stays open. For no body it is empty
+    /// where it was configured to be.
+    #[inline(never)]
+    fn value<'b>(&'b mut self, param: &Param, configured: &'b [u8]) -> Option<&'b [u8]> {
+        let is_written = !(configured.is_empty() && param.if_not_empty);
+        match (param.role, self.mounted) {
+            (Role::ContentLength, _) if self.length_written => None,
+            (Role::ContentLength, _) => {
+                self.length_written = is_written || self.length.is_some();
+                match &self.length {
+                    Some(length) => Some(length.digits()),
+                    None if configured.is_empty() => is_written.then_some(b""),
+                    None => Some(b"0"),
+                }
+            }
+            (Role::ScriptName, Some((script_name, _))) => {
+                self.script_name_written = true;
+                Some(script_name)
+            }
+            (Role::PathInfo, Some((_, path_info))) => Some(path_info),
+            _ => is_written.then_some(configured),
+        }
+    }
+
+    /// Where the configuration names neither, the server would not know.
+    fn write_missing(&self, packet: &mut Packet) {
+        if let (Some(length), false) = (&self.length, self.length_written) {
+            packet.var(b"CONTENT_LENGTH", length.digits());
+        }
+        if let (Some((script_name, _)), false) = (self.mounted, self.script_name_written) {
+            packet.var(b"SCRIPT_NAME", script_name);
+        }
+    }
 }
 
 impl Param {
     #[inline(always)]
     fn evaluate<'a>(&'a self, r: Request<'a>) -> Result<&'a [u8], ngx_int_t> {
+        // What most are: found by one comparison.
+        if let Value::Variable(variable) = &self.value {
+            return Ok(variable.evaluate(r));
+        }
+        self.evaluate_other(r)
+    }
+
+    #[inline(never)]
+    fn evaluate_other<'a>(&'a self, r: Request<'a>) -> Result<&'a [u8], ngx_int_t> {
         match &self.value {
             Value::Text(text) => Ok(text),
             Value::Variable(variable) => Ok(variable.evaluate(r)),
@@ -218,6 +250,7 @@ impl Param {
 ///
 /// Ordinary requests repeat no header: one pass writes them all, and only where it meets a repeated
 /// one, the work is begun anew.
+#[inline(never)]
 fn write_headers(r: Request<'_>, filter: &HeaderFilter, packet: &mut Packet) {
     let dropped = filter.dropped(r.is_upgrade());
     // The host that nginx acts on is the one of the request line, where that has one.
@@ -230,16 +263,24 @@ fn write_headers(r: Request<'_>, filter: &HeaderFilter, packet: &mut Packet) {
 
     let start = packet.end();
     let mut names = Names::default();
-    for (position, line) in r.headers().enumerate() {
+    let mut lines = r.headers();
+    while let Some(line) = lines.next() {
         if dropped.contains(line.name) {
             continue;
         }
-        if names.insert(&line) && r.headers().take(position).any(|earlier| earlier.is_same(&line)) {
+        if names.insert(&line) && has_earlier(r, line, lines.clone().count()) {
             packet.rewind(start);
             return write_headers_joined(r, dropped, authority, packet);
         }
-        packet.header(line.name, host_or_value(&line, authority));
+        packet.header(line.name, host_or_value(line.name, line.value, authority));
     }
+}
+
+/// Is there one of the same name before this line, which so many follow?
+#[cold]
+fn has_earlier(r: Request<'_>, line: HeaderLine<'_>, following: usize) -> bool {
+    let position = r.headers().count().saturating_sub(following + 1);
+    r.headers().take(position).any(|earlier| earlier.is_same(&line))
 }
 
 #[cold]
@@ -260,17 +301,18 @@ fn write_headers_joined(
             continue;
         }
         if !repeated.may_hold(&line) || authority.is_some() && is_host(line.name) {
-            packet.header(line.name, host_or_value(&line, authority));
+            packet.header(line.name, host_or_value(line.name, line.value, authority));
         } else {
             write_repeated(r, &line, position, packet);
         }
     }
 }
 
-fn host_or_value<'a>(line: &HeaderLine<'a>, authority: Option<&'a [u8]>) -> &'a [u8] {
+#[inline(always)]
+fn host_or_value<'a>(name: &[u8], value: &'a [u8], authority: Option<&'a [u8]>) -> &'a [u8] {
     match authority {
-        Some(authority) if is_host(line.name) => authority,
-        _ => line.value,
+        Some(authority) if is_host(name) => authority,
+        _ => value,
     }
 }
 
@@ -316,6 +358,7 @@ impl Names {
 
 const HOST: &[u8] = b"Host";
 
+#[inline(never)]
 fn is_host(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(HOST)
 }

@@ -201,7 +201,7 @@ impl<'a> Request<'a> {
     }
 
     /// The lines of the request's head, in order.
-    pub fn headers(self) -> impl Iterator<Item = HeaderLine<'a>> {
+    pub fn headers(self) -> impl Iterator<Item = HeaderLine<'a>> + Clone {
         let mut part: *const ngx_list_part_t = field!(self, headers_in.headers.part.next);
         // SAFETY: the first part of the list stands in the list itself; its `nelts` elements are
         // header lines, complete before any content handler runs.

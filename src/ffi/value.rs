@@ -135,24 +135,8 @@ const LAYOUT_IS_KNOWN: bool = cfg!(target_endian = "little")
     && size_of::<ngx_http_variable_value_t>() == 2 * size_of::<usize>()
     && core::mem::offset_of!(ngx_http_variable_value_t, data) == size_of::<usize>();
 
-/// What a variable yields.
-enum Found {
-    Value(ngx_str_t),
-    Nothing,
-    /// nginx has to be asked.
-    Unknown,
-}
-
-impl From<ngx_str_t> for Found {
-    /// As `ngx_http_variable_request`: no pointer, no value.
-    fn from(value: ngx_str_t) -> Self {
-        if value.data.is_null() {
-            Found::Nothing
-        } else {
-            Found::Value(value)
-        }
-    }
-}
+/// No value.
+const NOTHING: ngx_str_t = ngx_str_t { len: 0, data: ptr::null_mut() };
 
 impl Variable {
     /// The variable of this name, without "$".
@@ -179,21 +163,19 @@ impl Variable {
         unsafe {
             let place = (*r.as_ptr()).variables.add(self.index);
             let bits = place.cast::<u32>().read();
-            if bits & NO_CACHEABLE == 0 && bits & (VALID | NOT_FOUND) != 0 {
+            // Mostly none of the flags is set: one comparison.
+            if bits > LENGTH && is_kept(bits) {
                 return self.ask_nginx(r);
             }
-            match self.source.find(r) {
-                Found::Value(value) => {
-                    place.cast::<u32>().write(value.len as u32 & LENGTH | VALID | self.note);
-                    (*place).data = value.data;
-                    bytes_of(value)
-                }
-                Found::Nothing => {
-                    place.cast::<u32>().write(NOT_FOUND | self.note);
-                    &[]
-                }
-                Found::Unknown => self.ask_nginx(r),
+            let Some(value) = self.source.find(r) else { return self.ask_nginx(r) };
+            // As `ngx_http_variable_request`: no pointer, no value.
+            if value.data.is_null() {
+                place.cast::<u32>().write(NOT_FOUND | self.note);
+                return &[];
             }
+            place.cast::<u32>().write(value.len as u32 & LENGTH | VALID | self.note);
+            (*place).data = value.data;
+            bytes_of(value)
         }
     }
 
@@ -203,45 +185,52 @@ impl Variable {
     }
 }
 
+/// Does nginx hold a value with these bits, and may it be used again?
+#[cold]
+fn is_kept(bits: u32) -> bool {
+    bits & NO_CACHEABLE == 0 && bits & (VALID | NOT_FOUND) != 0
+}
+
 impl Source {
-    /// The getters of nginx's src/http/ngx_http_variables.c.
+    /// The getters of nginx's src/http/ngx_http_variables.c: a value, a null pointer where there is
+    /// none, or None where nginx has to be asked.
     ///
     /// # Safety
     ///
     /// `r` must be a valid request.
     #[inline(always)]
-    unsafe fn find(self, r: Request<'_>) -> Found {
-        let string = |value: &'static [u8]| Found::Value(str_of(value));
+    unsafe fn find(self, r: Request<'_>) -> Option<ngx_str_t> {
+        let string = |value: &'static [u8]| Some(str_of(value));
         let (request, r) = (r, r.as_ptr());
         // SAFETY: a request is valid with its connection, its configuration, its main request, and
         // the headers that it points to; what their strings refer to lives as long as the request.
         unsafe {
             match self {
-                Source::Args => (*r).args.into(),
-                Source::Uri => (*r).uri.into(),
-                Source::UnparsedUri => (*r).unparsed_uri.into(),
-                Source::Protocol => (*r).http_protocol.into(),
-                Source::Method => (*(*r).main).method_name.into(),
+                Source::Args => Some((*r).args),
+                Source::Uri => Some((*r).uri),
+                Source::UnparsedUri => Some((*r).unparsed_uri),
+                Source::Protocol => Some((*r).http_protocol),
+                Source::Method => Some((*(*r).main).method_name),
                 Source::ContentLength => match (*r).headers_in.content_length.as_ref() {
-                    Some(header) => Found::Value(header.value),
+                    Some(header) => Some(header.value),
                     None if (*r).headers_in.content_length_n < 0
                         && (*r).headers_in.chunked() == 0
                         && (*r).reading_body() == 0 =>
                     {
-                        Found::Nothing
+                        Some(NOTHING)
                     }
-                    None => Found::Unknown,
+                    None => None,
                 },
                 Source::ContentType => match (*r).headers_in.content_type.as_ref() {
                     // Several are joined.
                     #[cfg(nginx1_23_0)]
-                    Some(header) if header.hash == 0 || !header.next.is_null() => Found::Unknown,
-                    Some(header) => Found::Value(header.value),
-                    None => Found::Nothing,
+                    Some(header) if header.hash == 0 || !header.next.is_null() => None,
+                    Some(header) => Some(header.value),
+                    None => Some(NOTHING),
                 },
-                Source::RemoteAddr => Found::Value((*(*r).connection).addr_text),
-                Source::RemotePort => remote_port(request),
-                Source::ServerPort => server_port(request),
+                Source::RemoteAddr => Some((*(*r).connection).addr_text),
+                Source::RemotePort => Some(remote_port(request)),
+                Source::ServerPort => Some(server_port(request)),
                 Source::Https if is_tls(request) => string(b"on"),
                 Source::Https => string(b""),
                 Source::Scheme if is_tls(request) => string(b"https"),
@@ -250,17 +239,17 @@ impl Source {
                     let index = ngx_http_core_module.ctx_index;
                     let conf = (*(*r).loc_conf.add(index)).cast::<ngx_http_core_loc_conf_t>();
                     if (*conf).root_lengths.is_null() {
-                        Found::Value((*conf).root)
+                        Some((*conf).root)
                     } else {
-                        Found::Unknown
+                        None
                     }
                 }
                 Source::ServerName => {
                     let index = ngx_http_core_module.ctx_index;
                     let conf = (*(*r).srv_conf.add(index)).cast::<ngx_http_core_srv_conf_t>();
-                    Found::Value((*conf).server_name)
+                    Some((*conf).server_name)
                 }
-                Source::Nginx => Found::Unknown,
+                Source::Nginx => None,
             }
         }
     }
@@ -268,38 +257,37 @@ impl Source {
 
 /// `$remote_port`. A function of its own, so that the common ones need not save registers.
 #[inline(never)]
-fn remote_port(r: Request<'_>) -> Found {
+fn remote_port(r: Request<'_>) -> ngx_str_t {
     // SAFETY: a request has a connection, and that has the client's address.
     port(r, unsafe { ngx_inet_get_port((*(*r.as_ptr()).connection).sockaddr) })
 }
 
 /// `$server_port`.
 #[inline(never)]
-fn server_port(r: Request<'_>) -> Found {
+fn server_port(r: Request<'_>) -> ngx_str_t {
     // SAFETY: a request has a connection; where the call succeeds, that has the server's address.
     unsafe {
         let connection = (*r.as_ptr()).connection;
         match ok(ngx_connection_local_sockaddr(connection, ptr::null_mut(), 0)) {
             Ok(()) => port(r, ngx_inet_get_port((*connection).local_sockaddr)),
-            Err(_) => Found::Unknown,
+            Err(_) => NOTHING,
         }
     }
 }
 
-/// A port, where there is one, in digits.
-fn port(r: Request<'_>, port: u16) -> Found {
+/// A port, where there is one, in digits. Nothing where memory runs out: so does nginx.
+#[inline(always)]
+fn port(r: Request<'_>, port: u16) -> ngx_str_t {
     if port == 0 {
-        return Found::Value(str_of(b""));
+        return str_of(b"");
     }
-    let (mut digits, mut rest) = ([b'0'; 5], port);
-    for digit in digits.iter_mut().rev() {
-        *digit += (rest % 10) as u8;
-        rest /= 10;
-    }
-    let zeros = [10_000, 1000, 100, 10].iter().filter(|unit| port < **unit).count();
-    match r.pool().copy(digits.get(zeros..).unwrap_or_default()) {
-        Ok(digits) => Found::Value(str_of(digits)),
-        Err(_) => Found::Unknown,
+    // All in one number, which is one store; the first digit is the lowest byte.
+    let digit = |unit: u16, place: u32| u64::from(port / unit % 10) << (8 * place);
+    let digits = digit(10_000, 0) | digit(1000, 1) | digit(100, 2) | digit(10, 3) | digit(1, 4);
+    let zeros = digits.trailing_zeros() as usize / 8;
+    match r.pool().copy(&(digits | 0x30_3030_3030).to_le_bytes()) {
+        Ok(digits) => str_of(digits.get(zeros..5).unwrap_or_default()),
+        Err(_) => NOTHING,
     }
 }
 

@@ -133,7 +133,7 @@ pub const fn upcase(byte: u8) -> u8 {
     // Without branches, so that the compiler finds instructions that do it to many bytes at once.
     let case = if byte.is_ascii_lowercase() { b'a' ^ b'A' } else { 0 };
     let dash = if byte == b'-' { b'-' ^ b'_' } else { 0 };
-    byte ^ case ^ dash
+    byte ^ (case | dash)
 }
 
 /// [`upcase`] on the first `count` bytes, sixteen at a time: one instruction of SSE2, which every
@@ -141,13 +141,25 @@ pub const fn upcase(byte: u8) -> u8 {
 /// too; where there are as many, there is no remainder to treat one by one.
 #[inline(always)]
 pub fn upcase_first(bytes: &mut [u8], count: usize) {
-    let mut done = 0;
-    while let Some(rest) = bytes.get_mut(done..).filter(|_| done < count) {
-        match rest.first_chunk_mut::<16>() {
-            Some(chunk) => chunk.iter_mut().for_each(|byte| *byte = upcase(*byte)),
-            None => rest.iter_mut().for_each(|byte| *byte = upcase(*byte)),
+    match bytes.split_first_chunk_mut::<16>() {
+        Some((chunk, rest)) => {
+            chunk.iter_mut().for_each(|byte| *byte = upcase(*byte));
+            if count > 16 {
+                upcase_rest(rest, count - 16);
+            }
         }
-        done += 16;
+        None => bytes.iter_mut().for_each(|byte| *byte = upcase(*byte)),
+    }
+}
+
+/// Out of line: most names have no more than sixteen bytes.
+#[inline(never)]
+fn upcase_rest(bytes: &mut [u8], count: usize) {
+    for chunk in bytes.chunks_mut(16).take(count.div_ceil(16)) {
+        match chunk.first_chunk_mut::<16>() {
+            Some(chunk) => chunk.iter_mut().for_each(|byte| *byte = upcase(*byte)),
+            None => chunk.iter_mut().for_each(|byte| *byte = upcase(*byte)),
+        }
     }
 }
 
@@ -158,6 +170,36 @@ const fn lowcase(byte: u8) -> u8 {
         b'-' => b'_',
         _ => byte.to_ascii_lowercase(),
     }
+}
+
+/// [`lowcase`] on the eight bytes of a number at once: the uppermost bit of each byte is free to hold
+/// what is known of its other seven.
+const fn lowcase_word(word: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * EACH;
+    let low = word & !HIGH;
+    let letters = (low + (0x80 - b'A' as u64) * EACH) ^ (low + (0x7f - b'Z' as u64) * EACH);
+    let others = (low ^ (b'-' as u64 * EACH)) + 0x7f * EACH;
+    let case = (letters & !word & HIGH) >> 2;
+    let dash = (!(others | word) & HIGH) >> 7;
+    word ^ case ^ (dash * (b'-' ^ b'_') as u64)
+}
+
+/// The first and the last eight bytes of a name, or all of a shorter one, through [`lowcase_word`].
+#[inline(always)]
+fn ends(name: &[u8]) -> [u64; 2] {
+    match (name.first_chunk(), name.last_chunk()) {
+        (Some(first), Some(last)) => {
+            [first, last].map(|end| lowcase_word(u64::from_le_bytes(*end)))
+        }
+        _ => [lowcase_word(name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))), 0],
+    }
+}
+
+/// What is between the [`ends`] of a long name.
+fn middle(name: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    let bytes = name.get(8..name.len().saturating_sub(8)).unwrap_or_default();
+    bytes.iter().map(|byte| lowcase(*byte))
 }
 
 /// A header name (or what follows `HTTP_` in a parameter) in the form in which nginx compares the
@@ -174,11 +216,19 @@ pub struct HeaderSet {
     /// By length ([`HeaderSet::place`]), which first bytes names in the set have: where the bit is
     /// clear, a name is not in it.
     filter: [u32; 32],
-    /// The names by [`lowcase_var`], in the order in which they came.
-    names: Vec<Vec<u8>>,
+    /// In the order in which they came.
+    names: Vec<Known>,
     /// Numbers of names, from 1, each at the place of its hash or behind it; 0 where there is none. A
     /// hundred names may look alike to the filter.
     slots: Vec<u32>,
+}
+
+/// A name in a set.
+#[derive(Clone, Debug)]
+struct Known {
+    ends: [u64; 2],
+    /// By [`lowcase_var`].
+    name: Vec<u8>,
 }
 
 impl HeaderSet {
@@ -201,7 +251,7 @@ impl HeaderSet {
                 *bits |= bit;
             }
         }
-        self.names.push(lowcase_var(name));
+        self.names.push(Known { ends: ends(name), name: lowcase_var(name) });
         self.fill_slots();
         true
     }
@@ -211,7 +261,7 @@ impl HeaderSet {
         let size = (2 * self.names.len()).next_power_of_two();
         self.slots = vec![0; size];
         for (number, name) in (1..).zip(&self.names) {
-            let mut place = Self::hash(name);
+            let mut place = Self::hash(name.ends, &name.name);
             while let Some(slot) = self.slots.get_mut(place & (size - 1)) {
                 if *slot == 0 {
                     *slot = number;
@@ -225,20 +275,25 @@ impl HeaderSet {
     /// Is this name in the set, in whatever spelling?
     #[inline]
     pub fn contains(&self, name: &[u8]) -> bool {
-        let (length, bit) = Self::place(name.len(), name.first().copied());
+        let Some(first) = name.first() else { return self.holds(name) };
+        let (length, bit) = Self::place(name.len(), Some(*first));
         self.filter.get(length).is_some_and(|bits| bits & bit != 0) && self.holds(name)
     }
 
+    #[inline(never)]
     fn holds(&self, name: &[u8]) -> bool {
-        let mut place = Self::hash(name);
+        let ends = ends(name);
+        let mut place = Self::hash(ends, name);
         loop {
             let slot = self.slots.get(place & self.slots.len().wrapping_sub(1)).copied();
             let number = slot.unwrap_or(0) as usize;
             let Some(known) = number.checked_sub(1).and_then(|n| self.names.get(n)) else {
                 return false;
             };
-            if known.len() == name.len()
-                && known.iter().zip(name).all(|(known, byte)| *known == lowcase(*byte))
+            // The ends of most names are all of them.
+            if known.ends == ends
+                && known.name.len() == name.len()
+                && (name.len() <= 16 || middle(name).eq(middle(&known.name)))
             {
                 return true;
             }
@@ -246,11 +301,12 @@ impl HeaderSet {
         }
     }
 
-    fn hash(name: &[u8]) -> usize {
-        let hash = |hash: u32, byte: &u8| {
-            (hash.rotate_left(5) ^ u32::from(lowcase(*byte))).wrapping_mul(0x9e37_79b1)
-        };
-        (name.iter().fold(0, hash) >> 8) as usize
+    fn hash(ends: [u64; 2], name: &[u8]) -> usize {
+        let mix =
+            |hash: u64, part: u64| (hash.rotate_left(5) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let [first, last] = ends;
+        let hash = middle(name).map(u64::from).fold(first, mix);
+        (mix(hash, last) >> 40) as usize
     }
 
     /// Has nothing been inserted?
@@ -265,7 +321,7 @@ impl HeaderSet {
 
     /// The names by [`lowcase_var`], in the order in which they came.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.names.iter().map(Vec::as_slice)
+        self.names.iter().map(|known| known.name.as_slice())
     }
 
     /// Index and bit for names of a length with a first byte. Letters that differ in case differ in
@@ -309,6 +365,33 @@ mod tests {
                     assert!(untouched.iter().all(|byte| *byte == b'x'));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_word_is_lowcased_for_itself() {
+        for (place, byte) in (0..8).flat_map(|place| (0..=255).map(move |byte| (place, byte))) {
+            for around in [0, b'-', b'@', b'Z', b'_', 0x7f, 0x80, 0xff] {
+                let mut word = [around; 8];
+                word[place] = byte;
+                let lowcased = lowcase_word(u64::from_le_bytes(word)).to_le_bytes();
+                assert_eq!(lowcased, word.map(lowcase), "{word:x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_is_told_from_those_that_differ_in_one_byte() {
+        for length in 1..40 {
+            let name = vec![b'n'; length];
+            let set = HeaderSet::from_iter([&name]);
+            assert!(set.contains(&name) && set.contains(&name.to_ascii_uppercase()));
+            for place in 0..length {
+                let mut other = name.clone();
+                other[place] = b'm';
+                assert!(!set.contains(&other), "byte {place} of {length}");
+            }
+            assert!(!set.contains(&name[1..]) && !set.contains(&[&name[..], b"n"].concat()));
         }
     }
 

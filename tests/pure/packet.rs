@@ -163,3 +163,25 @@ fn limits_are_exact_and_of_equals_the_first_is_named() {
     cases.iter().for_each(|writes| check_packet(writes, MAX_VARS));
     check_packet(&[var("A", 9), var("B", 9)], 9);
 }
+
+/// Each length is copied in its own way; all bytes differ from their neighbours, and from what the
+/// buffer held.
+#[test]
+fn names_and_values_of_every_length() {
+    let bytes =
+        |length: usize| (0..length).map(|i| b"abcdefghijk-mnopqrs"[i % 19]).collect::<Bytes>();
+    for length in 0..200 {
+        for other in [0, 7] {
+            let (long, short) = (bytes(length), bytes(other));
+            check_packet(
+                &[
+                    Write::Param(long.clone(), short.clone()),
+                    Write::Param(short.clone(), long.clone()),
+                    Write::Header(long.clone(), short.clone()),
+                    Write::Header(short, long),
+                ],
+                MAX_VARS,
+            );
+        }
+    }
+}
