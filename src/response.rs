@@ -190,7 +190,9 @@ fn cgi_status<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), Error> {
         };
         // nginx up to 1.25.2 took a status without a phrase for the whole line
         let has_phrase = value.len() > 3 || cfg!(not(nginx1_25_3));
-        u.set_status(code, has_phrase.then_some(value));
+        // the header may move, and filters may need the line when it has
+        let line = if has_phrase { Some(&*r.pool().copy(value)?) } else { None };
+        u.set_status(code, line);
         return Ok(());
     }
     let (code, line): (u16, &'static [u8]) =
