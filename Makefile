@@ -4,7 +4,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 
-# The nginx to build for and to test with: "installed", or "vendored", the one in the crate nginx-src.
+# The nginx to build for and to test with: "installed", or "vendored", the one in the crate nginx-src;
+# or any source tree that is configured, with NGINX_BUILD_DIR where that is not its folder objs.
+ifdef NGINX_SOURCE_DIR
+NGINX := source
+NGINX_BUILD_DIR ?= $(NGINX_SOURCE_DIR)/objs
+RS_UWSGI_NGINX ?= $(abspath $(NGINX_BUILD_DIR))/nginx
+export RS_UWSGI_NGINX
+endif
 NGINX ?= installed
 # An nginx takes this variable of its environment for sockets that it inherits.
 unexport NGINX
@@ -13,20 +20,30 @@ ifeq ($(NGINX),installed)
 MODULE := target/module/ngx_http_rs_uwsgi_module.so
 else
 MODULE := target/module/$(NGINX)/ngx_http_rs_uwsgi_module.so
-export RS_UWSGI_NGINX := $(CURDIR)/target/nginx/$(NGINX)/objs/nginx
+RS_UWSGI_NGINX ?= $(CURDIR)/target/nginx/$(NGINX)/objs/nginx
+export RS_UWSGI_NGINX
 endif
-export RS_UWSGI_MODULE := $(CURDIR)/$(MODULE)
+export RS_UWSGI_MODULE := $(abspath $(MODULE))
 
 # Prepared by scripts/prepare-nginx.
 NGINX_TREE := target/nginx/$(NGINX)
-# Runs cargo with the variables by which nginx-sys finds it.
-WITH_NGINX = vars=$$(scripts/prepare-nginx $(NGINX) $(NGINX_TREE)) || exit 1; env $$vars
+# No path of this machine gets into the module, so that the same sources give the same file anywhere.
+CARGO_HOME ?= $(HOME)/.cargo
+REMAP = $(patsubst %,--remap-path-prefix=%,$(CURDIR)=. $(abspath $(NGINX_TREE))=nginx \
+	$(addsuffix =crates,$(wildcard $(CARGO_HOME)/registry/src/*) $(CURDIR)/vendor) \
+	$(shell rustc --print sysroot)=rust)
+# Runs cargo with the variables by which nginx-sys finds it. Debuggers and -dbgsym packages find a
+# module by its build ID.
+WITH_NGINX = vars=$$(scripts/prepare-nginx $(NGINX) $(NGINX_TREE) $(NGINX_SOURCE_DIR) $(NGINX_BUILD_DIR)) \
+	|| exit 1; env $$vars RUSTFLAGS='$(REMAP) -Clink-arg=-Wl,--build-id=sha1'
+# Who brings a source tree brings what it needs.
+PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 
 # What the tests need beside the module: tests/probe.
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
 .PHONY: help packages module probe demo demo-check test lint test-pure test-module parity bench \
-	bench-overload clean
+	bench-overload check-reproducible test-source deb test-deb lintian rpm clean
 
 help:
 	@echo 'make demo         build the module and show a Django and Flask site behind it'
@@ -43,19 +60,20 @@ help:
 	@echo 'make clean        remove target/'
 	@echo
 	@echo 'NGINX=vendored    with any of these: nginx 1.28.3 in place of the installed one'
+	@echo 'NGINX_SOURCE_DIR=… [NGINX_BUILD_DIR=…]  the same: a source tree that is configured'
 
 # Says what it installs; silent where nothing is missing.
 packages:
 	@scripts/install-packages
 
-module: packages
+module: $(PACKAGES)
 	@$(WITH_NGINX) cargo build --release --lib --locked --target-dir $(NGINX_TREE)/cargo
 	@mkdir -p $(dir $(MODULE))
 	@cp $(NGINX_TREE)/cargo/release/libngx_http_rs_uwsgi_module.so $(MODULE).new
 	@mv $(MODULE).new $(MODULE)
 	@echo 'built $(MODULE)'
 
-probe: packages
+probe: $(PACKAGES)
 	@$(WITH_NGINX) cargo build --release -p ngx_probe_module --locked --target-dir $(NGINX_TREE)/cargo
 	@mkdir -p $(dir $(PROBE))
 	@cp $(NGINX_TREE)/cargo/release/libngx_probe_module.so $(PROBE).new
@@ -83,6 +101,10 @@ test-module: module probe
 
 parity: module probe
 	RS_UWSGI_PARITY=write cargo test --no-default-features --locked --test module table::page::
+
+# Two builds of the commit, 1 min.
+check-reproducible: $(PACKAGES)
+	@scripts/check-reproducible
 
 # No test: it measures and judges nothing. BENCH is "full" or "quick".
 BENCH ?= full
