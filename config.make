@@ -4,6 +4,11 @@
 rs_uwsgi_folder=$(cd "$ngx_addon_dir" && pwd)
 rs_uwsgi_objs=$(cd "$NGX_OBJS" && pwd)
 rs_uwsgi_so=$NGX_OBJS/ngx_http_rs_uwsgi_module.so
+# Not absolute yet: auto/install, which makes it so, comes later.
+case $NGX_MODULES_PATH in
+    /*) rs_uwsgi_modules=$NGX_MODULES_PATH ;;
+    *)  rs_uwsgi_modules=$NGX_PREFIX/$NGX_MODULES_PATH ;;
+esac
 
 cat >> "$NGX_MAKEFILE" << END
 
@@ -20,9 +25,9 @@ $rs_uwsgi_so:	rs_uwsgi_always
 install:	rs_uwsgi_install
 
 rs_uwsgi_install:	$rs_uwsgi_so
-	mkdir -p '\$(DESTDIR)$NGX_MODULES_PATH'
-	cp $rs_uwsgi_so '\$(DESTDIR)$NGX_MODULES_PATH/ngx_http_rs_uwsgi_module.so.new'
-	mv '\$(DESTDIR)$NGX_MODULES_PATH/ngx_http_rs_uwsgi_module.so.new' \\
-		'\$(DESTDIR)$NGX_MODULES_PATH/ngx_http_rs_uwsgi_module.so'
+	mkdir -p '\$(DESTDIR)$rs_uwsgi_modules'
+	cp $rs_uwsgi_so '\$(DESTDIR)$rs_uwsgi_modules/ngx_http_rs_uwsgi_module.so.new'
+	mv '\$(DESTDIR)$rs_uwsgi_modules/ngx_http_rs_uwsgi_module.so.new' \\
+		'\$(DESTDIR)$rs_uwsgi_modules/ngx_http_rs_uwsgi_module.so'
 
 END

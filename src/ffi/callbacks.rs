@@ -184,8 +184,8 @@ pub unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     }
 }
 
-/// `init_module`: the configuration is in force, and its log open. Says once which build was loaded:
-/// nginx loads a module again at a reload only where its file is another one.
+/// `init_module`: the configuration is in force, and its log open. Says once which build was loaded: a
+/// reload keeps it, even where there is another in the file.
 pub unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     static LOADED: Once = Once::new();
     // SAFETY: nginx passes a cycle with a log, and writes to these variables in the same thread alone.

@@ -13,7 +13,7 @@ fn in_file(mark: &str, end: u8) -> String {
 }
 
 #[test]
-fn logged_once_for_each_file_that_is_loaded() {
+fn logged_once() {
     let nginx = Nginx::builder().workers(2).start();
     let said = nginx.wait_logged(" loaded");
     let build = in_file("@(#)ngx_http_rs_uwsgi_module ", 0);
