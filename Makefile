@@ -35,7 +35,7 @@ REMAP = $(patsubst %,--remap-path-prefix=%,$(CURDIR)=. $(abspath $(NGINX_TREE))=
 # Runs cargo with the variables by which nginx-sys finds it. Debuggers and -dbgsym packages find a
 # module by its build ID.
 WITH_NGINX = vars=$$(scripts/prepare-nginx $(NGINX) $(NGINX_TREE) $(NGINX_SOURCE_DIR) $(NGINX_BUILD_DIR)) \
-	|| exit 1; env $$vars RUSTFLAGS='$(REMAP) -Clink-arg=-Wl,--build-id=sha1'
+	|| exit 1; env $$vars RUSTFLAGS="$${RUSTFLAGS:-} $(REMAP) -Clink-arg=-Wl,--build-id=sha1"
 # Who brings a source tree brings what it needs.
 PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 
@@ -43,7 +43,7 @@ PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
 .PHONY: help packages module probe demo demo-check test lint test-pure test-module parity bench \
-	bench-overload check-reproducible test-source deb test-deb lintian rpm clean
+	bench-overload check-reproducible test-source docs deb test-deb rpm clean
 
 help:
 	@echo 'make demo         build the module and show a Django and Flask site behind it'
@@ -56,6 +56,12 @@ help:
 	@echo 'make parity       write docs/parity.md anew, the part of this nginx'
 	@echo 'make bench        compare speed with uwsgi_pass and proxy_pass (BENCH=quick: the short way)'
 	@echo 'make bench-overload  what becomes of bursts, with uwsgi_pass and here'
+	@echo 'make deb          packages for Debian, in target/deb/packages'
+	@echo 'make rpm          packages for Fedora and nginx.org, in target/rpm'
+	@echo 'make test-deb     the Debian package in a clean Debian: install, upgrade, purge; 4 minutes'
+	@echo 'make test-source  nginx built from its sources with the module; 3 minutes'
+	@echo 'make check-reproducible  two builds of the commit give the same module; 1 minute'
+	@echo 'make docs         write docs/directives.md and debian/copyright anew'
 	@echo 'make packages     install the Debian packages that the targets above need'
 	@echo 'make clean        remove target/'
 	@echo
@@ -67,7 +73,7 @@ packages:
 	@scripts/install-packages
 
 module: $(PACKAGES)
-	@$(WITH_NGINX) cargo build --release --lib --locked --target-dir $(NGINX_TREE)/cargo
+	+@$(WITH_NGINX) cargo build --release --lib --locked --target-dir $(NGINX_TREE)/cargo
 	@mkdir -p $(dir $(MODULE))
 	@cp $(NGINX_TREE)/cargo/release/libngx_http_rs_uwsgi_module.so $(MODULE).new
 	@mv $(MODULE).new $(MODULE)
@@ -91,6 +97,7 @@ lint: module
 	cargo fmt --all --check
 	$(WITH_NGINX) cargo clippy --release --lib --workspace --locked --target-dir $(NGINX_TREE)/cargo -- -D warnings
 	cargo clippy --no-default-features --all-targets --locked -- -D warnings
+	scripts/directives check
 	if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; fi
 
 test-pure:
@@ -105,6 +112,32 @@ parity: module probe
 # Two builds of the commit, 1 min.
 check-reproducible: $(PACKAGES)
 	@scripts/check-reproducible
+
+# From README.md, and from what the crates say of their licences. make deb fails where they are old.
+docs:
+	scripts/directives write
+	scripts/crates copyright
+
+# nginx built from its sources with the module, 3 min.
+test-source: packages
+	@scripts/test-source
+
+# Where the packages are built; what they are tested with comes beside it.
+DEB := target/deb/packages
+
+deb: packages
+	@scripts/install-packages --list scripts/packages-deb
+	@scripts/build-deb $(DEB)
+
+# Source package, and a binary package for nginx.org's nginx 1.28.3.
+rpm: packages
+	@scripts/install-packages --list scripts/packages-rpm
+	@scripts/build-rpm
+
+# Some 4 min, the first time 6, when it makes the Debians to test in. Needs root.
+test-deb: deb
+	@scripts/build-deb target/deb/rebuilt-in-another-folder +rebuilt1
+	@scripts/test-deb $(DEB) target/deb/rebuilt-in-another-folder
 
 # No test: it measures and judges nothing. BENCH is "full" or "quick".
 BENCH ?= full
