@@ -25,7 +25,7 @@ fn logged_once() {
 
 #[test]
 fn not_logged_by_a_check() {
-    let said = Nginx::builder().check().stderr;
+    let said = Nginx::builder().main("error_log stderr notice;").check().stderr;
     assert!(said.contains("test is successful") && !said.contains(" loaded"), "{said}");
 }
 
