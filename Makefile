@@ -4,7 +4,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 
-# The nginx to build for and to test with: "installed", or "vendored", the one in the crate nginx-src.
+# The nginx to build for and to test with: "installed", or "vendored", the one in the crate nginx-src;
+# or any source tree that is configured, with NGINX_BUILD_DIR where that is not its folder objs.
+ifdef NGINX_SOURCE_DIR
+NGINX := source
+NGINX_BUILD_DIR ?= $(NGINX_SOURCE_DIR)/objs
+RS_UWSGI_NGINX ?= $(abspath $(NGINX_BUILD_DIR))/nginx
+export RS_UWSGI_NGINX
+endif
 NGINX ?= installed
 # An nginx takes this variable of its environment for sockets that it inherits.
 unexport NGINX
@@ -13,20 +20,30 @@ ifeq ($(NGINX),installed)
 MODULE := target/module/ngx_http_rs_uwsgi_module.so
 else
 MODULE := target/module/$(NGINX)/ngx_http_rs_uwsgi_module.so
-export RS_UWSGI_NGINX := $(CURDIR)/target/nginx/$(NGINX)/objs/nginx
+RS_UWSGI_NGINX ?= $(CURDIR)/target/nginx/$(NGINX)/objs/nginx
+export RS_UWSGI_NGINX
 endif
-export RS_UWSGI_MODULE := $(CURDIR)/$(MODULE)
+export RS_UWSGI_MODULE := $(abspath $(MODULE))
 
 # Prepared by scripts/prepare-nginx.
 NGINX_TREE := target/nginx/$(NGINX)
-# Runs cargo with the variables by which nginx-sys finds it.
-WITH_NGINX = vars=$$(scripts/prepare-nginx $(NGINX) $(NGINX_TREE)) || exit 1; env $$vars
+# No path of this machine gets into the module, so that the same sources give the same file anywhere.
+CARGO_HOME ?= $(HOME)/.cargo
+REMAP = $(patsubst %,--remap-path-prefix=%,$(CURDIR)=. $(abspath $(NGINX_TREE))=nginx \
+	$(addsuffix =crates,$(wildcard $(CARGO_HOME)/registry/src/*) $(CURDIR)/vendor) \
+	$(shell rustc --print sysroot)=rust)
+# Runs cargo with the variables by which nginx-sys finds it. Debuggers and -dbgsym packages find a
+# module by its build ID.
+WITH_NGINX = vars=$$(scripts/prepare-nginx $(NGINX) $(NGINX_TREE) $(NGINX_SOURCE_DIR) $(NGINX_BUILD_DIR)) \
+	|| exit 1; env $$vars RUSTFLAGS="$${RUSTFLAGS:-} $(REMAP) -Clink-arg=-Wl,--build-id=sha1"
+# Who brings a source tree brings what it needs.
+PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 
 # What the tests need beside the module: tests/probe.
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
 .PHONY: help packages module probe demo demo-check test lint test-pure test-module parity bench \
-	bench-overload profile clean
+	bench-overload profile check-reproducible test-source docs deb test-deb rpm clean
 
 help:
 	@echo 'make demo         build the module and show a Django and Flask site behind it'
@@ -41,23 +58,30 @@ help:
 	@echo '                  BENCH=costs: large bodies, memory, many headers; README=write: into the README'
 	@echo 'make bench-overload  what becomes of bursts, with uwsgi_pass and here'
 	@echo 'make profile      where the instructions of a request go, by function'
+	@echo 'make deb          packages for Debian, in target/deb/packages'
+	@echo 'make rpm          packages for Fedora and nginx.org, in target/rpm'
+	@echo 'make test-deb     the Debian package in a clean Debian: install, upgrade, purge; 4 minutes'
+	@echo 'make test-source  nginx built from its sources with the module; 3 minutes'
+	@echo 'make check-reproducible  two builds of the commit give the same module; 1 minute'
+	@echo 'make docs         write docs/directives.md and debian/copyright anew'
 	@echo 'make packages     install the Debian packages that the targets above need'
 	@echo 'make clean        remove target/'
 	@echo
 	@echo 'NGINX=vendored    with any of these: nginx 1.28.3 in place of the installed one'
+	@echo 'NGINX_SOURCE_DIR=… [NGINX_BUILD_DIR=…]  the same: a source tree that is configured'
 
 # Says what it installs; silent where nothing is missing.
 packages:
 	@scripts/install-packages
 
-module: packages
-	@$(WITH_NGINX) cargo build --release --lib --locked --target-dir $(NGINX_TREE)/cargo
+module: $(PACKAGES)
+	+@$(WITH_NGINX) cargo build --release --lib --locked --target-dir $(NGINX_TREE)/cargo
 	@mkdir -p $(dir $(MODULE))
 	@cp $(NGINX_TREE)/cargo/release/libngx_http_rs_uwsgi_module.so $(MODULE).new
 	@mv $(MODULE).new $(MODULE)
 	@echo 'built $(MODULE)'
 
-probe: packages
+probe: $(PACKAGES)
 	@$(WITH_NGINX) cargo build --release -p ngx_probe_module --locked --target-dir $(NGINX_TREE)/cargo
 	@mkdir -p $(dir $(PROBE))
 	@cp $(NGINX_TREE)/cargo/release/libngx_probe_module.so $(PROBE).new
@@ -75,6 +99,7 @@ lint: module
 	cargo fmt --all --check
 	$(WITH_NGINX) cargo clippy --release --lib --workspace --locked --target-dir $(NGINX_TREE)/cargo -- -D warnings
 	cargo clippy --no-default-features --all-targets --locked -- -D warnings
+	scripts/directives check
 	if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; fi
 
 test-pure:
@@ -85,6 +110,36 @@ test-module: module probe
 
 parity: module probe
 	RS_UWSGI_PARITY=write cargo test --no-default-features --locked --test module table::page::
+
+# Two builds of the commit, 1 min.
+check-reproducible: $(PACKAGES)
+	@scripts/check-reproducible
+
+# From README.md, and from what the crates say of their licences. make deb fails where they are old.
+docs:
+	scripts/directives write
+	scripts/crates copyright
+
+# nginx built from its sources with the module, 3 min.
+test-source: packages
+	@scripts/test-source
+
+# Where the packages are built; what they are tested with comes beside it.
+DEB := target/deb/packages
+
+deb: packages
+	@scripts/install-packages --list scripts/packages-deb
+	@scripts/build-deb $(DEB)
+
+# Source package, and a binary package for nginx.org's nginx 1.28.3.
+rpm: packages
+	@scripts/install-packages --list scripts/packages-rpm
+	@scripts/build-rpm
+
+# Some 4 min, the first time 6, when it makes the Debians to test in. Needs root.
+test-deb: deb
+	@scripts/build-deb target/deb/rebuilt-in-another-folder +rebuilt1
+	@scripts/test-deb $(DEB) target/deb/rebuilt-in-another-folder
 
 # No test: it measures and judges nothing. BENCH is "full", "quick", "costs" or "costs-quick"; with
 # README=write the main figures go into README.md besides.

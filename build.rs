@@ -50,7 +50,56 @@ mod nginx {
             println!("cargo::rustc-cfg=ngx_feature=\"{feature}\"");
         }
 
+        // 1028003 is 1.28.3
+        let (major, minor, patch) = (version / 1_000_000, version / 1000 % 1000, version % 1000);
+        println!("cargo::rustc-env=RS_UWSGI_NGINX_VERSION={major}.{minor}.{patch}");
+        println!("cargo::rustc-env=RS_UWSGI_COMMIT={}", commit());
+
         generate_macros();
+    }
+
+    /// The commit built from: the variable RS_UWSGI_COMMIT; what `git archive` wrote into `.commit`;
+    /// that of the git repository, with a mark where files of the module differ from it.
+    #[cfg(feature = "module")]
+    fn commit() -> String {
+        const SOURCES: [&str; 4] = ["src", "build.rs", "Cargo.toml", "Cargo.lock"];
+        const ARCHIVED: &str = ".commit";
+        const LENGTH: usize = 12;
+
+        println!("cargo::rerun-if-env-changed=RS_UWSGI_COMMIT");
+        println!("cargo::rerun-if-changed={ARCHIVED}");
+        if let Ok(commit) = std::env::var("RS_UWSGI_COMMIT") {
+            return commit;
+        }
+        let archived = std::fs::read_to_string(ARCHIVED).unwrap_or_default();
+        if !archived.is_empty() && !archived.starts_with('$') {
+            return archived.trim().chars().take(LENGTH).collect();
+        }
+        // The repository of the folder around this one would be another project's.
+        if git(&["rev-parse", "--show-prefix"]).as_deref() != Some("") {
+            return "unknown".to_string();
+        }
+        // Moves with every commit.
+        if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+            println!("cargo::rerun-if-changed={log}");
+        }
+        for source in SOURCES {
+            println!("cargo::rerun-if-changed={source}");
+        }
+        let Some(mut commit) = git(&["rev-parse", "HEAD"]) else { return "unknown".to_string() };
+        commit.truncate(LENGTH);
+        if git(&[&["status", "--porcelain", "--"], &SOURCES[..]].concat()).as_deref() != Some("") {
+            commit.push_str("-changed");
+        }
+        commit
+    }
+
+    /// What a git command prints; none where there is no git, or it fails.
+    #[cfg(feature = "module")]
+    fn git(arguments: &[&str]) -> Option<String> {
+        let output = std::process::Command::new("git").args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_string())
     }
 
     #[cfg(feature = "module")]

@@ -17,6 +17,7 @@
 //! | idle connections, and the rules by which one is used again, with no nginx in sight | pool.rs, pool/ |
 //! | requests that wait, and when they try again, with no nginx in sight | queue.rs |
 //! | variables for logs, and what the log advises | variables.rs, hints.rs |
+//! | which build this is | version.rs |
 //! | the protocol itself, with no nginx in sight | uwsgi.rs, uwsgi/ |
 //! | nginx's structures and functions: the only unsafe code | ffi.rs, ffi/ |
 //!
@@ -46,6 +47,8 @@ pub mod request;
 pub mod response;
 #[cfg(feature = "module")]
 pub mod variables;
+#[cfg(feature = "module")]
+pub mod version;
 
 #[cfg(feature = "module")]
 pub use export::*;

@@ -6,15 +6,18 @@ use core::any::Any;
 use core::ffi::{c_char, c_void};
 use core::ptr::{self, NonNull};
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Once;
 
 use super::conf::{self, Conf};
 use super::sys::{
-    ngx_conf_t, ngx_http_request_t, ngx_int_t, NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_OK,
+    ngx_conf_t, ngx_cycle_t, ngx_http_request_t, ngx_int_t, ngx_process, ngx_test_config,
+    NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_OK, NGX_PROCESS_MASTER,
 };
 use super::{module, Error, Log, Request};
 use crate::conf::reuse::Settings;
 use crate::conf::LocConf;
 use crate::handler::UpstreamHandler;
+use crate::version::VERSION;
 
 const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
 const INTERNAL_SERVER_ERROR: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
@@ -183,6 +186,23 @@ pub unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         Ok(()) => NGX_OK as ngx_int_t,
         Err(_) => FAILED,
     }
+}
+
+/// `init_module`: the configuration is in force, and its log open. Says once which build was loaded: a
+/// reload keeps it, even where there is another in the file.
+pub unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    static LOADED: Once = Once::new();
+    // SAFETY: nginx passes a cycle with a log, and writes to these variables in the same thread alone.
+    let (log, silent) = unsafe {
+        let tests = ngx_test_config != 0 || ngx_process > NGX_PROCESS_MASTER as usize;
+        (cycle.as_ref().and_then(|cycle| NonNull::new(cycle.log)), tests)
+    };
+    if let (Some(log), false) = (log, silent) {
+        // SAFETY: the cycle's log is valid while this function runs.
+        let log = unsafe { Log::from_ptr(log) };
+        LOADED.call_once(|| log.notice(format_args!("rs_uwsgi module {VERSION} loaded")));
+    }
+    NGX_OK as ngx_int_t
 }
 
 /// Runs a directive's own setter (see [`conf::own`]), which `cmd->post` points to.

@@ -9,7 +9,7 @@ use ngx::log::{write_fmt, LOG_BUFFER_SIZE};
 
 use super::sys::{
     ngx_err_t, ngx_log_t, ngx_uint_t, NGX_LOG_ALERT, NGX_LOG_CRIT, NGX_LOG_DEBUG_HTTP,
-    NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_WARN,
+    NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN,
 };
 
 /// Debug output as of [`Log::debug`], for what every request comes by: builds its message only where it
@@ -78,6 +78,11 @@ impl Log<'_> {
     /// Something is wrong, but the request goes on.
     pub fn warn(self, message: fmt::Arguments<'_>) {
         self.write(NGX_LOG_WARN as ngx_uint_t, message);
+    }
+
+    /// Nothing is wrong, but good to know.
+    pub fn notice(self, message: fmt::Arguments<'_>) {
+        self.write(NGX_LOG_NOTICE as ngx_uint_t, message);
     }
 
     /// A call of the system's failed, but the request goes on.

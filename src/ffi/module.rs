@@ -31,6 +31,7 @@ pub const fn new(directives: &'static Directives) -> ngx_module_t {
         ctx: (&raw const CONTEXT).cast_mut().cast::<c_void>(),
         commands: directives.0.as_ptr().cast_mut(),
         type_: NGX_HTTP_MODULE as usize,
+        init_module: Some(callbacks::init_module),
         ..ngx_module_t::default()
     }
 }

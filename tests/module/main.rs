@@ -36,3 +36,4 @@ mod store;
 mod table;
 mod tls;
 mod traffic;
+mod version;
