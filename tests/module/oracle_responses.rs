@@ -1,13 +1,14 @@
 //! Responses: what the client receives through ours is what it receives through stock (only the
 //! value of Date aside), and both leave the same lines in the error log.
 
-use crate::pair::{assert_responses, Pair, Side, STANDARD_PARAMS};
+use crate::pair::{any_port, assert_responses, Pair, Side, STANDARD_PARAMS};
 use crate::responses::{bytes, random, Row, ROWS};
 use crate::support::backend::Peer;
 use crate::support::client::Client;
 use crate::support::nginx::{Nginx, PAUSE};
 use crate::support::random::Random;
 use crate::support::{curl, wait_for};
+use ngx_http_rs_uwsgi_module::uwsgi::head;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -124,9 +125,30 @@ fn rows_with_small_buffers() {
 fn rows_in_single_bytes_over_tcp() {
     let pair = pair(true);
     for row in ROWS {
-        assert_same_in_pieces(&pair, row.0, &request_for(row, "GET", "/", "1.1"), bytes(row), 1);
+        let (request, response) = (request_for(row, "GET", "/", "1.1"), bytes(row));
+        if begins_as_a_status_line(&response) {
+            same_as_in_one_piece(&pair, row.0, &request, response);
+        } else {
+            assert_same_in_pieces(&pair, row.0, &request, response, 1);
+        }
     }
     println!("oracle, single bytes: {} responses", ROWS.len());
+}
+
+/// Does it look like a status line at first and then turn out to be none? Where such a response comes
+/// in pieces, stock goes on in the middle of the line with what it knows of the client's request, and
+/// may crash: nginx 1.28.3 does so on "HTTP/0.9 200 OK" in single bytes.
+fn begins_as_a_status_line(response: &[u8]) -> bool {
+    response.starts_with(b"H") && head::status_line(response).is_err()
+}
+
+/// Ours gets the response in single bytes, and stock in one piece.
+fn same_as_in_one_piece(pair: &Pair, name: &str, request: &[u8], response: Vec<u8>) {
+    pair.backend.set_script(answering(response.clone(), response.len()));
+    let (_, stock) = pair.exchange(Side::Stock, any_port(), request);
+    pair.backend.set_script(answering(response, 1));
+    let (_, ours) = pair.exchange(Side::Ours, any_port(), request);
+    assert_responses(name, &stock.response, &ours.response);
 }
 
 /// As `Pair::assert_same`, for a response that comes in pieces: bytes beyond the body may then come
