@@ -2,8 +2,9 @@
 //! another request.
 //!
 //! nginx chooses the server (`peer.get` of the balancer in effect), and makes connections
-//! (`ngx_event_connect_peer`) where this module does not ([`connect`]). What `ngx_http_upstream_keepalive_module` does for `proxy_pass` is
-//! done here for this module's requests alone, by stricter rules ([`crate::pool::policy`]).
+//! (`ngx_event_connect_peer`) where this module does not ([`connect`]). What
+//! `ngx_http_upstream_keepalive_module` does for `proxy_pass` is done here for this module's requests
+//! alone, by stricter rules ([`crate::pool::policy`]).
 
 pub mod connect;
 

@@ -15,15 +15,14 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::callbacks::{log_panic, with_request};
-use super::connection::Idle;
+use super::connection::{close, Idle};
 use super::peer::{Peer, Servers};
 use super::sys::{
-    ngx_add_timer, ngx_close_connection, ngx_connection_counter, ngx_connection_t,
+    ngx_add_timer, ngx_connection_counter, ngx_connection_t,
     ngx_connection_tcp_nodelay_e_NGX_TCP_NODELAY_DISABLED, ngx_current_msec, ngx_cycle,
-    ngx_del_timer, ngx_delete_posted_event, ngx_destroy_pool, ngx_event_actions,
-    ngx_event_handler_pt, ngx_event_t, ngx_get_connection, ngx_handle_read_event,
-    ngx_handle_write_event, ngx_io, ngx_msec_t, ngx_post_event, ngx_posted_events,
-    ngx_socket_errno, NGX_OK,
+    ngx_del_timer, ngx_delete_posted_event, ngx_event_actions, ngx_event_handler_pt, ngx_event_t,
+    ngx_get_connection, ngx_handle_read_event, ngx_handle_write_event, ngx_io, ngx_msec_t,
+    ngx_post_event, ngx_posted_events, ngx_socket_errno, NGX_OK,
 };
 use super::{bytes_of, Error, Log, Request};
 use crate::handler::UpstreamHandler;
@@ -220,8 +219,10 @@ impl<'a> Peer<'a> {
     pub fn discard(self) {
         let c = field!(self, connection);
         field!(self, connection = ptr::null_mut());
-        // SAFETY: null, or an open connection of this try alone.
-        unsafe { close(c) };
+        if !c.is_null() {
+            // SAFETY: an open connection of this try alone.
+            unsafe { close(c) };
+        }
     }
 
     fn log(self) -> Log<'a> {
@@ -329,23 +330,6 @@ unsafe fn watch(c: *mut ngx_connection_t, progress: Progress) -> Result<(), ()> 
     }
 }
 
-/// Closes a connection with its memory.
-///
-/// # Safety
-///
-/// `c` must be null, or an open connection of which nobody else knows.
-unsafe fn close(c: *mut ngx_connection_t) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if !c.is_null() {
-            if !(*c).pool.is_null() {
-                ngx_destroy_pool((*c).pool);
-            }
-            ngx_close_connection(c);
-        }
-    }
-}
-
 /// What stands between a request that waits and its connection. In the request's memory.
 pub struct Waiter<'a> {
     r: Request<'a>,
@@ -363,11 +347,6 @@ impl<'a> Waiter<'a> {
     /// The server that it waits for.
     pub fn peer(&self) -> Peer<'a> {
         self.peer
-    }
-
-    /// Since when it waits, in milliseconds of nginx's clock.
-    pub fn since(&self) -> usize {
-        self.since
     }
 
     /// Has an attempt to connect been begun, of which the outcome is not known?

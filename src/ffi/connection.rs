@@ -212,10 +212,8 @@ impl Idle {
 
     /// Is it one of TLS?
     pub fn is_tls(&self) -> bool {
-        #[cfg(ngx_feature = "http_ssl")]
-        return !field!(self, ssl).is_null();
-        #[cfg(not(ngx_feature = "http_ssl"))]
-        return false;
+        // SAFETY: open and idle.
+        unsafe { is_tls(self.ptr.as_ptr()) }
     }
 
     /// nginx's own log: no request has to do with it.
@@ -242,10 +240,28 @@ impl Idle {
     }
 }
 
+/// Is it a TLS connection?
+///
 /// # Safety
 ///
-/// `c` must be an open connection with its own pool, and nobody may use it any more.
-unsafe extern "C" fn close(c: *mut ngx_connection_t) {
+/// `c` must be an open connection.
+pub(super) unsafe fn is_tls(c: *const ngx_connection_t) -> bool {
+    #[cfg(ngx_feature = "http_ssl")]
+    // SAFETY: the caller's promise.
+    return unsafe { !(*c).ssl.is_null() };
+    #[cfg(not(ngx_feature = "http_ssl"))]
+    {
+        let _ = c;
+        false
+    }
+}
+
+/// Closes a connection with its memory.
+///
+/// # Safety
+///
+/// `c` must be an open connection, whose pool is null or its own, and nobody may use it any more.
+pub(super) unsafe extern "C" fn close(c: *mut ngx_connection_t) {
     // SAFETY: the caller's promise.
     unsafe {
         #[cfg(ngx_feature = "http_ssl")]
@@ -260,7 +276,9 @@ unsafe extern "C" fn close(c: *mut ngx_connection_t) {
                 return;
             }
         }
-        ngx_destroy_pool((*c).pool);
+        if !(*c).pool.is_null() {
+            ngx_destroy_pool((*c).pool);
+        }
         ngx_close_connection(c);
     }
 }

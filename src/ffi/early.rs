@@ -7,7 +7,7 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use super::connection::{self, Peek};
+use super::connection::{self, is_tls, Peek};
 use super::sys::{
     ngx_buf_t, ngx_chain_t, ngx_chain_writer, ngx_connection_error,
     ngx_connection_log_error_e_NGX_ERROR_IGNORE_ECONNRESET as IGNORE_ECONNRESET,
@@ -188,19 +188,5 @@ unsafe fn read<const ENDS: bool>(c: *mut ngx_connection_t, read: impl FnOnce() -
             }
             _ => count,
         }
-    }
-}
-
-/// # Safety
-///
-/// `c` must be an open connection.
-unsafe fn is_tls(c: *const ngx_connection_t) -> bool {
-    #[cfg(ngx_feature = "http_ssl")]
-    // SAFETY: the caller's promise.
-    return unsafe { !(*c).ssl.is_null() };
-    #[cfg(not(ngx_feature = "http_ssl"))]
-    {
-        let _ = c;
-        false
     }
 }

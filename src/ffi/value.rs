@@ -3,6 +3,7 @@
 use core::ptr;
 
 use super::conf::{Conf, Error};
+use super::connection;
 use super::sys::{
     ngx_connection_local_sockaddr, ngx_http_compile_complex_value,
     ngx_http_compile_complex_value_t, ngx_http_complex_value, ngx_http_complex_value_t,
@@ -293,12 +294,6 @@ fn port(r: Request<'_>, port: u16) -> ngx_str_t {
 
 /// Did the request come over TLS?
 fn is_tls(r: Request<'_>) -> bool {
-    #[cfg(ngx_feature = "http_ssl")]
     // SAFETY: a request has a connection.
-    return unsafe { !(*(*r.as_ptr()).connection).ssl.is_null() };
-    #[cfg(not(ngx_feature = "http_ssl"))]
-    {
-        let _ = r;
-        false
-    }
+    unsafe { connection::is_tls((*r.as_ptr()).connection) }
 }
