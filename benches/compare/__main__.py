@@ -7,7 +7,8 @@
     make profile               where the instructions go, by function
 
 The methods take turns, round after round, so that whatever else the machine does hits all alike;
-what counts are ratios within a round. Nothing here is a test: no figure is ever too bad.
+what counts are ratios within a round. Before the null backend, all that takes part is on one CPU
+(onecpu.py). Nothing here is a test: no figure is ever too bad.
 
 For each: requests a second (wrk), CPU time of the nginx worker a request, connections opened to the
 backend a request, instructions a request. The table is printed and written, with all rounds, to
@@ -32,6 +33,7 @@ import report  # noqa: E402
 from backends import CLASSES, Gunicorn, Null, new_addresses  # noqa: E402
 from load import request, wrk  # noqa: E402
 from nginx import Nginx, compared, endpoint  # noqa: E402
+from onecpu import one_cpu  # noqa: E402
 from plan import COUNTED, METHODS, PLANS  # noqa: E402
 from relay import Relay  # noqa: E402
 from shared import around_section, cpu_seconds, guarded, nginx_version, write_section  # noqa: E402
@@ -114,9 +116,11 @@ def measure(setup, plan, addresses, running):
         first = number % len(METHODS)
         for scenario in plan.scenarios:
             for method in METHODS[first:] + METHODS[:first]:
-                cpu, requests = cpu_seconds(worker), nginx.requests()
-                outcome = wrk(nginx.url(scenario, method), plan.seconds, setup.folder, running)
-                cpu, requests = cpu_seconds(worker) - cpu, nginx.requests() - requests
+                url = nginx.url(scenario, method)
+                with one_cpu(worker, when=scenario.backend == Null.name):
+                    cpu, requests = cpu_seconds(worker), nginx.requests()
+                    outcome = wrk(url, plan.seconds, setup.folder, running)
+                    cpu, requests = cpu_seconds(worker) - cpu, nginx.requests() - requests
                 outcome["cpu_us"] = cpu * 1e6 / max(1, requests)
                 outcomes[scenario, method].append(outcome)
     return outcomes

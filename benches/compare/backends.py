@@ -11,6 +11,7 @@ from pathlib import Path
 
 import django
 from demo_lib.processes import Process, free_ports
+from onecpu import one_cpu
 from plan import KINDS
 
 HERE = Path(__file__).resolve().parent
@@ -90,10 +91,14 @@ class Backend:
 
 
 class Null(Backend):
-    """null_backend.rs."""
+    """null_backend.rs, on the one CPU."""
 
     name = "null"
     program = None
+
+    def __init__(self, folder, running):
+        with one_cpu():
+            super().__init__(folder, running)
 
     def commands(self):
         return [[self.program, *self.addresses.values()]]

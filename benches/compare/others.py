@@ -15,6 +15,7 @@ from backends import Closing, Null, Uwsgi, accepts
 from demo_lib.processes import Process, free_ports
 from load import request, wrk
 from nginx import Nginx, compared, endpoint
+from onecpu import one_cpu
 from plan import OURS, STOCK, Scenario
 from shared import group_cpu_seconds
 
@@ -147,23 +148,30 @@ def measure(setup, rounds_and_seconds, addresses, unpacked, running):
     rows = {}
     for scenario in SCENARIOS:
         print(f"other servers before {scenario}", flush=True)
-        nginx = Nginx(setup, f"beside-{scenario.backend}", compared([scenario], addresses), running)
-        nginx.wait()
-        # By name: a page and the server that serves it.
-        served = {f"nginx, {method}": (nginx.url(scenario, method), nginx) for method in PASSES}
-        for kind, program in programs.items():
-            address = addresses[endpoint(scenario, STOCK)]
-            if kind is Apache and scenario.backend == Null.name:
-                address = closing
-            socket = address.removeprefix("unix:")
-            os.chmod(socket, 0o666)
-            folder = setup.folder / f"{kind.__name__}-{scenario.backend}"
-            server = kind(program, socket, folder, running)
-            served[kind.name] = (f"http://{server.address}{scenario.uri(STOCK)}", server)
-        rows[str(scenario)] = _rounds(setup, served, rounds, seconds, running)
+        # All processes of each server, and the client.
+        with one_cpu(when=scenario.backend == Null.name):
+            served = _start(setup, scenario, addresses, closing, programs, running)
+            rows[str(scenario)] = _rounds(setup, served, rounds, seconds, running)
         for server in {server for _, server in served.values()}:
             server.stop()
     return {"versions": versions, "rows": rows}
+
+
+def _start(setup, scenario, addresses, closing, programs, running):
+    """Starts all before one backend. Returns, by name, a page and the server that serves it."""
+    nginx = Nginx(setup, f"beside-{scenario.backend}", compared([scenario], addresses), running)
+    nginx.wait()
+    served = {f"nginx, {method}": (nginx.url(scenario, method), nginx) for method in PASSES}
+    for kind, program in programs.items():
+        address = addresses[endpoint(scenario, STOCK)]
+        if kind is Apache and scenario.backend == Null.name:
+            address = closing
+        socket = address.removeprefix("unix:")
+        os.chmod(socket, 0o666)
+        folder = setup.folder / f"{kind.__name__}-{scenario.backend}"
+        server = kind(program, socket, folder, running)
+        served[kind.name] = (f"http://{server.address}{scenario.uri(STOCK)}", server)
+    return served
 
 
 def _rounds(setup, served, rounds, seconds, running):

@@ -5,6 +5,7 @@ import json
 from statistics import median
 
 import chart
+from onecpu import note
 from plan import CONNECTIONS, COUNTED, KEEPALIVE, METHODS, NEW, OURS, PROXY, STOCK
 from shared import machine, table
 
@@ -22,7 +23,8 @@ def results(name, plan, versions, outcomes, connections, instructions, others):
 
     In each row's `methods`, lists have one number a round; `cpu_us` is microseconds a request,
     A row has `instructions` only where they were counted, also of ours with new connections.
-    `others` is what others.py has measured, or empty.
+    `null_rows` says how the rows of the null backend were run. `others` is what others.py has measured,
+    or empty.
     """
     rows = []
     for scenario in plan.scenarios:
@@ -47,6 +49,7 @@ def results(name, plan, versions, outcomes, connections, instructions, others):
         "plan": name,
         "rounds": plan.rounds,
         "seconds": plan.seconds,
+        "null_rows": note(),
         "rows": rows,
         "others": others,
     }
@@ -146,6 +149,7 @@ def short(all_results):
 {date}, {all_results["machine"]}, {all_results["versions"][0]}.
 CPU is the worker's time a request, conn. is connections opened to the server a request; null is a server
 that answers at once.
+{all_results["null_rows"]}
 
 {_measured_short(rows)}
 
@@ -168,6 +172,7 @@ stock is `{STOCK}`, ours `{OURS}` with the same parameters, proxy `{PROXY}` over
 ours and proxy are given as ratios to stock: the median of {all_results["rounds"]} rounds (least–most).
 CPU is the worker's time a request: less is better. req/s depends on everything that runs on this
 machine, the client too: more is better. conn. is connections opened to the backend a request.
+{all_results["null_rows"]}
 
 {_measured(all_results)}
 
