@@ -106,7 +106,7 @@ fn plain_headers<'a>(
 ) -> Result<bool, Error> {
     const END: &[u8] = b"\r\n";
     let Some(names) = u.known_headers(r) else { return Ok(false) };
-    let (notes, is_interim) = (!r.is_cached(), is_interim(u));
+    let (notes, is_interim, has_debug) = (!r.is_cached(), is_interim(u), r.log().has_debug());
     let place = u.place_for_headers(r);
     let mut fields = context.fields.get();
     let ended = loop {
@@ -114,7 +114,7 @@ fn plain_headers<'a>(
         let Some(field) = plain::read(line, names) else {
             break line.starts_with(END);
         };
-        if r.log().has_debug() {
+        if has_debug {
             log_header(r, field.name_in(line), field.value_in(line));
         }
         // see `header_line`

@@ -209,10 +209,16 @@ impl Cursor<'_> {
     }
 }
 
-/// The status line that almost every server sends, in a tenth of the instructions: `HTTP/1.1 200 OK`.
+/// The status lines that almost every server sends, in a tenth of the instructions, and the one that
+/// most responses begin with in even less. uWSGI answers with the version of the request.
 fn usual_status_line(buf: &[u8]) -> Option<(StatusLine<'_>, usize)> {
+    const MOST: &[u8; 17] = b"HTTP/1.1 200 OK\r\n";
     const VERSION: usize = b"HTTP/1.1 ".len();
-    let (b"HTTP/1.1 " | b"HTTP/1.0 ", [a, b, c, b' ', ..]) = buf.split_first_chunk::<VERSION>()?
+    if buf.first_chunk() == Some(MOST) {
+        return Some((StatusLine { code: 200, line: b"200 OK" }, MOST.len()));
+    }
+    let (b"HTTP/1.1 " | b"HTTP/1.0 " | b"HTTP/2.0 " | b"HTTP/3.0 ", [a, b, c, b' ', ..]) =
+        buf.split_first_chunk::<VERSION>()?
     else {
         return None;
     };
