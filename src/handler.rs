@@ -173,7 +173,7 @@ pub struct Context<'a> {
     /// Must the next try have a connection of its own?
     pub needs_new_connection: Cell<bool>,
     /// The server that the next try is with.
-    pub held: Cell<Option<Held<'a>>>,
+    pub held: Cell<Option<&'a Held<'a>>>,
     /// The key by which the connection's server is known in the pool.
     pub pool_key: Cell<&'a [u8]>,
     /// The key by which the server is known in the queue.

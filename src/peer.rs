@@ -10,7 +10,7 @@ pub mod connect;
 
 use crate::conf::reuse::InEffect;
 use crate::ffi::connection::{Idle, Lost, Peek};
-use crate::ffi::log::Printable;
+use crate::ffi::log::{debug, Printable};
 use crate::ffi::peer::{Chosen, Peer, Servers};
 use crate::ffi::{self, Request};
 use crate::handler::{Connection, Context};
@@ -81,12 +81,13 @@ fn find(r: Request<'_>, servers: &Servers, key: &[u8], risk: Risk) -> Option<Idl
         let (idle, left) = servers.idle.borrow_mut().take(key, fit)?;
         match idle.peek() {
             Peek::Quiet => {
-                r.log().debug(format_args!(
+                debug!(
+                    r.log(),
                     "http rs_uwsgi take connection, fd:{}, {} requests, the last one {} ms ago",
                     idle.descriptor(),
                     idle.requests(),
                     now.wrapping_sub(left.begun),
-                ));
+                );
                 return Some(idle);
             }
             Peek::Closed => lost(servers, idle, Lost::Closed),
@@ -135,15 +136,19 @@ pub fn park<'a>(
         Peek::Data => Refusal::Surplus,
         Peek::Quiet | Peek::Closed => Refusal::Failed,
     })?;
-    r.log().debug(format_args!(
+    debug!(
+        r.log(),
         "http rs_uwsgi park connection, fd:{}, {} requests",
         idle.descriptor(),
         idle.requests(),
-    ));
-    servers.idle.borrow_mut().park(key, idle, left);
-    let excess = || servers.idle.borrow_mut().excess(key, in_effect.limits.idle);
-    while let Some(idle) = excess() {
+    );
+    let most = in_effect.limits.idle;
+    let mut count = servers.idle.borrow_mut().park(key, idle, left);
+    while count > most {
+        let excess = servers.idle.borrow_mut().excess(key, most);
+        let Some(idle) = excess else { break };
         lost(servers, idle, Lost::Excess);
+        count -= 1;
     }
     while Idle::count() > ffi::most_idle_connections() {
         let Some((servers, idle)) = take_oldest(r) else { break };

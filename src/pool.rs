@@ -8,8 +8,6 @@
 
 pub mod policy;
 
-use std::collections::VecDeque;
-
 use policy::Left;
 
 /// Idle connections.
@@ -22,7 +20,7 @@ pub struct Pool<C> {
 #[derive(Debug)]
 struct Server<C> {
     key: Box<[u8]>,
-    idle: VecDeque<(C, Left)>,
+    idle: Vec<(C, Left)>,
 }
 
 /// How many servers without a connection are remembered: the memory for the next one is there then.
@@ -32,7 +30,7 @@ const REMEMBERED: usize = 16;
 impl<C> Server<C> {
     /// See [`Pool::oldest`].
     fn oldest(&self) -> Option<usize> {
-        self.idle.front().map(|(_, left)| left.begun)
+        self.idle.first().map(|(_, left)| left.begun)
     }
 }
 
@@ -43,21 +41,21 @@ impl<C> Default for Pool<C> {
 }
 
 impl<C> Pool<C> {
-    /// Keeps a connection.
-    pub fn park(&mut self, key: &[u8], connection: C, left: Left) {
+    /// Keeps a connection. Returns how many there are to this server now.
+    pub fn park(&mut self, key: &[u8], connection: C, left: Left) -> usize {
         let server = match self.servers.iter().position(|server| *server.key == *key) {
             Some(known) => known,
             None => {
                 if self.servers.len() >= REMEMBERED {
                     self.servers.retain(|server| !server.idle.is_empty());
                 }
-                self.servers.push(Server { key: key.into(), idle: VecDeque::new() });
+                self.servers.push(Server { key: key.into(), idle: Vec::new() });
                 self.servers.len() - 1
             }
         };
-        if let Some(server) = self.servers.get_mut(server) {
-            server.idle.push_back((connection, left));
-        }
+        let Some(server) = self.servers.get_mut(server) else { return 0 };
+        server.idle.push((connection, left));
+        server.idle.len()
     }
 
     /// Gives up the connection to this server that has been idle longest, where there are more than
@@ -87,9 +85,13 @@ impl<C> Pool<C> {
 
     /// Takes the connection to this server that was used last of those that are `fit`.
     pub fn take(&mut self, key: &[u8], fit: impl Fn(Left) -> bool) -> Option<(C, Left)> {
-        let server = self.servers.iter().position(|server| *server.key == *key)?;
-        let place = self.servers.get(server)?.idle.iter().rposition(|(_, left)| fit(*left))?;
-        self.take_whole(server, place)
+        let server = self.servers.iter_mut().find(|server| *server.key == *key)?;
+        // mostly the very last one: 40 instructions less than to search for it
+        if server.idle.last().is_some_and(|(_, left)| fit(*left)) {
+            return server.idle.pop();
+        }
+        let place = server.idle.iter().rposition(|(_, left)| fit(*left))?;
+        Some(server.idle.remove(place))
     }
 
     /// Takes the connection that `is` the one looked for, whichever server it belongs to.
@@ -119,10 +121,7 @@ impl<C> Pool<C> {
     }
 
     fn take_at(&mut self, server: usize, place: usize) -> Option<C> {
-        self.take_whole(server, place).map(|(connection, _)| connection)
-    }
-
-    fn take_whole(&mut self, server: usize, place: usize) -> Option<(C, Left)> {
-        self.servers.get_mut(server)?.idle.remove(place)
+        let idle = &mut self.servers.get_mut(server)?.idle;
+        (place < idle.len()).then(|| idle.remove(place).0)
     }
 }

@@ -209,7 +209,6 @@ impl Balancer {
 }
 
 /// A server that the next try is with ([`Outcome::Stale`]), as the balancer has described it.
-#[derive(Clone, Copy)]
 pub struct Held<'a> {
     pc: NonNull<ngx_peer_connection_t>,
     wrapped: &'a Wrapped<'a>,
@@ -218,9 +217,21 @@ pub struct Held<'a> {
     name: *mut ngx_str_t,
 }
 
-impl Held<'_> {
+impl<'a> Held<'a> {
+    /// The server of a try that ends now. None where memory runs out.
+    fn server_of(pc: *mut ngx_peer_connection_t, wrapped: &'a Wrapped<'a>) -> Option<&'a Held<'a>> {
+        let pc = NonNull::new(pc)?;
+        // SAFETY: nginx's peer, whose server it forgets next.
+        let peer = unsafe { pc.as_ref() };
+        let (sockaddr, socklen, name) = (peer.sockaddr, peer.socklen, peer.name);
+        let held = Held { pc, wrapped, sockaddr, socklen, name };
+        let held = wrapped.r.pool().place(held).ok()?;
+        // SAFETY: new in the request's memory, and only ever shared.
+        Some(unsafe { held.as_ref() })
+    }
+
     /// Gives the server to the next try.
-    fn choose(self) {
+    fn choose(&self) {
         // SAFETY: the request's peer; the balancer has not been told that the server is free, and
         // keeps what describes it.
         unsafe {
@@ -230,7 +241,7 @@ impl Held<'_> {
     }
 
     /// Tells the balancer that the server is free: there will be no next try.
-    pub fn let_go(self) {
+    pub fn let_go(&self) {
         if self.wrapped.released.get() {
             return;
         }
@@ -477,7 +488,7 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
 unsafe fn choose(
     pc: *mut ngx_peer_connection_t,
     wrapped: &Wrapped<'_>,
-    held: Option<Held<'_>>,
+    held: Option<&Held<'_>>,
 ) -> ngx_int_t {
     if let Some(held) = held {
         held.choose();
@@ -564,17 +575,13 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
         Some(peer) => H::release_connection(wrapped.r, peer, outcome),
         None => outcome,
     });
-    if let (Outcome::Stale, Some(context)) = (told, wrapped.r.context()) {
-        let held = NonNull::new(pc).map(|pc| {
-            // SAFETY: nginx's peer, whose server it forgets now.
-            let peer = unsafe { pc.as_ref() };
-            let (sockaddr, socklen, name) = (peer.sockaddr, peer.socklen, peer.name);
-            Held { pc, wrapped, sockaddr, socklen, name }
-        });
-        context.held.set(held);
-        // SAFETY: as above. nginx allows one try more after one on a used connection.
-        unsafe { (*pc).tries = (*pc).tries.saturating_sub(1) };
-        return;
+    if told == Outcome::Stale {
+        if let (Some(context), Some(held)) = (wrapped.r.context(), Held::server_of(pc, wrapped)) {
+            context.held.set(Some(held));
+            // SAFETY: as above. nginx allows one try more after one on a used connection.
+            unsafe { (*pc).tries = (*pc).tries.saturating_sub(1) };
+            return;
+        }
     }
     // what we have nothing to say about goes on as it came
     let state = if told == outcome { state } else { told.state() };
