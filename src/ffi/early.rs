@@ -9,11 +9,11 @@ use core::ptr;
 
 use super::connection::{self, is_tls, Peek};
 use super::sys::{
-    ngx_buf_t, ngx_chain_t, ngx_chain_writer, ngx_connection_error,
+    ngx_buf_t, ngx_chain_t, ngx_chain_writer, ngx_chain_writer_ctx_t, ngx_connection_error,
     ngx_connection_log_error_e_NGX_ERROR_IGNORE_ECONNRESET as IGNORE_ECONNRESET,
     ngx_connection_log_error_e_NGX_ERROR_INFO as INFO, ngx_connection_t, ngx_http_request_t,
-    ngx_http_upstream_t, ngx_int_t, ngx_io, ngx_socket_errno, off_t, NGX_ERROR, NGX_LOG_INFO,
-    NGX_LOG_NOTICE, NGX_OK,
+    ngx_http_upstream_t, ngx_int_t, ngx_io, ngx_socket_errno, off_t, NGX_AGAIN, NGX_ERROR,
+    NGX_LOG_INFO, NGX_LOG_NOTICE, NGX_OK,
 };
 
 const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
@@ -36,8 +36,8 @@ pub(super) unsafe extern "C" fn send(data: *mut c_void, chain: *mut ngx_chain_t)
         }
         let status = match is_tls(c) {
             // what it has to say of a failure would be lost
-            true => ngx_chain_writer(writer.cast(), chain),
-            false => silently(c, || ngx_chain_writer(writer.cast(), chain)),
+            true => write(writer, chain),
+            false => silently(c, || write(writer, chain)),
         };
         let error = ngx_socket_errno();
         if status != FAILED || (*(*c).write).error() == 0 {
@@ -62,6 +62,36 @@ pub(super) unsafe extern "C" fn send(data: *mut c_void, chain: *mut ngx_chain_t)
         // else nginx would read a body that is in a file to its end
         (*u).output.in_ = ptr::null_mut();
         OK
+    }
+}
+
+/// As `ngx_chain_writer`, which keeps a list of its own of what is to be sent. A request without a body
+/// is one buffer and goes at once as a rule: that is tried first, and costs 100 instructions less.
+///
+/// # Safety
+///
+/// As for [`send`].
+unsafe fn write(writer: *mut ngx_chain_writer_ctx_t, mut chain: *mut ngx_chain_t) -> ngx_int_t {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let c = (*writer).connection;
+        let is_first = (*writer).out.is_null() && (*c).buffered() == 0;
+        let is_single = chain.as_ref().is_some_and(|link| {
+            link.next.is_null()
+                && (*link.buf).temporary() != 0
+                && (*link.buf).pos < (*link.buf).last
+        });
+        if let (true, true, Some(send_chain)) = (is_first, is_single, (*c).send_chain) {
+            chain = send_chain(c, chain, (*writer).limit);
+            if chain.is_null() {
+                return if (*c).buffered() == 0 { OK } else { NGX_AGAIN as ngx_int_t };
+            }
+            // NGX_CHAIN_ERROR
+            if chain.addr() == usize::MAX {
+                return FAILED;
+            }
+        }
+        ngx_chain_writer(writer.cast(), chain)
     }
 }
 

@@ -1,4 +1,5 @@
-//! A module for tests: it writes down the directive tables of the nginx that loads it.
+//! A module for tests: it writes down the directive tables of the nginx that loads it, and makes its
+//! sockets take less at once.
 //!
 //! Debian ships nginx's headers and no .c files, so stock's table is read where it surely is: in the
 //! running binary. The directive `probe_directives FILE` writes one line for each directive of every
@@ -11,7 +12,12 @@
 //! ```
 //!
 //! CONFIGURATION is the one of an HTTP module's three that the setter gets. Bits without a word are
-//! written as a number. Built by `make probe`, for the nginx that the module is built for.
+//! written as a number.
+//!
+//! `probe_send_limit BYTES` is the most that is sent to a socket in one step, as if its buffer were as
+//! small: a packet of uwsgi fits into every real one.
+//!
+//! Built by `make probe`, for the nginx that the module is built for.
 
 use core::ffi::{c_char, c_void, CStr};
 use core::mem::offset_of;
@@ -19,6 +25,8 @@ use core::{ptr, slice};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::OnceLock;
 
 use nginx_sys::*;
 
@@ -70,17 +78,25 @@ static mut ngx_module_order: [*const c_char; 1] = [ptr::null()];
 static mut CONTEXT: ngx_core_module_t =
     ngx_core_module_t { name: text(c"probe"), create_conf: None, init_conf: None };
 
-static mut COMMANDS: [ngx_command_t; 2] = [
+static mut COMMANDS: [ngx_command_t; 3] = [
+    command(c"probe_directives", write_tables),
+    command(c"probe_send_limit", limit_sends),
+    ngx_command_t::empty(),
+];
+
+type Setter = extern "C" fn(*mut ngx_conf_t, *mut ngx_command_t, *mut c_void) -> *mut c_char;
+
+/// A directive with one argument, outside of all blocks.
+const fn command(name: &'static CStr, set: Setter) -> ngx_command_t {
     ngx_command_t {
-        name: text(c"probe_directives"),
+        name: text(name),
         type_: (NGX_MAIN_CONF | NGX_DIRECT_CONF | NGX_CONF_TAKE1) as usize,
-        set: Some(write_tables),
+        set: Some(set),
         conf: 0,
         offset: 0,
         post: ptr::null_mut(),
-    },
-    ngx_command_t::empty(),
-];
+    }
+}
 
 const fn text(text: &'static CStr) -> ngx_str_t {
     ngx_str_t { len: text.count_bytes(), data: text.as_ptr().cast_mut().cast() }
@@ -92,15 +108,62 @@ extern "C" fn write_tables(
     _command: *mut ngx_command_t,
     _conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: nginx calls this with its parser, whose `args` are the directive and its one argument;
-    // the modules' tables are static.
-    let (path, tables) = unsafe {
-        let path = &*(*(*cf).args).elts.cast::<ngx_str_t>().add(1);
-        (slice::from_raw_parts(path.data, path.len), tables((*cf).cycle))
-    };
+    // SAFETY: nginx calls this with its parser; the modules' tables are static.
+    let (path, tables) = unsafe { (argument(cf), tables((*cf).cycle)) };
     match fs::write(OsStr::from_bytes(path), tables) {
         Ok(()) => ptr::null_mut(),
         Err(_) => c"cannot write its file".as_ptr().cast_mut(),
+    }
+}
+
+/// # Safety
+///
+/// `cf` must be nginx's parser in a setter of a directive with one argument.
+unsafe fn argument<'a>(cf: *mut ngx_conf_t) -> &'a [u8] {
+    // SAFETY: `args` are the directive and its argument.
+    unsafe {
+        let argument = &*(*(*cf).args).elts.cast::<ngx_str_t>().add(1);
+        slice::from_raw_parts(argument.data, argument.len)
+    }
+}
+
+/// What `probe_send_limit` says, in bytes.
+static LIMIT: AtomicI64 = AtomicI64::new(0);
+/// What nginx sends with.
+static SEND_CHAIN: OnceLock<ngx_send_chain_pt> = OnceLock::new();
+
+/// The setter of `probe_send_limit`.
+extern "C" fn limit_sends(
+    cf: *mut ngx_conf_t,
+    _command: *mut ngx_command_t,
+    _conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls this with its parser.
+    let limit = std::str::from_utf8(unsafe { argument(cf) });
+    let Some(limit) = limit.ok().and_then(|limit| limit.parse().ok()) else {
+        return c"invalid value".as_ptr().cast_mut();
+    };
+    LIMIT.store(limit, Relaxed);
+    // SAFETY: nginx has set it when it started, and reads it for each new connection, in one thread.
+    unsafe {
+        SEND_CHAIN.get_or_init(|| ngx_os_io.send_chain);
+        ngx_os_io.send_chain = Some(send_little);
+    }
+    ptr::null_mut()
+}
+
+/// `c->send_chain`.
+unsafe extern "C" fn send_little(
+    c: *mut ngx_connection_t,
+    chain: *mut ngx_chain_t,
+    limit: off_t,
+) -> *mut ngx_chain_t {
+    let most = LIMIT.load(Relaxed);
+    let limit = if limit == 0 { most } else { limit.min(most) };
+    match SEND_CHAIN.get().copied().flatten() {
+        // SAFETY: nginx's own function, with what nginx has given us.
+        Some(send) => unsafe { send(c, chain, limit) },
+        None => chain,
     }
 }
 

@@ -60,6 +60,13 @@ impl Builder {
         self
     }
 
+    /// Loads the module in tests/probe, for the directives that follow.
+    pub fn probe(self, directives: &str) -> Builder {
+        let probe = module_path().with_file_name("ngx_probe_module.so");
+        assert!(probe.exists(), "{} is missing: make probe", probe.display());
+        self.main(&format!("load_module {};\n{directives}", probe.display()))
+    }
+
     /// `info` unless set; `debug` shows everything.
     pub fn log_level(mut self, level: &str) -> Builder {
         self.log_level = level.to_string();

@@ -2,7 +2,7 @@
 //! nginx's source where there is some.
 
 use crate::support::log::text;
-use crate::support::nginx::{self, module_path, nginx_path, Nginx};
+use crate::support::nginx::{self, nginx_path, Nginx};
 use std::fs;
 use std::io::{stderr, Write};
 use std::process::Command;
@@ -56,12 +56,9 @@ pub fn tables() -> &'static Tables {
     static TABLES: OnceLock<Tables> = OnceLock::new();
     TABLES.get_or_init(|| {
         let dir = nginx::prefix();
-        let (file, probe) =
-            (dir.path().join("tables"), module_path().with_file_name("ngx_probe_module.so"));
-        assert!(probe.exists(), "{} is missing: make probe", probe.display());
-        let (probe, path) = (probe.display(), file.display());
-        let main = format!("load_module {probe};\nprobe_directives {path};");
-        let check = Nginx::builder().main(&main).check();
+        let file = dir.path().join("tables");
+        let check =
+            Nginx::builder().probe(&format!("probe_directives {};", file.display())).check();
         assert!(check.status.success(), "{}", check.stderr);
         let lines = fs::read_to_string(&file).unwrap();
         Tables { stock: rows(&lines, STOCK), ours: rows(&lines, OURS) }

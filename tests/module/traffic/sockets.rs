@@ -1,8 +1,8 @@
 //! The socket to the server: `uwsgi_bind` and `uwsgi_socket_keepalive`, as seen by the server and
 //! in the kernel.
 
-use super::{get, same, worker, GET, OK};
-use crate::pair::{Pair, SIDES, STANDARD_PARAMS};
+use super::{get, request, same, worker, GET, OK};
+use crate::pair::{assert_responses, Pair, SIDES, STANDARD_PARAMS};
 use crate::support::backend::Address;
 use crate::support::client::Client;
 use crate::support::nginx::{free_port, Nginx};
@@ -189,5 +189,32 @@ fn socket_keepalive() {
     {
         let found = of_socket(pair, path, |socket| socket.keepalive().unwrap());
         assert_eq!(found, [(200, Some(expected)); 2], "{path}: left stock, right ours");
+    }
+}
+
+/// A socket that takes little at once gets all of a request in the end: the packet alone, and with a
+/// body from memory, from a file and as it comes.
+#[test]
+fn full_buffers() {
+    let server = format!(
+        "{STANDARD_PARAMS} large_client_header_buffers 4 32k; client_max_body_size 0;
+        location / {{ uwsgi_pass @pass@; }}
+        location /file {{ client_body_in_file_only clean; uwsgi_pass @pass@; }}
+        location /unbuffered {{ uwsgi_request_buffering off; uwsgi_pass @pass@; }}"
+    );
+    let long = format!("GET / HTTP/1.1\r\nHost: h\r\nX-Long: {}\r\n\r\n", "long".repeat(5000));
+    let body: Vec<u8> = (0..5000).map(|i| (i % 251) as u8).collect();
+    let posts = ["/", "/file", "/unbuffered"].map(|path| request("POST", path, &body));
+    for tcp in [false, true] {
+        let builder = Nginx::builder().probe("probe_send_limit 100;");
+        let pair = Pair::build(builder.http("rs_uwsgi_drop_headers off;"), &server, tcp, "");
+        pair.backend.set_script(|peer| peer.answer(OK));
+        for request in [GET, long.as_bytes()].into_iter().chain(posts.iter().map(Vec::as_slice)) {
+            let (stock, ours) = pair.both(request);
+            assert_responses("little at once", &stock.response, &ours.response);
+            assert_eq!(ours.response.unwrap().text(), "ok");
+            assert_eq!(stock.received, ours.received, "left stock, right ours");
+        }
+        pair.nginx.assert_clean();
     }
 }
