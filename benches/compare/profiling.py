@@ -62,9 +62,11 @@ def _annotate(folder, name):
 def _ours(profile):
     """The main steps of ours: what nginx calls, less what is called back of nginx's own steps."""
     entered = lambda pattern: profile.entered(pattern, _MODULE)  # noqa: E731
+    # Called by nginx, or by ours where there is no body.
+    body_ready = profile.of(f"{_CALLBACK}body_ready")
     return {
-        "handler": entered(f"{_CALLBACK}content") - profile.of("ngx_http_read_client_request_body"),
-        "packet": entered(f"{_CALLBACK}body_ready")
+        "handler": entered(f"{_CALLBACK}content") - body_ready,
+        "packet": body_ready
         - profile.of("ngx_http_upstream_init")
         + entered(f"{_CALLBACK}create_request"),
         "head": entered(f"{_CALLBACK}process_header"),

@@ -127,6 +127,19 @@ impl<'a> Request<'a> {
     /// Reads the client's body, or its beginning where it is not buffered, and goes on with
     /// [`UpstreamHandler::body_ready`]. The status is the content handler's.
     pub fn read_body<H: UpstreamHandler>(self) -> ngx_int_t {
+        let r = self.as_ptr();
+        // SAFETY: the request is valid, and so is its main request; the callback takes a request.
+        unsafe {
+            // What nginx does without a body, but for the memory of one: 100 instructions. Where the
+            // client waits for "100 Continue", nginx sends it.
+            let expects = !(*r).headers_in.expect.is_null();
+            if (*r).headers_in.content_length_n < 0 && !self.is_chunked() && !expects {
+                (*(*r).main).set_count((*(*r).main).count() + 1);
+                (*r).set_request_body_no_buffering(0);
+                callbacks::body_ready::<H>(r);
+                return NGX_DONE as ngx_int_t;
+            }
+        }
         // SAFETY: the request is valid; the callback takes the request that nginx hands it.
         let status = unsafe {
             ngx_http_read_client_request_body(self.as_ptr(), Some(callbacks::body_ready::<H>))

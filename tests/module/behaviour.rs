@@ -352,6 +352,10 @@ fn body_limits_and_expect() {
         assert_eq!(client.read_head().unwrap(), b"HTTP/1.1 100 Continue\r\n\r\n", "{side:?}");
         client.send(b"few");
         assert_eq!(client.response(false).unwrap().text(), "ok", "{side:?}");
+        // without a body there is no reason to wait, and nginx answers as well
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n\r\n");
+        assert_eq!(client.read_head().unwrap(), b"HTTP/1.1 100 Continue\r\n\r\n", "{side:?}");
+        assert_eq!(client.response(false).unwrap().text(), "ok", "{side:?}");
     }
 }
 
