@@ -58,6 +58,7 @@ pub(super) unsafe extern "C" fn send(data: *mut c_void, chain: *mut ngx_chain_t)
         if !answered {
             return FAILED;
         }
+        discard(chain);
         discard((*writer).out);
         // else nginx would read a body that is in a file to its end
         (*u).output.in_ = ptr::null_mut();
