@@ -5,6 +5,7 @@ use crate::support::nginx::{module_path, Builder, Check, Nginx};
 use crate::support::root;
 use crate::support::tls::Authority;
 use std::fs;
+use std::process::Command;
 
 fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap()
@@ -141,5 +142,46 @@ fn blocks() {
             };
             assert!(said.status.success(), "{name}:\n{block}\n{}", said.stderr);
         }
+    }
+}
+
+/// The command of the section "Migrate".
+#[test]
+fn migration() {
+    const SITE: &str = "
+        uwsgi_cache_path @dir@/pages keys_zone=uwsgi_pages:1m;
+        upstream uwsgi_app { server unix:/run/uwsgi_app.sock; }
+        server {
+            listen 127.0.0.1:@port@;
+            location / { include @dir@/uwsgi_params;uwsgi_pass  uwsgi_app; # uwsgi_pass
+                uwsgi_cache uwsgi_pages; uwsgi_cache_key $uri;}
+            location /two {
+\t\tinclude uwsgi_params;
+\t\tuwsgi_param A uwsgi_b; rs_uwsgi_pass unix:/run/uwsgi_app.sock; include rs_uwsgi_params;
+            }
+        }";
+    let readme = read("README.md");
+    let section = readme.split_once("\n## Migrate\n").unwrap().1;
+    let command = section.split("```").nth(1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("site");
+    fs::write(&file, SITE).unwrap();
+    let command = command.replace("/etc/nginx/sites-available/mysite", &file.display().to_string());
+    for _ in 0..2 {
+        let status = Command::new("sh").args(["-ec", &command]).status().unwrap();
+        assert!(status.success());
+        let migrated = fs::read_to_string(&file).unwrap();
+        let expected = SITE
+            .replace("uwsgi_cache_", "rs_uwsgi_cache_")
+            .replace("uwsgi_cache ", "rs_uwsgi_cache ")
+            .replace(";uwsgi_pass", ";rs_uwsgi_pass")
+            .replace("\tuwsgi_param ", "\trs_uwsgi_param ")
+            .replace("uwsgi_params;", "rs_uwsgi_params;")
+            .replace("rs_rs_", "rs_");
+        assert_eq!(migrated, expected);
+        let params = read("nginx-conf/rs_uwsgi_params");
+        let nginx = Nginx::builder().file("rs_uwsgi_params", params.as_bytes());
+        let said = nginx.http(&migrated).check();
+        assert!(said.status.success(), "{}", said.stderr);
     }
 }
