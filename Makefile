@@ -100,6 +100,7 @@ lint: module
 	$(WITH_NGINX) cargo clippy --release --lib --workspace --locked --target-dir $(NGINX_TREE)/cargo -- -D warnings
 	cargo clippy --no-default-features --all-targets --locked -- -D warnings
 	scripts/directives check
+	scripts/messages check
 	if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; fi
 
 test-pure:

@@ -18,6 +18,7 @@ mod cache_stale;
 mod cached;
 mod conf_errors;
 mod differences;
+mod docs;
 mod early;
 mod examples;
 mod hints;

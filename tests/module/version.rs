@@ -1,6 +1,8 @@
-//! Which build is it? In the log when nginx starts, and in the file.
+//! Which build is it? In the log when nginx starts, and in the file. And what nginx says to a module that
+//! was built for another.
 
 use crate::support::nginx::{module_path, Nginx};
+use crate::support::root;
 use std::fs;
 
 /// What follows a mark in the module's file, up to a byte that ends it.
@@ -41,4 +43,50 @@ fn the_note_says_the_same() {
     assert_eq!(build, format!("{version} (commit {commit}, built for nginx {nginx})"));
     assert_eq!(version, env!("CARGO_PKG_VERSION"));
     assert_ne!(commit, "unknown");
+}
+
+/// What nginx says of the module with other bytes in place of these.
+fn refusal(bytes: &[u8], other: &[u8]) -> String {
+    let mut file = fs::read(module_path()).unwrap();
+    let found: Vec<_> = memchr::memmem::find_iter(&file, bytes).collect();
+    assert_eq!(found.len(), 1, "{bytes:?} at {found:?}");
+    file[found[0]..found[0] + other.len()].copy_from_slice(other);
+    let module = "other.so";
+    let nginx = Nginx::builder().without_module().file(module, &file);
+    let check = nginx.main(&format!("load_module @dir@/{module};")).check();
+    assert!(!check.status.success(), "{}", check.stderr);
+    let (_, said) = check.stderr.split_once("[emerg] ").expect(&check.stderr);
+    let (said, _) = said.split_once(" in @dir@/nginx.conf:").expect(said);
+    said.split_once(": ").map_or(said, |(_, said)| said).replace("@dir@/other.so", "…")
+}
+
+/// nginx's version as a number, `nginx_version`: 1022001 for 1.22.1.
+fn version_number() -> usize {
+    let build = in_file("built for nginx ", b')');
+    build.split('.').fold(0, |number, part| number * 1000 + part.parse::<usize>().unwrap())
+}
+
+fn readme_explains(said: &str) {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains(&format!("| `{said}` |")), "README.md does not explain: {said}");
+}
+
+#[test]
+fn of_another_version() {
+    let version = version_number();
+    // `NGX_MODULE_V1`: index 0 until it is loaded, then the version
+    let of = |version: usize| [[0; 8], version.to_ne_bytes()].concat();
+    let said = refusal(&of(version), &of(1_028_002));
+    assert_eq!(said, format!("module \"…\" version 1028002 instead of {version}"));
+    // the example there is 1.28.3 for 1.22.1
+    readme_explains("module \"…\" version 1028003 instead of 1022001");
+}
+
+#[test]
+fn of_another_signature() {
+    // `NGX_MODULE_SIGNATURE` begins with the sizes of a pointer, of an atomic integer, of a time
+    let signature = b"8,4,8,";
+    let said = refusal(signature, b"4,4,8,");
+    assert_eq!(said, "module \"…\" is not binary compatible");
+    readme_explains(&said);
 }

@@ -1,0 +1,187 @@
+//! What README.md and docs/ show as configuration, nginx takes: examples of directives in every context
+//! that they name, statements in the text, and blocks of code.
+
+use crate::support::nginx::{module_path, Builder, Check, Nginx};
+use crate::support::root;
+use crate::support::tls::Authority;
+use std::fs;
+use std::process::Command;
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap()
+}
+
+/// Paths that are there on a server, and here below the prefix.
+fn translated(text: &str) -> String {
+    text.replace("/etc/nginx/tls/", "@dir@/tls/").replace("/var/cache/nginx/", "@dir@/")
+}
+
+/// A configuration of these parts, in which the files are there that examples name.
+struct Site {
+    files: Builder,
+}
+
+impl Site {
+    fn new() -> Site {
+        let authority = Authority::root("Authority");
+        let client = authority.issue("client");
+        let files = Nginx::builder()
+            .file("tls/ca.pem", authority.pem().as_bytes())
+            .file("tls/revoked.pem", authority.revoke(&[]).as_bytes())
+            .file("tls/client.pem", client.pem.as_bytes())
+            .file("tls/client.key", client.key_pem().as_bytes())
+            .file("tls/passwords", b"password\n");
+        Site { files }
+    }
+
+    /// The parts are what stands in `http`, `upstream`, `server` and `location`.
+    fn check(&self, [http, upstream, server, location]: [&str; 4]) -> Check {
+        // what an example may need beside it
+        let needed = [
+            ("rs_uwsgi_cache_path", "@dir@/pages keys_zone=pages:1m"),
+            ("rs_uwsgi_ssl_certificate_key", "/etc/nginx/tls/client.key"),
+            ("rs_uwsgi_ssl_trusted_certificate", "/etc/nginx/tls/ca.pem"),
+        ];
+        let needed: String = needed
+            .iter()
+            .filter(|(name, _)| !http.contains(name))
+            .map(|(name, value)| format!("{name} {value};\n"))
+            .collect();
+        let pass = match location.contains("rs_uwsgi_pass ") {
+            true => "",
+            false => "rs_uwsgi_pass suwsgi://app;",
+        };
+        self.files
+            .clone()
+            .http(&translated(&format!(
+                "{needed}{http}
+                 upstream app {{ server unix:/none; {upstream} }}
+                 server {{ listen 127.0.0.1:@port@; {server} location / {{ {location} {pass} }} }}"
+            )))
+            .check()
+    }
+}
+
+#[test]
+fn examples_of_directives() {
+    let (site, text) = (Site::new(), read("docs/directives.md"));
+    let mut count = 0;
+    for section in text.split("\n## ").skip(1) {
+        let (name, section) = section.split_once('\n').unwrap();
+        if name == "Variables" {
+            break;
+        }
+        let value = |key: &str| section.split_once(key).unwrap().1.split('\n').next().unwrap();
+        let example = value("- Example: ").trim_matches('`');
+        assert!(example.starts_with(&format!("{name} ")), "{example}");
+        let mut parts = [const { String::new() }; 4];
+        for context in value("- Context: ").split(", ") {
+            match context {
+                // every configuration of the tests has one
+                "http" if name == "rs_uwsgi_temp_path" => {}
+                "http" => parts[0] = example.to_string(),
+                "upstream" => parts[1] = example.to_string(),
+                "server" => parts[2] = example.to_string(),
+                "location" => parts[3].insert_str(0, example),
+                "if in location" => parts[3].push_str(&format!("if ($arg_a) {{ {example} }}")),
+                _ => panic!("{name}: {context}"),
+            }
+        }
+        let said = site.check(parts.each_ref().map(String::as_str));
+        // "(from nginx 1.27.4)"
+        let is_newer = value("- Syntax: ").contains("(from nginx")
+            && said.stderr.contains(&format!("unknown directive \"{name}\""));
+        assert!(said.status.success() || is_newer, "{example}\n{}", said.stderr);
+        count += 1;
+    }
+    assert!(count > 60, "{count}");
+}
+
+/// Statements in the text: all between two backquotes that ends as one.
+#[test]
+fn statements() {
+    let site = Site::new();
+    let mut count = 0;
+    for name in ["README.md", "docs/directives.md", "docs/security.md", "docs/tuning.md"] {
+        // what stands between two lines of backquotes has a test of its own
+        let text: String = read(name).split("```").step_by(2).collect();
+        for statement in text.split('`').skip(1).step_by(2).filter(|span| span.ends_with(';')) {
+            let parts = match statement.split(' ').next().unwrap() {
+                "log_format" => [statement, "", "", ""],
+                // in the test above
+                _ if name == "docs/directives.md" => continue,
+                "include" => continue,
+                _ => ["", "", "", statement],
+            };
+            let said = site.check(parts);
+            assert!(said.status.success(), "{name}: {statement}\n{}", said.stderr);
+            count += 1;
+        }
+    }
+    assert!(count > 8, "{count}");
+}
+
+#[test]
+fn blocks() {
+    const LOAD: &str = "load_module modules/ngx_http_rs_uwsgi_module.so;";
+    let load = format!("load_module {};", module_path().display());
+    for name in ["README.md", "docs/security.md", "docs/tuning.md"] {
+        for block in read(name).split("```nginx\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            let said = match block.strip_prefix(LOAD) {
+                // the line alone: it is in all configurations
+                Some("\n") => continue,
+                Some(rest) => {
+                    let rest = rest
+                        .replace("listen 80;", "listen 127.0.0.1:@port@;")
+                        .replace("http {", "http {\naccess_log off;");
+                    let own = "pid @dir@/nginx.pid; error_log @dir@/error.log;";
+                    Nginx::builder().whole(&format!("{load}\n{own}\n{rest}")).check()
+                }
+                None => Nginx::builder().http(block).check(),
+            };
+            assert!(said.status.success(), "{name}:\n{block}\n{}", said.stderr);
+        }
+    }
+}
+
+/// The command of the section "Migrate".
+#[test]
+fn migration() {
+    const SITE: &str = "
+        uwsgi_cache_path @dir@/pages keys_zone=uwsgi_pages:1m;
+        upstream uwsgi_app { server unix:/run/uwsgi_app.sock; }
+        server {
+            listen 127.0.0.1:@port@;
+            location / { include @dir@/uwsgi_params;uwsgi_pass  uwsgi_app; # uwsgi_pass
+                uwsgi_cache uwsgi_pages; uwsgi_cache_key $uri;}
+            location /two {
+\t\tinclude uwsgi_params;
+\t\tuwsgi_param A uwsgi_b; rs_uwsgi_pass unix:/run/uwsgi_app.sock; include rs_uwsgi_params;
+            }
+        }";
+    let readme = read("README.md");
+    let section = readme.split_once("\n## Migrate\n").unwrap().1;
+    let command = section.split("```").nth(1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("site");
+    fs::write(&file, SITE).unwrap();
+    let command = command.replace("/etc/nginx/sites-available/mysite", &file.display().to_string());
+    for _ in 0..2 {
+        let status = Command::new("sh").args(["-ec", &command]).status().unwrap();
+        assert!(status.success());
+        let migrated = fs::read_to_string(&file).unwrap();
+        let expected = SITE
+            .replace("uwsgi_cache_", "rs_uwsgi_cache_")
+            .replace("uwsgi_cache ", "rs_uwsgi_cache ")
+            .replace(";uwsgi_pass", ";rs_uwsgi_pass")
+            .replace("\tuwsgi_param ", "\trs_uwsgi_param ")
+            .replace("uwsgi_params;", "rs_uwsgi_params;")
+            .replace("rs_rs_", "rs_");
+        assert_eq!(migrated, expected);
+        let params = read("nginx-conf/rs_uwsgi_params");
+        let nginx = Nginx::builder().file("rs_uwsgi_params", params.as_bytes());
+        let said = nginx.http(&migrated).check();
+        assert!(said.status.success(), "{}", said.stderr);
+    }
+}
