@@ -20,7 +20,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::ffi::conf::{self, zeroed_upstream_conf};
-use crate::ffi::peer::Servers;
+use crate::ffi::servers::Servers;
 use crate::ffi::sys::{
     ngx_http_upstream_conf_t, ngx_str_t, NGX_HTTP_UPSTREAM_FT_ERROR, NGX_HTTP_UPSTREAM_FT_TIMEOUT,
 };

@@ -19,6 +19,7 @@ macro_rules! field {
 
 use core::marker::PhantomData;
 
+pub mod balancer;
 pub(crate) mod callbacks;
 pub mod chain;
 pub mod conf;
@@ -32,6 +33,7 @@ pub mod module;
 pub mod peer;
 pub mod pool;
 pub mod request;
+pub mod servers;
 pub mod slots;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod tls;

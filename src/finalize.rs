@@ -1,9 +1,10 @@
 //! The end of a request: what becomes of its connection, and what the balancer is told of the
 //! server.
 
+use crate::ffi::balancer::Outcome;
 use crate::ffi::connection::Connection;
 use crate::ffi::log::Printable;
-use crate::ffi::peer::{Outcome, Peer};
+use crate::ffi::peer::Peer;
 use crate::ffi::{self, Request, Upstream};
 use crate::handler::{self, Context};
 use crate::hints::Hint;

@@ -8,10 +8,12 @@ use std::ops::Range;
 #[cfg(ngx_feature = "http_cache")]
 use crate::conf::cache;
 use crate::conf::pass;
+use crate::ffi::balancer::{Chosen, Held, Outcome};
 use crate::ffi::connect::Waiter;
 use crate::ffi::connection::{Idle, Lost};
 use crate::ffi::log::debug;
-use crate::ffi::peer::{Chosen, Held, Outcome, Peer, Servers};
+use crate::ffi::peer::Peer;
+use crate::ffi::servers::Servers;
 use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_IMPLEMENTED};
 use crate::ffi::upstream::Address;
 use crate::ffi::{self, Error, Request};

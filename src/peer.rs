@@ -9,9 +9,11 @@
 pub mod connect;
 
 use crate::conf::reuse::InEffect;
+use crate::ffi::balancer::Chosen;
 use crate::ffi::connection::{Idle, Lost, Peek};
 use crate::ffi::log::{debug, Printable};
-use crate::ffi::peer::{Chosen, Peer, Servers};
+use crate::ffi::peer::Peer;
+use crate::ffi::servers::Servers;
 use crate::ffi::{self, Request};
 use crate::handler::{Connection, Context};
 use crate::pool::policy::{Left, Refusal, Reuse};

@@ -27,7 +27,7 @@ what was inlined into it. The kernel's work is not counted.
 
 _MODULE = r"<?ngx_http_rs_uwsgi_module::.*"
 _CALLBACK = "ngx_http_rs_uwsgi_module::ffi::callbacks::"
-_PEER = "ngx_http_rs_uwsgi_module::ffi::peer::"
+_BALANCER = "ngx_http_rs_uwsgi_module::ffi::balancer::"
 
 
 def run(setup, addresses, running):
@@ -71,7 +71,7 @@ def _ours(profile):
         + entered(f"{_CALLBACK}create_request"),
         "head": entered(f"{_CALLBACK}process_header"),
         "connection": entered("ngx_event_connect_peer")
-        + entered(f"{_PEER}free")
+        + entered(f"{_BALANCER}free")
         + entered("ngx_close_connection"),
         "end": entered(f"{_CALLBACK}(input_filter_init|finalize_request)"),
     }

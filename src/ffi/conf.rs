@@ -14,7 +14,7 @@ use ngx::http::{
 use super::headers;
 use super::log::with_text;
 use super::module::{context_index, MainConf};
-use super::peer::Servers;
+use super::servers::Servers;
 use super::sys::{
     ngx_array_t, ngx_command_t, ngx_conf_log_error, ngx_conf_merge_path_value, ngx_conf_t,
     ngx_hash_init_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_get_variable_index,

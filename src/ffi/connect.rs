@@ -16,7 +16,8 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::callbacks::{log_panic, with_request};
 use super::connection::{close, Idle};
-use super::peer::{Peer, Servers};
+use super::peer::Peer;
+use super::servers::Servers;
 use super::sys::{
     ngx_add_timer, ngx_connection_counter, ngx_connection_t,
     ngx_connection_tcp_nodelay_e_NGX_TCP_NODELAY_DISABLED, ngx_current_msec, ngx_cycle,

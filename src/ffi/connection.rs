@@ -8,7 +8,7 @@ use core::ptr::{self, NonNull};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::callbacks::log_panic;
-use super::peer::Servers;
+use super::servers::Servers;
 use super::sys::{
     ngx_add_timer, ngx_close_connection, ngx_connection_t, ngx_cycle, ngx_del_timer,
     ngx_destroy_pool, ngx_event_t, ngx_handle_read_event, ngx_log_t, ngx_msec_t, NGX_AGAIN, NGX_OK,

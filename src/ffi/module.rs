@@ -6,7 +6,7 @@ use core::ptr::{self, NonNull};
 use super::callbacks;
 use super::conf::{Block, Conf, Directives, Error};
 use super::headers::KnownHeaders;
-use super::peer::Servers;
+use super::servers::Servers;
 use super::sys::{
     ngx_array_t, ngx_http_module_t, ngx_module_t, ngx_palloc, ngx_pool_cleanup_add, NGX_HTTP_MODULE,
 };

@@ -6,7 +6,7 @@ use core::ptr::{self, NonNull};
 use super::chain::Chain;
 use super::connection::Connection;
 use super::headers::Place;
-use super::peer::Servers;
+use super::servers::Servers;
 use super::sys::{
     ngx_event_pipe_copy_input_filter, ngx_event_pipe_t, ngx_http_upstream_conf_t,
     ngx_http_upstream_create_round_robin_peer, ngx_http_upstream_non_buffered_filter,

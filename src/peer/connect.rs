@@ -10,10 +10,12 @@ use std::cell::{Cell, RefCell};
 
 use super::{lost, take};
 use crate::conf::reuse::InEffect;
+use crate::ffi::balancer::Chosen;
 use crate::ffi::connect::{Errno, Progress, Waiter, Waiting};
 use crate::ffi::connection::Lost;
 use crate::ffi::log::Printable;
-use crate::ffi::peer::{Chosen, Peer, Servers};
+use crate::ffi::peer::Peer;
+use crate::ffi::servers::Servers;
 use crate::ffi::{self, Request};
 use crate::handler::{Connection, Context};
 use crate::hints::{self, Hint, Hints};

@@ -1,0 +1,404 @@
+//! The balancer that chooses a server of an upstream, and stands behind ours: `peer.get` and
+//! `peer.free` of this module's requests.
+
+use core::cell::Cell;
+use core::ffi::c_void;
+use core::ptr::{self, NonNull};
+
+use super::callbacks::with_request;
+use super::connection::Idle;
+use super::peer::Peer;
+use super::servers::Servers;
+use super::sys::{
+    ngx_event_free_peer_pt, ngx_event_get_peer_pt, ngx_int_t, ngx_peer_connection_t, ngx_str_t,
+    ngx_uint_t, sockaddr, NGX_AGAIN, NGX_BUSY, NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_OK,
+    NGX_PEER_FAILED, NGX_PEER_NEXT,
+};
+#[cfg(ngx_feature = "http_ssl")]
+use super::sys::{ngx_event_save_peer_session_pt, ngx_event_set_peer_session_pt};
+use super::{Request, Upstream};
+use crate::handler::UpstreamHandler;
+
+const OK: ngx_int_t = NGX_OK as ngx_int_t;
+const AGAIN: ngx_int_t = NGX_AGAIN as ngx_int_t;
+const BUSY: ngx_int_t = NGX_BUSY as ngx_int_t;
+const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
+const DONE: ngx_int_t = NGX_DONE as ngx_int_t;
+const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
+
+/// How a try with a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a response.
+    Done,
+    /// Another server is asked, and this one is not to blame (`NGX_PEER_NEXT`).
+    Next,
+    /// The server failed (`NGX_PEER_FAILED`).
+    Failed,
+    /// The connection was dead before it was used, which says nothing of the server: the next try is
+    /// with the same one, and the balancer hears nothing of this one.
+    Stale,
+}
+
+impl Outcome {
+    fn from_state(state: ngx_uint_t) -> Outcome {
+        if state & NGX_PEER_FAILED as ngx_uint_t != 0 {
+            Outcome::Failed
+        } else if state & NGX_PEER_NEXT as ngx_uint_t != 0 {
+            Outcome::Next
+        } else {
+            Outcome::Done
+        }
+    }
+
+    fn state(self) -> ngx_uint_t {
+        match self {
+            Outcome::Done => 0,
+            Outcome::Next | Outcome::Stale => NGX_PEER_NEXT as ngx_uint_t,
+            Outcome::Failed => NGX_PEER_FAILED as ngx_uint_t,
+        }
+    }
+}
+
+/// What the safe code has found for a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chosen {
+    /// nginx makes a connection.
+    New,
+    /// There is a connection.
+    Ready,
+    /// The request waits for one.
+    Waiting,
+    /// The server has no room now, and others can be asked.
+    Full,
+    /// The server cannot be connected to.
+    Unreachable,
+    /// The request cannot go on.
+    Failed,
+}
+
+/// The balancer's own callbacks and data, behind ours.
+struct Wrapped<'a> {
+    r: Request<'a>,
+    servers: &'a Servers,
+    balancer: Cell<Balancer>,
+    /// Has the balancer been told already that its server is free ([`give_back`])?
+    released: Cell<bool>,
+}
+
+/// Who chooses the server.
+#[derive(Clone, Copy)]
+struct Balancer {
+    data: *mut c_void,
+    get: ngx_event_get_peer_pt,
+    free: ngx_event_free_peer_pt,
+    #[cfg(ngx_feature = "http_ssl")]
+    set_session: ngx_event_set_peer_session_pt,
+    #[cfg(ngx_feature = "http_ssl")]
+    save_session: ngx_event_save_peer_session_pt,
+}
+
+impl Balancer {
+    /// # Safety
+    ///
+    /// The balancer has just set up the request's peer.
+    unsafe fn of(pc: *mut ngx_peer_connection_t) -> Balancer {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Balancer {
+                data: (*pc).data,
+                get: (*pc).get,
+                free: (*pc).free,
+                #[cfg(ngx_feature = "http_ssl")]
+                set_session: (*pc).set_session,
+                #[cfg(ngx_feature = "http_ssl")]
+                save_session: (*pc).save_session,
+            }
+        }
+    }
+
+    /// Chooses a server.
+    ///
+    /// # Safety
+    ///
+    /// The peer must be the one that the balancer has set up.
+    unsafe fn choose(self, pc: *mut ngx_peer_connection_t) -> ngx_int_t {
+        let Some(get) = self.get else { return FAILED };
+        // SAFETY: the balancer's own callback with its own data.
+        unsafe { get(pc, self.data) }
+    }
+
+    /// Tells the balancer that its server is free.
+    ///
+    /// # Safety
+    ///
+    /// As `choose`, and a server was chosen.
+    unsafe fn release(self, pc: *mut ngx_peer_connection_t, state: ngx_uint_t) {
+        if let Some(free) = self.free {
+            // SAFETY: the balancer's own callback with its own data.
+            unsafe { free(pc, self.data, state) };
+        }
+    }
+}
+
+/// A server that the next try is with ([`Outcome::Stale`]), as the balancer has described it.
+pub struct Held<'a> {
+    pc: NonNull<ngx_peer_connection_t>,
+    wrapped: &'a Wrapped<'a>,
+    sockaddr: *mut sockaddr,
+    socklen: u32,
+    name: *mut ngx_str_t,
+}
+
+impl<'a> Held<'a> {
+    /// The server of a try that ends now. None where memory runs out.
+    fn server_of(pc: *mut ngx_peer_connection_t, wrapped: &'a Wrapped<'a>) -> Option<&'a Held<'a>> {
+        let pc = NonNull::new(pc)?;
+        // SAFETY: nginx's peer, whose server it forgets next.
+        let peer = unsafe { pc.as_ref() };
+        let (sockaddr, socklen, name) = (peer.sockaddr, peer.socklen, peer.name);
+        let held = Held { pc, wrapped, sockaddr, socklen, name };
+        let held = wrapped.r.pool().place(held).ok()?;
+        // SAFETY: new in the request's memory, and only ever shared.
+        Some(unsafe { held.as_ref() })
+    }
+
+    /// Gives the server to the next try.
+    fn choose(&self) {
+        // SAFETY: the request's peer; the balancer has not been told that the server is free, and
+        // keeps what describes it.
+        unsafe {
+            let pc = self.pc.as_ptr();
+            ((*pc).sockaddr, (*pc).socklen, (*pc).name) = (self.sockaddr, self.socklen, self.name);
+        }
+    }
+
+    /// Tells the balancer that the server is free: there will be no next try.
+    pub fn let_go(&self) {
+        if self.wrapped.released.get() {
+            return;
+        }
+        // SAFETY: nginx's peer, for which the balancer had chosen a server.
+        unsafe { self.wrapped.balancer.get().release(self.pc.as_ptr(), Outcome::Stale.state()) };
+    }
+}
+
+/// # Safety
+///
+/// The balancer has just set up the request's peer.
+pub(super) unsafe fn wrap<'a, H: UpstreamHandler>(
+    r: Request<'a>,
+    u: Upstream<'a>,
+    servers: &'a Servers,
+) -> ngx_int_t {
+    let pc = u.peer();
+    // SAFETY: the upstream's peer, whose callbacks the balancer has set.
+    let balancer = Cell::new(unsafe { Balancer::of(pc) });
+    let wrapped = Wrapped { r, servers, balancer, released: Cell::new(false) };
+    let Ok(wrapped) = r.pool().place(wrapped) else { return FAILED };
+    // SAFETY: as above; our callbacks find their data, which live as long as the request.
+    unsafe { intercept::<H>(pc, wrapped.as_ptr().cast()) };
+    OK
+}
+
+/// Puts our callbacks in the place of the balancer's.
+///
+/// # Safety
+///
+/// `pc` must be a request's peer, and `wrapped` a [`Wrapped`] of the same request.
+unsafe fn intercept<H: UpstreamHandler>(pc: *mut ngx_peer_connection_t, wrapped: *mut c_void) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*pc).data = wrapped;
+        (*pc).get = Some(get::<H>);
+        (*pc).free = Some(free::<H>);
+        #[cfg(ngx_feature = "http_ssl")]
+        {
+            (*pc).set_session = Some(set_session);
+            (*pc).save_session = Some(save_session);
+        }
+    }
+}
+
+/// `peer.get`: chooses a server, and a connection to it where there is one.
+unsafe extern "C" fn get<H: UpstreamHandler>(
+    pc: *mut ngx_peer_connection_t,
+    data: *mut c_void,
+) -> ngx_int_t {
+    // SAFETY: `wrap` put it there; it is only ever shared.
+    let wrapped = unsafe { &*data.cast::<Wrapped<'_>>() };
+    let Some(context) = wrapped.r.context() else { return FAILED };
+    // Servers that have no room now are passed over while there are others. If these turn out to
+    // have failed, the choice begins anew, and the request waits.
+    let (mut passed_over, mut anew) = (false, false);
+    loop {
+        context.begin_try();
+        // SAFETY: the request's peer.
+        match unsafe { choose(pc, wrapped, context.held.take()) } {
+            OK => {}
+            BUSY if passed_over && !anew => {
+                anew = true;
+                // SAFETY: as above.
+                match unsafe { begin_anew::<H>(pc, wrapped) } {
+                    OK => continue,
+                    other => return other,
+                }
+            }
+            other => return other,
+        }
+        let chosen = with_request(wrapped.r.as_ptr(), Chosen::Failed, |_| {
+            Peer::of::<H>(pc, wrapped.servers)
+                .map_or(Chosen::Failed, |peer| H::choose_connection(wrapped.r, peer, !anew))
+        });
+        match chosen {
+            Chosen::New => return OK,
+            Chosen::Ready => return DONE,
+            Chosen::Waiting => return AGAIN,
+            Chosen::Unreachable => return DECLINED,
+            Chosen::Failed => return FAILED,
+            // SAFETY: the request's peer, for which the balancer has chosen a server.
+            Chosen::Full => unsafe {
+                if !wrapped.released.get() {
+                    wrapped.balancer.get().release(pc, Outcome::Next.state());
+                }
+                (*pc).sockaddr = ptr::null_mut();
+                passed_over = true;
+            },
+        }
+    }
+}
+
+/// Chooses a server, the one that is `held` if there is one.
+///
+/// # Safety
+///
+/// `pc` must be the request's peer.
+unsafe fn choose(
+    pc: *mut ngx_peer_connection_t,
+    wrapped: &Wrapped<'_>,
+    held: Option<&Held<'_>>,
+) -> ngx_int_t {
+    if let Some(held) = held {
+        held.choose();
+    } else {
+        wrapped.released.set(false);
+        // SAFETY: the caller's promise.
+        match unsafe { wrapped.balancer.get().choose(pc) } {
+            OK => {}
+            // SAFETY: stock `keepalive` has given us a connection that another module used.
+            DONE => unsafe { give_back(pc, wrapped) },
+            other => return other,
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*pc).connection = ptr::null_mut();
+        (*pc).set_cached(0);
+    }
+    OK
+}
+
+/// Lets the balancer forget which servers it has chosen for the request.
+///
+/// # Safety
+///
+/// `pc` must be the request's peer, and no server chosen.
+unsafe fn begin_anew<H: UpstreamHandler>(
+    pc: *mut ngx_peer_connection_t,
+    wrapped: &Wrapped<'_>,
+) -> ngx_int_t {
+    let Some(init) = wrapped.servers.init else { return FAILED };
+    // SAFETY: the upstream's own callback, with what nginx would give it; our callbacks go back to
+    // their places.
+    unsafe {
+        let (data, tries) = ((*pc).data, (*pc).tries);
+        (*pc).data = ptr::null_mut();
+        let status = init(wrapped.r.as_ptr(), wrapped.servers.address().as_ptr());
+        if status == OK {
+            wrapped.balancer.set(Balancer::of(pc));
+        }
+        (*pc).tries = tries.max(1);
+        intercept::<H>(pc, data);
+        status
+    }
+}
+
+/// A connection of stock `keepalive` was used by `proxy_pass` or another module, by rules other than
+/// ours and perhaps for another protocol. It goes back to where it came from.
+///
+/// Stock's callback then tells the balancer that its server is free, so that for this try the server
+/// does not count the connection (`max_conns`) and does not hear of its failure.
+///
+/// # Safety
+///
+/// `pc` must be what the wrapped `get` has just answered NGX_DONE for.
+unsafe fn give_back(pc: *mut ngx_peer_connection_t, wrapped: &Wrapped<'_>) {
+    let Some(u) = wrapped.r.upstream() else { return };
+    // SAFETY: the caller's promise.
+    u.as_finished(|| unsafe {
+        let tries = (*pc).tries;
+        wrapped.balancer.get().release(pc, 0);
+        (*pc).tries = tries;
+    });
+    wrapped.released.set(true);
+    // SAFETY: the request's peer; a connection that stock would not take back is closed.
+    unsafe {
+        if let Some(c) = NonNull::new((*pc).connection) {
+            (*pc).connection = ptr::null_mut();
+            Idle::discard(c);
+        }
+    }
+}
+
+/// `peer.free`: the try is over.
+unsafe extern "C" fn free<H: UpstreamHandler>(
+    pc: *mut ngx_peer_connection_t,
+    data: *mut c_void,
+    state: ngx_uint_t,
+) {
+    // SAFETY: `wrap` put it there; it is only ever shared.
+    let wrapped = unsafe { &*data.cast::<Wrapped<'_>>() };
+    let outcome = Outcome::from_state(state);
+    let told =
+        with_request(wrapped.r.as_ptr(), outcome, |_| match Peer::of::<H>(pc, wrapped.servers) {
+            Some(peer) => H::release_connection(wrapped.r, peer, outcome),
+            None => outcome,
+        });
+    if told == Outcome::Stale {
+        if let (Some(context), Some(held)) = (wrapped.r.context(), Held::server_of(pc, wrapped)) {
+            context.held.set(Some(held));
+            // SAFETY: as above. nginx allows one try more after one on a used connection.
+            unsafe { (*pc).tries = (*pc).tries.saturating_sub(1) };
+            return;
+        }
+    }
+    // what we have nothing to say about goes on as it came
+    let state = if told == outcome { state } else { told.state() };
+    // SAFETY: nginx's peer, for which the balancer has chosen a server.
+    unsafe {
+        match wrapped.released.get() {
+            false => wrapped.balancer.get().release(pc, state),
+            true => (*pc).tries = (*pc).tries.saturating_sub(1),
+        }
+    }
+}
+
+#[cfg(ngx_feature = "http_ssl")]
+unsafe extern "C" fn set_session(pc: *mut ngx_peer_connection_t, data: *mut c_void) -> ngx_int_t {
+    // SAFETY: `wrap` put it there; the balancer's own callback with its own data.
+    unsafe {
+        let balancer = (*data.cast::<Wrapped<'_>>()).balancer.get();
+        balancer.set_session.map_or(OK, |original| original(pc, balancer.data))
+    }
+}
+
+#[cfg(ngx_feature = "http_ssl")]
+unsafe extern "C" fn save_session(pc: *mut ngx_peer_connection_t, data: *mut c_void) {
+    // SAFETY: as above.
+    unsafe {
+        let balancer = (*data.cast::<Wrapped<'_>>()).balancer.get();
+        if let Some(original) = balancer.save_session {
+            original(pc, balancer.data);
+        }
+    }
+}
