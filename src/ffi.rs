@@ -40,6 +40,8 @@ pub mod tls;
 pub mod upstream;
 pub mod value;
 pub mod variables;
+pub mod wait;
+mod wake;
 
 mod macros {
     //! Constants that nginx defines by macros with a cast, from macros.h.

@@ -2,10 +2,10 @@
 
 use core::ptr::{self, NonNull};
 
-use super::connect::{on_connection, on_waiter};
 use super::connection::{Connection, Idle, Peek};
 use super::servers::Servers;
 use super::sys::{ngx_event_t, ngx_msec_t, ngx_peer_connection_t, sockaddr};
+use super::wait::{on_connection, on_waiter};
 use super::{slice_of, Brand, Request};
 use crate::handler::UpstreamHandler;
 

@@ -10,12 +10,12 @@ use core::ptr::{self, NonNull};
 use super::balancer::wrap;
 use super::callbacks::with_request;
 use super::conf::Block;
-use super::connect::Wake;
 use super::connection::Idle;
 use super::sys::{
     ngx_http_request_t, ngx_http_upstream_init_peer_pt, ngx_http_upstream_srv_conf_t, ngx_int_t,
     NGX_ERROR, NGX_OK,
 };
+use super::wake::Wake;
 use super::{module, Request};
 use crate::conf::reuse::Settings;
 use crate::handler::UpstreamHandler;

@@ -1,0 +1,310 @@
+//! Requests that wait for a connection.
+//!
+//! For nginx a request that waits is one whose connection is being made: `peer.get` returns NGX_AGAIN
+//! and a connection, of whose socket epoll does not know yet. nginx has nothing to do then but to wait
+//! for its write event, for as long as the client and `rs_uwsgi_connect_timeout` do. The event comes
+//! when the request has got its connection ([`Waiter::proceed`], [`Waiter::attach`]), and the timer is
+//! ours.
+
+use core::cell::{Cell, UnsafeCell};
+use core::ffi::c_int;
+use core::mem::zeroed;
+use core::ptr::NonNull;
+
+use super::callbacks::with_request;
+use super::connect::{Progress, DISABLED};
+use super::connection::{close, Idle};
+use super::peer::Peer;
+use super::sys::{
+    ngx_add_timer, ngx_connection_t, ngx_del_timer, ngx_delete_posted_event, ngx_event_handler_pt,
+    ngx_event_t, ngx_msec_t, ngx_post_event, ngx_posted_events,
+};
+use super::{Error, Request};
+use crate::handler::UpstreamHandler;
+
+/// What stands between a request that waits and its connection. In the request's memory.
+pub struct Waiter<'a> {
+    r: Request<'a>,
+    peer: Peer<'a>,
+    /// Posted once nginx is done with setting up the connection, and then the timer.
+    event: UnsafeCell<ngx_event_t>,
+    /// nginx's handler of the connection's events, while ours stands in its place.
+    handler: Cell<ngx_event_handler_pt>,
+    since: usize,
+    limit: ngx_msec_t,
+    pending: Cell<bool>,
+}
+
+impl<'a> Peer<'a> {
+    /// Lets the request wait for a connection for up to `limit` milliseconds. [`Self::open`] has made
+    /// what nginx takes for the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn wait(self, r: Request<'a>, limit: ngx_msec_t) -> Result<&'a Waiter<'a>, Error> {
+        let c = field!(self, connection);
+        // SAFETY: all zeros is an event that nobody waits for.
+        let mut event = unsafe { zeroed::<ngx_event_t>() };
+        event.data = c.cast();
+        event.log = field!(self, log);
+        event.handler = Some(self.hooks.on_waiter);
+        let waiter = Waiter {
+            r,
+            peer: self,
+            event: UnsafeCell::new(event),
+            handler: Cell::new(None),
+            since: super::now(),
+            limit,
+            pending: Cell::new(false),
+        };
+        let waiter = r.pool().place(waiter)?;
+        // SAFETY: just placed, in memory that lives as long as the request. The event is deleted when
+        // the try is over (`Waiter::leave`).
+        unsafe {
+            let waiter = waiter.as_ref();
+            // when nginx is done with setting up the connection
+            ngx_post_event(waiter.event.get(), &raw mut ngx_posted_events);
+            Ok(waiter)
+        }
+    }
+}
+
+impl<'a> Waiter<'a> {
+    /// The server that it waits for.
+    pub fn peer(&self) -> Peer<'a> {
+        self.peer
+    }
+
+    /// Has an attempt to connect been begun, of which the outcome is not known?
+    pub fn is_pending(&self) -> bool {
+        self.pending.get()
+    }
+
+    /// One has, or its outcome is known.
+    pub fn set_pending(&self, pending: bool) {
+        self.pending.set(pending);
+    }
+
+    /// For how long it has waited, in milliseconds.
+    pub fn time(&self) -> usize {
+        super::now().wrapping_sub(self.since)
+    }
+
+    fn connection(&self) -> *mut ngx_connection_t {
+        field!(self.peer, connection)
+    }
+
+    /// Puts our handlers in the place of nginx's, and our timer.
+    ///
+    /// # Safety
+    ///
+    /// nginx must be done with setting up the connection.
+    unsafe fn settle(&self) {
+        let c = self.connection();
+        // SAFETY: an open connection, that of this try.
+        unsafe {
+            let (read, write) = ((*c).read, (*c).write);
+            if self.handler.get().is_some() {
+                return;
+            }
+            self.handler.set((*write).handler);
+            (*read).handler = Some(self.peer.hooks.on_connection);
+            (*write).handler = Some(self.peer.hooks.on_connection);
+            if (*write).timer_set() != 0 {
+                ngx_del_timer(write);
+            }
+            let left = (self.since + self.limit).saturating_sub(super::now());
+            ngx_add_timer(self.event.get(), left);
+        }
+    }
+
+    /// Gives the connection back to nginx's handlers, and ends the wait.
+    fn end(&self) {
+        self.leave();
+        let c = self.connection();
+        // SAFETY: an open connection, that of this try.
+        unsafe {
+            if let Some(handler) = self.handler.take() {
+                (*(*c).read).handler = Some(handler);
+                (*(*c).write).handler = Some(handler);
+            }
+        }
+    }
+
+    /// Ends the wait, whatever becomes of the connection.
+    pub fn leave(&self) {
+        let event = self.event.get();
+        // SAFETY: the waiter's own event.
+        unsafe {
+            if (*event).timer_set() != 0 {
+                ngx_del_timer(event);
+            }
+            if (*event).posted() != 0 {
+                ngx_delete_posted_event(event);
+            }
+        }
+    }
+
+    fn post_write(&self) {
+        // SAFETY: an open connection, that of this try.
+        unsafe {
+            let write = (*self.connection()).write;
+            ngx_post_event(write, &raw mut ngx_posted_events);
+        }
+    }
+
+    /// The connection is there, or will be: the request goes on.
+    pub fn proceed(&self, progress: Progress) {
+        self.end();
+        match progress {
+            Progress::Connected => self.post_write(),
+            Progress::Pending => {
+                let timeout = self.r.loc_conf().upstream.connect_timeout;
+                // SAFETY: an open connection, that of this try.
+                unsafe { ngx_add_timer((*self.connection()).write, timeout) };
+            }
+        }
+    }
+
+    /// The request gets a connection from the pool. `again`: if it turns out to be dead, nginx tries
+    /// once more.
+    pub fn attach(&self, idle: Idle, again: bool) {
+        self.end();
+        let old = self.connection();
+        self.peer.attach(idle, again);
+        let new = self.connection();
+        // SAFETY: two open connections. What nginx has set in the one that it took for the request's,
+        // in ngx_http_upstream_connect, is set in the other.
+        unsafe {
+            (*new).data = (*old).data;
+            (*(*new).read).handler = (*(*old).read).handler;
+            (*(*new).write).handler = (*(*old).write).handler;
+            (*new).requests += 1;
+            (*new).set_sendfile((*new).sendfile() & (*old).sendfile());
+            if (*old).tcp_nopush() == DISABLED {
+                (*new).set_tcp_nopush(DISABLED);
+            }
+            let r = self.r.as_ptr();
+            let u = (*r).upstream;
+            (*u).output.set_sendfile((*new).sendfile());
+            (*u).writer.connection = new;
+            close(old);
+        }
+        self.post_write();
+    }
+
+    /// The server cannot be connected to; the log says so. nginx asks the next one or answers 502.
+    pub fn fail(&self) {
+        self.end();
+        let c = self.connection();
+        // nginx looks at the socket itself, and must find that it failed. The log line for it,
+        // which would tell of a reset that never was, is one that can be switched off.
+        // SAFETY: an open connection, that of this try.
+        unsafe {
+            break_socket((*c).fd);
+            (*c).set_log_error(super::sys::ngx_connection_log_error_e_NGX_ERROR_IGNORE_ECONNRESET);
+        }
+        self.post_write();
+    }
+
+    /// The wait is over for nginx: it asks the next server or answers 504.
+    pub fn time_out(&self) {
+        self.end();
+        // SAFETY: an open connection, that of this try.
+        unsafe { (*(*self.connection()).write).set_timedout(1) };
+        self.post_write();
+    }
+}
+
+/// Puts a socket in this one's place that was reset by its other end.
+///
+/// # Safety
+///
+/// `fd` must be a socket of which epoll does not know, or needs not to know any more.
+unsafe fn break_socket(fd: c_int) {
+    let mut pair = [0; 2];
+    // SAFETY: room for two numbers, and descriptors that are ours.
+    unsafe {
+        if libc::socketpair(
+            libc::AF_UNIX,
+            libc::SOCK_STREAM | libc::SOCK_NONBLOCK,
+            0,
+            pair.as_mut_ptr(),
+        ) == -1
+        {
+            return;
+        }
+        // an end that is closed with bytes unread resets the other one
+        libc::write(pair[0], b"x".as_ptr().cast(), 1);
+        libc::close(pair[1]);
+        libc::dup2(pair[0], fd);
+        libc::close(pair[0]);
+    }
+}
+
+/// A request in the queue. It is there as long as its try waits: whoever ends the try takes it out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Waiting {
+    waiter: NonNull<Waiter<'static>>,
+}
+
+impl Waiting {
+    /// The entry of a request that begins to wait.
+    pub fn of(waiter: &Waiter<'_>) -> Waiting {
+        Waiting { waiter: NonNull::from(waiter).cast() }
+    }
+
+    /// Runs safe code on the request. None where it panicked.
+    pub fn with<T>(&self, run: impl for<'a> FnOnce(Request<'a>, &'a Waiter<'a>) -> T) -> Option<T> {
+        let waiter = self.waiter.as_ptr().cast::<Waiter<'_>>();
+        // SAFETY: the request waits, so it is alive, and with it its memory; nginx is done with
+        // setting up its connection, since other events are handled.
+        unsafe {
+            (*waiter).settle();
+            let r = (*waiter).r;
+            r.make_current();
+            with_request(r.as_ptr(), None, |_| Some(run(r, &*waiter)))
+        }
+    }
+}
+
+/// The event of the connection that nginx takes for a waiting request's.
+pub(super) unsafe extern "C" fn on_connection<H: UpstreamHandler>(event: *mut ngx_event_t) {
+    // SAFETY: nginx calls with an event of a connection that `settle` has changed, whose data nginx
+    // has set to the request.
+    let (r, leaving) = unsafe {
+        let c = (*event).data.cast::<ngx_connection_t>();
+        ((*c).data.cast(), (*c).close() != 0)
+    };
+    run(r, |r| match leaving {
+        // the worker is leaving, and waits no longer
+        true => H::waited_in_vain(r),
+        false => H::connection_made(r),
+    });
+}
+
+/// The event of a waiter.
+pub(super) unsafe extern "C" fn on_waiter<H: UpstreamHandler>(event: *mut ngx_event_t) {
+    // SAFETY: nginx calls with the event of a waiter, whose data are the connection, whose data nginx
+    // has set to the request.
+    let r = unsafe { (*(*event).data.cast::<ngx_connection_t>()).data.cast() };
+    run(r, |r| {
+        let Some(waiter) = r.context().and_then(|context| context.waiter.get()) else { return };
+        // SAFETY: events are handled when nginx is done with what it did before.
+        unsafe { waiter.settle() };
+        if waiter.time() >= waiter.limit {
+            H::waited_in_vain(r);
+        }
+    });
+}
+
+/// Runs safe code on a request, from an event that is not of its client.
+fn run(r: *mut super::sys::ngx_http_request_t, run: impl FnOnce(Request<'_>)) {
+    with_request(r, (), |r| {
+        r.make_current();
+        let client = r.client();
+        run(r);
+        client.run_posted();
+    });
+}

@@ -1,0 +1,101 @@
+//! The event at which the requests that wait for an upstream look for connections again.
+
+use core::cell::UnsafeCell;
+use core::ffi::{c_int, c_void};
+use core::mem::{offset_of, zeroed};
+use core::ptr::{self, NonNull};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use super::callbacks::log_panic;
+use super::servers::Servers;
+use super::sys::{
+    ngx_add_timer, ngx_connection_t, ngx_cycle, ngx_del_timer, ngx_delete_posted_event,
+    ngx_event_t, ngx_msec_t, ngx_post_event, ngx_posted_events,
+};
+use super::Log;
+use crate::handler::UpstreamHandler;
+
+/// The event at which the requests of an upstream look for connections again.
+pub(super) struct Wake {
+    event: UnsafeCell<ngx_event_t>,
+    data: UnsafeCell<WakeData>,
+}
+
+/// What the event points to. nginx's debug log looks for a descriptor there, as in a connection.
+#[repr(C)]
+struct WakeData {
+    servers: *const Servers,
+    _unused: [*mut c_void; 2],
+    fd: c_int,
+}
+
+const _: () = assert!(offset_of!(WakeData, fd) == offset_of!(ngx_connection_t, fd));
+
+impl Wake {
+    pub(super) fn new<H: UpstreamHandler>() -> Wake {
+        // SAFETY: all zeros is an event that nobody waits for.
+        let mut event = unsafe { zeroed::<ngx_event_t>() };
+        event.handler = Some(on_wake::<H>);
+        let data = WakeData { servers: ptr::null(), _unused: [ptr::null_mut(); 2], fd: -1 };
+        Wake { event: UnsafeCell::new(event), data: UnsafeCell::new(data) }
+    }
+}
+
+impl Servers {
+    /// The event, ready for use.
+    fn wake_event(&self) -> *mut ngx_event_t {
+        let (event, data) = (self.wake.event.get(), self.wake.data.get());
+        // SAFETY: the event is this upstream's, which does not move any more; a worker has a cycle,
+        // and a cycle a log.
+        unsafe {
+            (*data).servers = ptr::from_ref(self);
+            (*event).data = data.cast();
+            (*event).log = (*ngx_cycle).log;
+        }
+        event
+    }
+
+    /// Lets the requests that wait look for connections, after the event that is being handled.
+    pub fn wake_soon(&self) {
+        // SAFETY: see `wake_event`.
+        unsafe { ngx_post_event(self.wake_event(), &raw mut ngx_posted_events) };
+    }
+
+    /// Lets them look in so many milliseconds.
+    pub fn wake_in(&self, pause: ngx_msec_t) {
+        let event = self.wake_event();
+        // SAFETY: see `wake_event`.
+        unsafe {
+            if (*event).timer_set() != 0 {
+                // nginx would leave it as it is: it takes so short times for the same
+                ngx_del_timer(event);
+            }
+            ngx_add_timer(event, pause);
+        }
+    }
+
+    /// Nobody waits any more.
+    pub fn let_sleep(&self) {
+        let event = self.wake_event();
+        // SAFETY: see `wake_event`.
+        unsafe {
+            if (*event).timer_set() != 0 {
+                ngx_del_timer(event);
+            }
+            if (*event).posted() != 0 {
+                ngx_delete_posted_event(event);
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn on_wake<H: UpstreamHandler>(event: *mut ngx_event_t) {
+    // SAFETY: nginx calls with the event of an upstream, which `wake_event` made ready, and which
+    // lives as long as requests wait.
+    let servers = unsafe { &*(*(*event).data.cast::<WakeData>()).servers };
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| H::wake(servers))) {
+        // SAFETY: a worker has a cycle, and a cycle a log.
+        let log = unsafe { Log::from_ptr(NonNull::new_unchecked((*ngx_cycle).log)) };
+        log_panic(log, &*panic);
+    }
+}
