@@ -17,7 +17,7 @@ use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_IM
 use crate::ffi::upstream::Address;
 use crate::ffi::wait::Waiter;
 use crate::ffi::{self, Error, Request};
-use crate::peer::connect;
+use crate::peer::wait;
 use crate::uwsgi::chunked::Decoder;
 use crate::uwsgi::framing::{Chunks, Fields};
 use crate::{body, finalize, peer, request, response};
@@ -103,15 +103,15 @@ impl UpstreamHandler for Uwsgi {
     }
 
     fn connection_made(r: Request<'_>) {
-        connect::made(r);
+        wait::made(r);
     }
 
     fn waited_in_vain(r: Request<'_>) {
-        connect::waited_in_vain(r);
+        wait::waited_in_vain(r);
     }
 
     fn wake(servers: &Servers) {
-        connect::wake(servers);
+        wait::wake(servers);
     }
 
     fn reinit_request(r: Request<'_>) -> Result<(), Error> {

@@ -9,7 +9,8 @@
 //! | the content handler: nginx's callbacks, wired on one page | handler.rs |
 //! | parameters and headers become a packet, packet and body a chain of buffers | request.rs |
 //! | the connection to a server: taken from the pool, parked there | peer.rs |
-//! | a new one, and the wait for it where the server has no room | peer/connect.rs |
+//! | a new one | peer/connect.rs |
+//! | the wait for one, where the server has no room | peer/wait.rs |
 //! | the response's head becomes nginx's headers | response.rs |
 //! | the response's body: where it ends | body.rs |
 //! | answers that come before the request was sent | ffi/early.rs |

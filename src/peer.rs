@@ -7,6 +7,7 @@
 //! alone, by stricter rules ([`crate::pool::policy`]).
 
 pub mod connect;
+pub mod wait;
 
 use crate::conf::reuse::InEffect;
 use crate::ffi::balancer::Chosen;

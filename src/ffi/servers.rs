@@ -19,7 +19,7 @@ use super::wake::Wake;
 use super::{module, Request};
 use crate::conf::reuse::Settings;
 use crate::handler::UpstreamHandler;
-use crate::peer::connect::Queue;
+use crate::peer::wait::Queue;
 use crate::pool::Pool;
 
 const OK: ngx_int_t = NGX_OK as ngx_int_t;

@@ -1,0 +1,324 @@
+//! The wait for a connection, where the server has no room for one more.
+//!
+//! Those who wait are served in the order of their arrival. Nothing was sent of their requests, so that
+//! it does not matter what they are. They look for a connection again whenever one to this server
+//! comes free, which is when the server, too, takes the next one from its listen queue; and as other
+//! clients keep the server busy as well, by a timer with a [backoff](crate::queue::Backoff).
+
+use std::cell::{Cell, RefCell};
+
+use super::connect::{attempt, make_room, refused, report, Attempt, Cause};
+use super::take;
+use crate::conf::reuse::InEffect;
+use crate::ffi::balancer::Chosen;
+use crate::ffi::connect::{Errno, Progress};
+use crate::ffi::log::Printable;
+use crate::ffi::peer::Peer;
+use crate::ffi::servers::Servers;
+use crate::ffi::wait::{Waiter, Waiting};
+use crate::ffi::{self, Request};
+use crate::handler::{Connection, Context};
+use crate::hints::{self, Hint, Hints};
+use crate::queue::{Backoff, Lines};
+
+/// The requests that wait for the servers of an upstream.
+#[derive(Default)]
+pub struct Queue {
+    pub(super) lines: RefCell<Lines<Waiting>>,
+    backoff: Cell<Backoff>,
+    crowd: Cell<Crowd>,
+    /// What the log has advised.
+    pub hints: Hints,
+}
+
+/// Those who had to wait because a listen queue was full, since the log last told of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Crowd {
+    count: usize,
+    /// The longest that one waited, in milliseconds.
+    longest: usize,
+}
+
+/// For how long one may wait before the log tells of it, in milliseconds.
+const LONG: usize = 1000;
+
+impl Queue {
+    /// Does anybody wait for this server?
+    pub fn is_waiting(&self, line: &[u8]) -> bool {
+        let lines = self.lines.borrow();
+        lines.waiting() > 0 && lines.waiting_for(line) > 0
+    }
+
+    /// The request has a connection, which counts where there is a limit.
+    pub fn begin(&self, context: &Context<'_>, in_effect: &InEffect) {
+        if in_effect.max_connections > 0 {
+            self.lines.borrow_mut().begin(context.line.get());
+            context.counted.set(true);
+        }
+    }
+
+    /// The request is done with its connection.
+    pub fn end(&self, context: &Context<'_>) {
+        if context.counted.take() {
+            self.lines.borrow_mut().end(context.line.get());
+        }
+    }
+
+    /// The request waits no longer.
+    pub fn leave(&self, r: Request<'_>, context: &Context<'_>, waiter: &Waiter<'_>) {
+        self.lines.borrow_mut().remove(|waiting| *waiting == Waiting::of(waiter));
+        waiter.leave();
+        self.end(context);
+        self.finish(r, context, waiter);
+    }
+
+    /// Notes that the wait is over, for the log.
+    fn finish(&self, r: Request<'_>, context: &Context<'_>, waiter: &Waiter<'_>) {
+        let time = waiter.time();
+        context.waiter.set(None);
+        context.waited.set(context.waited.get() + time);
+        self.lines.borrow_mut().left();
+        let mut crowd = self.crowd.get();
+        if crowd.count == 0 {
+            return;
+        }
+        crowd.longest = crowd.longest.max(time);
+        self.crowd.set(crowd);
+        // told when it is over, or has been going on for a while
+        if self.lines.borrow().waiting() == 0 || crowd.longest >= LONG {
+            self.tell(r, waiter);
+        }
+    }
+
+    /// Tells the log of those who wait, where it is time.
+    fn tell(&self, r: Request<'_>, waiter: &Waiter<'_>) {
+        if !self.hints.is_due(Hint::ListenQueue, ffi::now()) {
+            return;
+        }
+        let crowd = self.crowd.take();
+        r.log().warn(format_args!(
+            "listen queue of \"{}\" is full: {} requests waited for a connection, up to {} ms; raise \
+             \"listen\" of the server and net.core.somaxconn, or give it more workers",
+            Printable(waiter.peer().name()),
+            crowd.count,
+            crowd.longest.max(waiter.time()),
+        ));
+    }
+}
+
+impl Servers {
+    /// A connection has come free.
+    pub fn wake(&self) {
+        if self.queue.lines.borrow().waiting() > 0 {
+            self.wake_soon();
+        }
+    }
+}
+
+/// How long the request may wait, in milliseconds.
+pub(super) fn limit(r: Request<'_>, in_effect: &InEffect) -> usize {
+    in_effect.queue_timeout.unwrap_or(r.loc_conf().upstream.connect_timeout)
+}
+
+/// Lets the request wait in the queue, where there is room in it.
+pub(super) fn enqueue<'a>(
+    r: Request<'a>,
+    peer: Peer<'a>,
+    context: &Context<'a>,
+    in_effect: &InEffect,
+    cause: Cause,
+) -> Chosen {
+    let servers = peer.servers();
+    let (queue, line) = (&servers.queue, context.line.get());
+    let before = queue.lines.borrow().waiting_for(line);
+    if before >= in_effect.queue {
+        // It can be answered only when nginx is done with it: it waits for no time.
+        return wait(r, peer, context, 0).map_or(Chosen::Failed, |_| Chosen::Waiting);
+    }
+    let Some(waiter) = wait(r, peer, context, limit(r, in_effect)) else { return Chosen::Failed };
+    queue.lines.borrow_mut().push(line, Waiting::of(waiter));
+    r.log().debug(format_args!(
+        "http rs_uwsgi wait for a connection to {}: {cause:?}, {before} before",
+        Printable(peer.name())
+    ));
+    let mut crowd = queue.crowd.get();
+    if cause == Cause::ListenQueue || crowd.count > 0 {
+        crowd.count += 1;
+        queue.crowd.set(crowd);
+    }
+    queue.tell_of_refusal(r, peer, cause, in_effect);
+    // whoever is before this one has set the timer, or waits for a connection to come free
+    if cause != Cause::Turn {
+        servers.wake_in(queue.next_attempt(true));
+    }
+    Chosen::Waiting
+}
+
+/// Begins to wait.
+pub(super) fn wait<'a>(
+    r: Request<'a>,
+    peer: Peer<'a>,
+    context: &Context<'a>,
+    limit: usize,
+) -> Option<&'a Waiter<'a>> {
+    let waiter = peer.wait(r, limit).inspect_err(|_| peer.discard()).ok()?;
+    context.waiter.set(Some(waiter));
+    Some(waiter)
+}
+
+impl Queue {
+    /// Tells the log that a server is not there, where it is time.
+    fn tell_of_refusal(&self, r: Request<'_>, peer: Peer<'_>, cause: Cause, in_effect: &InEffect) {
+        let Cause::Refused(errno) = cause else { return };
+        if self.hints.is_due(Hint::Refused, ffi::now()) {
+            r.log().warn_of(
+                errno.0,
+                format_args!(
+                    "\"{}\" refuses connections, requests wait for it for up to {} ms as \
+                     \"rs_uwsgi_connect_retry\" says",
+                    Printable(peer.name()),
+                    in_effect.connect_retry,
+                ),
+            );
+        }
+    }
+
+    /// The milliseconds until the next attempt.
+    fn next_attempt(&self, progress: bool) -> usize {
+        let mut backoff = self.backoff.get();
+        let pause = backoff.next(progress);
+        self.backoff.set(backoff);
+        pause
+    }
+}
+
+/// Serves those who wait, as far as there are connections for them.
+pub fn wake(servers: &Servers) {
+    let queue = &servers.queue;
+    let awaited = queue.lines.borrow().awaited();
+    let (mut progress, mut is_blocked) = (false, false);
+    for line in awaited {
+        loop {
+            let first = queue.lines.borrow_mut().pop(&line);
+            let Some(first) = first else { break };
+            match first.with(|r, waiter| serve(r, waiter, servers)) {
+                Some(Some(cause)) => {
+                    queue.lines.borrow_mut().push_first(&line, first);
+                    is_blocked |= cause != Cause::Turn;
+                    break;
+                }
+                Some(None) => progress = true,
+                // it has panicked, and waits until its time is up
+                None => {}
+            }
+        }
+    }
+    if queue.lines.borrow().waiting() == 0 {
+        servers.let_sleep();
+    } else if is_blocked {
+        servers.wake_in(queue.next_attempt(progress));
+    }
+}
+
+/// Finds a connection for the request whose turn it is. Why it has to wait further, else.
+fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, servers: &Servers) -> Option<Cause> {
+    let context = r.context()?;
+    let in_effect = r.loc_conf().in_effect(servers);
+    let (queue, line, peer) = (&servers.queue, context.line.get(), waiter.peer());
+    if let Some((idle, again)) = take(r, context, servers) {
+        context.connection.set(Some(Connection::Reused));
+        queue.begin(context, &in_effect);
+        queue.finish(r, context, waiter);
+        waiter.attach(idle, again);
+        return None;
+    }
+    if !make_room(servers, line, &in_effect) {
+        return Some(Cause::Turn);
+    }
+    match attempt(queue, line, peer, &in_effect, waiter.time()) {
+        Attempt::Made(progress) => {
+            queue.begin(context, &in_effect);
+            if progress == Progress::Pending && in_effect.connect_retry > 0 {
+                // goes on in `made`
+                waiter.set_pending(true);
+            } else {
+                queue.finish(r, context, waiter);
+                waiter.proceed(progress);
+            }
+        }
+        Attempt::Wait(cause) => {
+            if cause == Cause::ListenQueue && waiter.time() >= LONG {
+                queue.tell(r, waiter);
+            }
+            return Some(cause);
+        }
+        Attempt::Failed(errno) => fail(r, context, waiter, errno),
+    }
+    None
+}
+
+fn fail(r: Request<'_>, context: &Context<'_>, waiter: &Waiter<'_>, errno: Errno) {
+    let peer = waiter.peer();
+    report(r, peer, errno);
+    peer.servers().queue.finish(r, context, waiter);
+    waiter.fail();
+}
+
+/// The server may have answered an attempt to connect.
+pub fn made(r: Request<'_>) {
+    let Some(context) = r.context() else { return };
+    let Some(waiter) = context.waiter.get().filter(|waiter| waiter.is_pending()) else { return };
+    let peer = waiter.peer();
+    let servers = peer.servers();
+    let (queue, line) = (&servers.queue, context.line.get());
+    let in_effect = r.loc_conf().in_effect(servers);
+    let errno = match peer.outcome() {
+        Ok(Progress::Pending) => return,
+        Ok(Progress::Connected) => {
+            queue.lines.borrow_mut().reached(line);
+            queue.finish(r, context, waiter);
+            return waiter.proceed(Progress::Connected);
+        }
+        Err(errno) => errno,
+    };
+    waiter.set_pending(false);
+    queue.end(context);
+    match refused(queue, line, &in_effect, waiter.time(), errno) {
+        Attempt::Wait(cause) => {
+            queue.lines.borrow_mut().push_first(line, Waiting::of(waiter));
+            queue.tell_of_refusal(r, peer, cause, &in_effect);
+            servers.wake_in(queue.next_attempt(false));
+        }
+        _ => fail(r, context, waiter, errno),
+    }
+}
+
+/// The request has waited long enough, or finds too many before it: another server is asked, or it is
+/// answered with 503. It may be gone after this.
+pub fn waited_in_vain(r: Request<'_>) {
+    let Some(context) = r.context() else { return };
+    let Some(waiter) = context.waiter.get() else { return };
+    let peer = waiter.peer();
+    let (queue, line, conf) = (&peer.servers().queue, context.line.get(), r.loc_conf());
+    let waiting = queue.lines.borrow().waiting_for(line);
+    let was_queued =
+        queue.lines.borrow_mut().remove(|waiting| *waiting == Waiting::of(waiter)).is_some();
+    let time = waiter.time();
+    queue.end(context);
+    queue.finish(r, context, waiter);
+    let goes_on = peer.has_others() && conf.tries_again_on_timeout() || r.has_stale_response();
+    if waiter.is_pending() || goes_on {
+        return waiter.time_out();
+    }
+    waiter.leave();
+    let name = Printable(peer.name());
+    match was_queued {
+        true => {
+            r.log().error(format_args!("waited {time} ms for a connection to \"{name}\" in vain"))
+        }
+        false => r.log().error(format_args!(
+            "queue for \"{name}\" is full: {waiting} requests wait for a connection"
+        )),
+    }
+    r.refuse(hints::retry_after(time));
+}
