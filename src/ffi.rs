@@ -20,6 +20,7 @@ macro_rules! field {
 use core::marker::PhantomData;
 
 pub mod balancer;
+pub mod block;
 pub(crate) mod callbacks;
 pub mod chain;
 pub mod conf;

@@ -9,7 +9,8 @@ use std::rc::Rc;
 
 use super::merge::Unset;
 use super::LocConf;
-use crate::ffi::conf::{Block, Conf, Error};
+use crate::ffi::block::Block;
+use crate::ffi::conf::{Conf, Error};
 use crate::ffi::log::Printable;
 use crate::ffi::slots::Words;
 use crate::ffi::sys::ngx_uint_t;

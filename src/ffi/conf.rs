@@ -7,25 +7,19 @@ use core::ptr::{self, NonNull};
 use std::borrow::Cow;
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
-use ngx::http::{
-    HttpModuleLocationConf, HttpModuleMainConf, NgxHttpCoreModule, NgxHttpUpstreamModule,
-};
+use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
 
-use super::headers;
 use super::log::with_text;
-use super::module::{context_index, MainConf};
-use super::servers::Servers;
 use super::sys::{
     ngx_array_t, ngx_command_t, ngx_conf_log_error, ngx_conf_merge_path_value, ngx_conf_t,
-    ngx_hash_init_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_get_variable_index,
+    ngx_hash_init_t, ngx_http_core_loc_conf_t, ngx_http_get_variable_index,
     ngx_http_script_compile, ngx_http_script_compile_t, ngx_http_script_variables_count,
-    ngx_http_upstream_add, ngx_http_upstream_conf_t, ngx_http_upstream_hide_headers_hash,
-    ngx_http_upstream_srv_conf_t, ngx_int_t, ngx_path_init_t, ngx_str_t, ngx_uint_t, ngx_url_t,
-    NGX_ERROR, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_UPS_CONF,
-    NGX_HTTP_UWSGI_TEMP_PATH, NGX_LOG_EMERG, NGX_LOG_WARN,
+    ngx_http_upstream_conf_t, ngx_http_upstream_hide_headers_hash, ngx_int_t, ngx_path_init_t,
+    ngx_str_t, ngx_uint_t, ngx_url_t, NGX_ERROR, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF,
+    NGX_HTTP_UPS_CONF, NGX_HTTP_UWSGI_TEMP_PATH, NGX_LOG_EMERG, NGX_LOG_WARN,
 };
 use super::{bytes_of, callbacks, ok, slice_of, str_of, Log, Pool};
-use crate::conf::reuse::{Level, Place, Settings, User};
+use crate::conf::reuse::{Level, Place};
 use crate::conf::LocConf;
 use crate::handler::UpstreamHandler;
 
@@ -92,6 +86,21 @@ impl<'a> Conf<'a> {
         self.words().nth(n).unwrap_or_default()
     }
 
+    /// Where the directive stands that is being set.
+    pub fn place(self) -> Place {
+        let directive = self.words().map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
+        let level = match field!(self, cmd_type) as u32 {
+            NGX_HTTP_MAIN_CONF => Level::Http,
+            NGX_HTTP_UPS_CONF => Level::Upstream,
+            _ => Level::Location,
+        };
+        let file = field!(self, conf_file);
+        // SAFETY: while a directive is being set there is a file, or the command line, which has no
+        // name.
+        let (file, line) = unsafe { (bytes_of((*file).file.name), (*file).line) };
+        Place { directive, file: String::from_utf8_lossy(file).into_owned(), line, level }
+    }
+
     /// Logs an error with file and line.
     pub fn error(self, message: fmt::Arguments<'_>) -> Error {
         self.log_at_line(NGX_LOG_EMERG, message);
@@ -139,24 +148,6 @@ impl<'a> Conf<'a> {
             return Err(Error::Logged);
         }
         ngx_uint_t::try_from(index).map_err(|_| Error::Logged)
-    }
-
-    /// The servers behind an address or the name of an `upstream` block, which may be defined later.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Logged`], when the address is none.
-    pub fn add_upstream(
-        self,
-        address: &'a [u8],
-    ) -> Result<*mut ngx_http_upstream_srv_conf_t, Error> {
-        let mut url = url_of(address);
-        // SAFETY: parser and url are valid; the address lives as long as the configuration.
-        let upstream = unsafe { ngx_http_upstream_add(self.as_ptr(), &raw mut url, 0) };
-        if upstream.is_null() {
-            return Err(Error::Logged);
-        }
-        Ok(upstream)
     }
 
     /// Compiles the path of `rs_uwsgi_store`, with its terminating NUL, as nginx opens it.
@@ -307,149 +298,6 @@ impl<'a> Conf<'a> {
             )
         })
         .map_err(|_| Error::Logged)
-    }
-}
-
-/// The upstreams, and what is configured of the connections to them.
-impl<'a> Conf<'a> {
-    /// Where the directive stands that is being set.
-    pub fn place(self) -> Place {
-        let directive = self.words().map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
-        let level = match field!(self, cmd_type) as u32 {
-            NGX_HTTP_MAIN_CONF => Level::Http,
-            NGX_HTTP_UPS_CONF => Level::Upstream,
-            _ => Level::Location,
-        };
-        let file = field!(self, conf_file);
-        // SAFETY: while a directive is being set there is a file, or the command line, which has no
-        // name.
-        let (file, line) = unsafe { (bytes_of((*file).file.name), (*file).line) };
-        Place { directive, file: String::from_utf8_lossy(file).into_owned(), line, level }
-    }
-
-    /// What the "upstream" block says that is being read; None outside of one.
-    ///
-    /// # Safety
-    ///
-    /// No other reference to it may be in use.
-    pub(super) unsafe fn upstream_settings(self) -> Option<&'a mut Settings> {
-        if field!(self, cmd_type) as u32 != NGX_HTTP_UPS_CONF {
-            return None;
-        }
-        let context = field!(self, ctx).cast::<ngx_http_conf_ctx_t>();
-        // SAFETY: in the "http" block the context has a configuration for each module, ours made by
-        // `callbacks::create_srv_conf`; the caller promises the rest.
-        unsafe { (*(*context).srv_conf.add(context_index())).cast::<Settings>().as_mut() }
-    }
-
-    /// Runs code on the main configuration, which must not ask for it again.
-    fn with_main_conf<T>(self, run: impl FnOnce(&mut MainConf) -> T) -> T {
-        let context = field!(self, ctx).cast::<ngx_http_conf_ctx_t>();
-        // SAFETY: as above, made by `callbacks::create_main_conf`. The reference ends with this
-        // function, and nginx reads the configuration in one thread.
-        run(unsafe { &mut *(*(*context).main_conf.add(context_index())).cast::<MainConf>() })
-    }
-
-    /// Notes a location that passes to an upstream.
-    pub fn add_upstream_user(self, user: User) {
-        self.with_main_conf(|main| main.users.push(user));
-    }
-
-    /// The locations that were noted.
-    pub fn take_upstream_users(self) -> Vec<User> {
-        self.with_main_conf(|main| core::mem::take(&mut main.users))
-    }
-
-    /// All upstreams: blocks, and addresses that some `…_pass` names.
-    pub fn upstreams(self) -> Vec<Block> {
-        // SAFETY: the parser is valid, and the upstream module's configuration holds an array of
-        // pointers to upstreams.
-        unsafe {
-            let Some(main) = NgxHttpUpstreamModule::main_conf(self.ptr.as_ref()) else {
-                return Vec::new();
-            };
-            let upstreams = &main.upstreams;
-            slice_of(upstreams.elts.cast::<*mut ngx_http_upstream_srv_conf_t>(), upstreams.nelts)
-                .iter()
-                .filter_map(|upstream| NonNull::new(*upstream).map(Block))
-                .chain(self.with_main_conf(|main| main.upstream_of_addresses))
-                .collect()
-        }
-    }
-
-    /// Finds out which headers of responses nginx acts on, for all requests.
-    pub fn learn_headers(self) {
-        // SAFETY: the parser is valid; the upstream module made its hash before this one is asked to
-        // end the configuration.
-        let known = unsafe {
-            NgxHttpUpstreamModule::main_conf(self.ptr.as_ref())
-                .and_then(|main| headers::learn(main.headers_in_hash))
-        };
-        self.with_main_conf(|main| main.known_headers = known);
-    }
-
-    /// The upstream of all locations whose address variables say at run time. nginx knows nothing of
-    /// it: it is in none of its lists.
-    pub fn upstream_of_addresses(self) -> Result<Block, Error> {
-        if let Some(block) = self.with_main_conf(|main| main.upstream_of_addresses) {
-            return Ok(block);
-        }
-        // SAFETY: a structure of numbers and pointers, all of which may be zero.
-        let upstream: ngx_http_upstream_srv_conf_t = unsafe { core::mem::zeroed() };
-        let block = Block(self.pool().place(upstream).map_err(|_| Error::Logged)?);
-        Servers::of_addresses(block);
-        self.with_main_conf(|main| main.upstream_of_addresses = Some(block));
-        Ok(block)
-    }
-
-    /// Does some location pass to where variables say?
-    pub fn has_variable_addresses(self) -> bool {
-        self.with_main_conf(|main| main.upstream_of_addresses.is_some())
-    }
-
-    /// Wraps an upstream's choice of servers, so that requests handled by `H` may use connections
-    /// again.
-    pub fn hook<H: UpstreamHandler>(self, block: Block, settings: Settings) {
-        let servers = Servers::hook::<H>(block, settings);
-        self.with_main_conf(|main| {
-            let place = main.upstreams.partition_point(|other| other.address() < block.0);
-            main.upstreams.insert(place, Box::new(servers));
-        });
-    }
-}
-
-/// An upstream while the configuration is read: an "upstream" block, or an address.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Block(pub(super) NonNull<ngx_http_upstream_srv_conf_t>);
-
-impl Block {
-    /// nginx's pointer, for a location's configuration.
-    pub fn as_ptr(self) -> *mut ngx_http_upstream_srv_conf_t {
-        self.0.as_ptr()
-    }
-
-    /// The upstream that a location passes to; None where variables say it.
-    pub fn of(conf: &ngx_http_upstream_conf_t) -> Option<Block> {
-        NonNull::new(conf.upstream).map(Block)
-    }
-
-    /// The block's name, or the address.
-    pub fn name<'a>(self) -> &'a [u8] {
-        // SAFETY: upstreams live as long as the configuration, and are made before they are found.
-        unsafe { bytes_of((*self.0.as_ptr()).host) }
-    }
-
-    /// What the block says of connections; None for an address.
-    pub fn settings<'a>(self) -> Option<&'a Settings> {
-        // SAFETY: as above. Where there are configurations, ours was made by
-        // `callbacks::create_srv_conf`, and nobody changes it after its block was read.
-        unsafe {
-            let conf = (*self.0.as_ptr()).srv_conf;
-            if conf.is_null() {
-                return None;
-            }
-            (*conf.add(context_index())).cast::<Settings>().as_ref()
-        }
     }
 }
 

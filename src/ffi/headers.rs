@@ -10,7 +10,7 @@ use super::sys::{
     ngx_hash_elt_t, ngx_hash_find, ngx_hash_t, ngx_http_header_handler_pt,
     ngx_http_upstream_header_t, ngx_list_push, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
-use super::{module, ok, slice_of, Error, Request, Upstream};
+use super::{module, ok, slice_of, Conf, Error, Request, Upstream};
 use crate::uwsgi::framing::Subject;
 #[cfg(doc)]
 use crate::uwsgi::head::plain;
@@ -53,7 +53,7 @@ impl Act {
 /// # Safety
 ///
 /// `hash` must be of `ngx_hash_init`, with `ngx_http_upstream_header_t` for its values.
-pub(super) unsafe fn learn(hash: ngx_hash_t) -> Option<KnownHeaders> {
+unsafe fn learn(hash: ngx_hash_t) -> Option<KnownHeaders> {
     let mut names = Vec::new();
     // SAFETY: the hash has `size` buckets. A bucket is null or a row of elements, each a structure with
     // its name behind it, aligned as pointers are; one that has nothing but a value, null, ends it.
@@ -99,6 +99,19 @@ pub enum Place {
     Buffer,
     /// In memory of their own: the head in the buffer will go into a cache, or comes from one.
     Own,
+}
+
+impl Conf<'_> {
+    /// Finds out which headers of responses nginx acts on, for all requests.
+    pub fn learn_headers(self) {
+        // SAFETY: the parser is valid; the upstream module made its hash before this one is asked to
+        // end the configuration.
+        let known = unsafe {
+            NgxHttpUpstreamModule::main_conf(self.ptr.as_ref())
+                .and_then(|main| learn(main.headers_in_hash))
+        };
+        self.with_main_conf(|main| main.known_headers = known);
+    }
 }
 
 impl<'a> Upstream<'a> {

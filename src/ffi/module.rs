@@ -3,12 +3,14 @@
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 
+use super::block::Block;
 use super::callbacks;
-use super::conf::{Block, Conf, Directives, Error};
+use super::conf::{Conf, Directives, Error};
 use super::headers::KnownHeaders;
 use super::servers::Servers;
 use super::sys::{
-    ngx_array_t, ngx_http_module_t, ngx_module_t, ngx_palloc, ngx_pool_cleanup_add, NGX_HTTP_MODULE,
+    ngx_array_t, ngx_http_conf_ctx_t, ngx_http_module_t, ngx_module_t, ngx_palloc,
+    ngx_pool_cleanup_add, NGX_HTTP_MODULE,
 };
 use super::Request;
 use crate::conf::reuse::User;
@@ -82,6 +84,17 @@ pub(super) fn place_main_conf(cf: Conf<'_>) -> Result<NonNull<MainConf>, Error> 
             known_headers: None,
         },
     )
+}
+
+impl Conf<'_> {
+    /// Runs code on the main configuration, which must not ask for it again.
+    pub(super) fn with_main_conf<T>(self, run: impl FnOnce(&mut MainConf) -> T) -> T {
+        let context = field!(self, ctx).cast::<ngx_http_conf_ctx_t>();
+        // SAFETY: in the "http" block the context has a configuration for each module, ours made by
+        // `callbacks::create_main_conf`. The reference ends with this function, and nginx reads the
+        // configuration in one thread.
+        run(unsafe { &mut *(*(*context).main_conf.add(context_index())).cast::<MainConf>() })
+    }
 }
 
 /// The main configuration that a request runs under.

@@ -8,8 +8,8 @@ use core::cell::RefCell;
 use core::ptr::{self, NonNull};
 
 use super::balancer::wrap;
+use super::block::Block;
 use super::callbacks::with_request;
-use super::conf::Block;
 use super::connection::Idle;
 use super::sys::{
     ngx_http_request_t, ngx_http_upstream_init_peer_pt, ngx_http_upstream_srv_conf_t, ngx_int_t,

@@ -1,0 +1,142 @@
+//! The upstreams while the configuration is read, and what is configured of the connections to them.
+
+use core::ptr::NonNull;
+
+use ngx::http::{HttpModuleMainConf, NgxHttpUpstreamModule};
+
+use super::conf::{url_of, Error};
+use super::module::context_index;
+use super::servers::Servers;
+use super::sys::{
+    ngx_http_conf_ctx_t, ngx_http_upstream_add, ngx_http_upstream_conf_t,
+    ngx_http_upstream_srv_conf_t, NGX_HTTP_UPS_CONF,
+};
+use super::{bytes_of, slice_of, Conf};
+use crate::conf::reuse::{Settings, User};
+use crate::handler::UpstreamHandler;
+
+/// An upstream while the configuration is read: an "upstream" block, or an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Block(pub(super) NonNull<ngx_http_upstream_srv_conf_t>);
+
+impl Block {
+    /// nginx's pointer, for a location's configuration.
+    pub fn as_ptr(self) -> *mut ngx_http_upstream_srv_conf_t {
+        self.0.as_ptr()
+    }
+
+    /// The upstream that a location passes to; None where variables say it.
+    pub fn of(conf: &ngx_http_upstream_conf_t) -> Option<Block> {
+        NonNull::new(conf.upstream).map(Block)
+    }
+
+    /// The block's name, or the address.
+    pub fn name<'a>(self) -> &'a [u8] {
+        // SAFETY: upstreams live as long as the configuration, and are made before they are found.
+        unsafe { bytes_of((*self.0.as_ptr()).host) }
+    }
+
+    /// What the block says of connections; None for an address.
+    pub fn settings<'a>(self) -> Option<&'a Settings> {
+        // SAFETY: as above. Where there are configurations, ours was made by
+        // `callbacks::create_srv_conf`, and nobody changes it after its block was read.
+        unsafe {
+            let conf = (*self.0.as_ptr()).srv_conf;
+            if conf.is_null() {
+                return None;
+            }
+            (*conf.add(context_index())).cast::<Settings>().as_ref()
+        }
+    }
+}
+
+impl<'a> Conf<'a> {
+    /// The servers behind an address or the name of an `upstream` block, which may be defined later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Logged`], when the address is none.
+    pub fn add_upstream(
+        self,
+        address: &'a [u8],
+    ) -> Result<*mut ngx_http_upstream_srv_conf_t, Error> {
+        let mut url = url_of(address);
+        // SAFETY: parser and url are valid; the address lives as long as the configuration.
+        let upstream = unsafe { ngx_http_upstream_add(self.as_ptr(), &raw mut url, 0) };
+        if upstream.is_null() {
+            return Err(Error::Logged);
+        }
+        Ok(upstream)
+    }
+
+    /// What the "upstream" block says that is being read; None outside of one.
+    ///
+    /// # Safety
+    ///
+    /// No other reference to it may be in use.
+    pub(super) unsafe fn upstream_settings(self) -> Option<&'a mut Settings> {
+        if field!(self, cmd_type) as u32 != NGX_HTTP_UPS_CONF {
+            return None;
+        }
+        let context = field!(self, ctx).cast::<ngx_http_conf_ctx_t>();
+        // SAFETY: in the "http" block the context has a configuration for each module, ours made by
+        // `callbacks::create_srv_conf`; the caller promises the rest.
+        unsafe { (*(*context).srv_conf.add(context_index())).cast::<Settings>().as_mut() }
+    }
+
+    /// Notes a location that passes to an upstream.
+    pub fn add_upstream_user(self, user: User) {
+        self.with_main_conf(|main| main.users.push(user));
+    }
+
+    /// The locations that were noted.
+    pub fn take_upstream_users(self) -> Vec<User> {
+        self.with_main_conf(|main| core::mem::take(&mut main.users))
+    }
+
+    /// All upstreams: blocks, and addresses that some `…_pass` names.
+    pub fn upstreams(self) -> Vec<Block> {
+        // SAFETY: the parser is valid, and the upstream module's configuration holds an array of
+        // pointers to upstreams.
+        unsafe {
+            let Some(main) = NgxHttpUpstreamModule::main_conf(self.ptr.as_ref()) else {
+                return Vec::new();
+            };
+            let upstreams = &main.upstreams;
+            slice_of(upstreams.elts.cast::<*mut ngx_http_upstream_srv_conf_t>(), upstreams.nelts)
+                .iter()
+                .filter_map(|upstream| NonNull::new(*upstream).map(Block))
+                .chain(self.with_main_conf(|main| main.upstream_of_addresses))
+                .collect()
+        }
+    }
+
+    /// The upstream of all locations whose address variables say at run time. nginx knows nothing of
+    /// it: it is in none of its lists.
+    pub fn upstream_of_addresses(self) -> Result<Block, Error> {
+        if let Some(block) = self.with_main_conf(|main| main.upstream_of_addresses) {
+            return Ok(block);
+        }
+        // SAFETY: a structure of numbers and pointers, all of which may be zero.
+        let upstream: ngx_http_upstream_srv_conf_t = unsafe { core::mem::zeroed() };
+        let block = Block(self.pool().place(upstream).map_err(|_| Error::Logged)?);
+        Servers::of_addresses(block);
+        self.with_main_conf(|main| main.upstream_of_addresses = Some(block));
+        Ok(block)
+    }
+
+    /// Does some location pass to where variables say?
+    pub fn has_variable_addresses(self) -> bool {
+        self.with_main_conf(|main| main.upstream_of_addresses.is_some())
+    }
+
+    /// Wraps an upstream's choice of servers, so that requests handled by `H` may use connections
+    /// again.
+    pub fn hook<H: UpstreamHandler>(self, block: Block, settings: Settings) {
+        let servers = Servers::hook::<H>(block, settings);
+        self.with_main_conf(|main| {
+            let place = main.upstreams.partition_point(|other| other.address() < block.0);
+            main.upstreams.insert(place, Box::new(servers));
+        });
+    }
+}
