@@ -19,11 +19,14 @@ pub mod tls;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::ffi::conf::{self, zeroed_upstream_conf};
+use crate::ffi::conf;
 use crate::ffi::servers::Servers;
 use crate::ffi::sys::{
     ngx_http_upstream_conf_t, ngx_str_t, NGX_HTTP_UPSTREAM_FT_ERROR, NGX_HTTP_UPSTREAM_FT_TIMEOUT,
 };
+#[cfg(ngx_feature = "http_cache")]
+use crate::ffi::upstream_conf;
+use crate::ffi::upstream_conf::zeroed_upstream_conf;
 use crate::ffi::value::ComplexValue;
 use crate::uwsgi::names::HeaderSet;
 use modifiers::Modifier;
@@ -143,7 +146,7 @@ impl LocConf {
     /// Are responses cached?
     pub fn caches(&self) -> bool {
         #[cfg(ngx_feature = "http_cache")]
-        return conf::cache(&self.upstream) == conf::Switch::On;
+        return upstream_conf::cache(&self.upstream) == upstream_conf::Switch::On;
         #[cfg(not(ngx_feature = "http_cache"))]
         return false;
     }

@@ -39,6 +39,7 @@ pub mod slots;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod tls;
 pub mod upstream;
+pub mod upstream_conf;
 pub mod value;
 pub mod variables;
 pub mod wait;

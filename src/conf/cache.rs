@@ -3,9 +3,10 @@
 //! Mirrors the cache's part of nginx's src/http/modules/ngx_http_uwsgi_module.c.
 
 use super::LocConf;
-use crate::ffi::conf::{cache, set_cache, set_store, store, Conf, Error, Switch};
+use crate::ffi::conf::{Conf, Error};
 use crate::ffi::log::Printable;
 use crate::ffi::sys::{NGX_HTTP_GET, NGX_HTTP_HEAD};
+use crate::ffi::upstream_conf::{cache, set_cache, set_store, store, Switch};
 use crate::ffi::value::ComplexValue;
 use crate::ffi::{self, Request};
 
@@ -82,7 +83,7 @@ pub fn merge(cf: Conf<'_>, own: &mut LocConf, outer: &LocConf) -> Result<(), Err
         upstream.cache_zone = around.cache_zone;
         upstream.cache_value = around.cache_value;
     }
-    if let Some(zone) = ffi::conf::undefined_cache_zone(upstream) {
+    if let Some(zone) = ffi::upstream_conf::undefined_cache_zone(upstream) {
         return Err(
             cf.error(format_args!("\"rs_uwsgi_cache\" zone \"{}\" is unknown", Printable(zone)))
         );

@@ -8,14 +8,15 @@ use std::rc::Rc;
 
 use super::params::{self, HeaderFilter, ParamSet};
 use super::{store, Encoding, LocConf};
-#[cfg(ngx_feature = "http_cache")]
-use crate::ffi::conf::{cache, set_cache};
-use crate::ffi::conf::{set_store, string, Conf, Error, Strings, Switch};
+use crate::ffi::conf::{string, Conf, Error};
 use crate::ffi::sys::{
     ngx_bufs_t, ngx_flag_t, ngx_http_upstream_conf_t, ngx_str_t, ngx_uint_t, off_t,
     NGX_CONF_BITMASK_SET, NGX_HTTP_UPSTREAM_FT_ERROR, NGX_HTTP_UPSTREAM_FT_OFF,
     NGX_HTTP_UPSTREAM_FT_TIMEOUT,
 };
+#[cfg(ngx_feature = "http_cache")]
+use crate::ffi::upstream_conf::{cache, set_cache};
+use crate::ffi::upstream_conf::{set_store, Strings, Switch};
 use crate::ffi::{page_size, unset_pointer};
 use crate::uwsgi::names::DEFAULT_DROP_HEADERS;
 use crate::uwsgi::packet::{Vars, MAX_VARS};

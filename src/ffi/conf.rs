@@ -1,6 +1,6 @@
 //! The configuration while it is being read: `ngx_conf_t`, and the rows of the directive table.
 
-use core::ffi::{c_char, c_int, c_void, CStr};
+use core::ffi::{c_char, c_void, CStr};
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
@@ -11,14 +11,12 @@ use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
 
 use super::log::with_text;
 use super::sys::{
-    ngx_array_t, ngx_command_t, ngx_conf_log_error, ngx_conf_merge_path_value, ngx_conf_t,
-    ngx_hash_init_t, ngx_http_core_loc_conf_t, ngx_http_get_variable_index,
-    ngx_http_script_compile, ngx_http_script_compile_t, ngx_http_script_variables_count,
-    ngx_http_upstream_conf_t, ngx_http_upstream_hide_headers_hash, ngx_int_t, ngx_path_init_t,
-    ngx_str_t, ngx_uint_t, ngx_url_t, NGX_ERROR, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF,
-    NGX_HTTP_UPS_CONF, NGX_HTTP_UWSGI_TEMP_PATH, NGX_LOG_EMERG, NGX_LOG_WARN,
+    ngx_array_t, ngx_command_t, ngx_conf_log_error, ngx_conf_t, ngx_http_core_loc_conf_t,
+    ngx_http_get_variable_index, ngx_http_script_variables_count, ngx_int_t, ngx_str_t, ngx_uint_t,
+    ngx_url_t, NGX_ERROR, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_UPS_CONF,
+    NGX_LOG_EMERG, NGX_LOG_WARN,
 };
-use super::{bytes_of, callbacks, ok, slice_of, str_of, Log, Pool};
+use super::{bytes_of, callbacks, slice_of, str_of, Log, Pool};
 use crate::conf::reuse::{Level, Place};
 use crate::conf::LocConf;
 use crate::handler::UpstreamHandler;
@@ -150,54 +148,6 @@ impl<'a> Conf<'a> {
         ngx_uint_t::try_from(index).map_err(|_| Error::Logged)
     }
 
-    /// Compiles the path of `rs_uwsgi_store`, with its terminating NUL, as nginx opens it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Logged`], for example for an invalid variable name.
-    pub fn compile_store_path(
-        self,
-        conf: &mut ngx_http_upstream_conf_t,
-        path: &[u8],
-    ) -> Result<(), Error> {
-        let path = self.pool().concat([path, b"\0"]).map_err(|_| Error::Logged)?;
-        let mut source = str_of(path);
-        // SAFETY: a structure of zeros is how nginx itself begins.
-        let mut compile: ngx_http_script_compile_t = unsafe { core::mem::zeroed() };
-        compile.cf = self.as_ptr();
-        compile.source = &raw mut source;
-        compile.lengths = &raw mut conf.store_lengths;
-        compile.values = &raw mut conf.store_values;
-        compile.variables = self.variables_in(path);
-        compile.set_complete_lengths(1);
-        compile.set_complete_values(1);
-        // SAFETY: all pointers are valid during the call, and the path lives as long as the
-        // configuration.
-        ok(unsafe { ngx_http_script_compile(&raw mut compile) }).map_err(|_| Error::Logged)
-    }
-
-    /// A cache zone by its name, which `rs_uwsgi_cache_path` may define later.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Logged`], for example when another module has a zone of this name.
-    #[cfg(ngx_feature = "http_cache")]
-    pub fn cache_zone(self, name: &'a [u8]) -> Result<*mut super::sys::ngx_shm_zone_t, Error> {
-        // SAFETY: the parser is valid, and the name lives as long as the configuration.
-        let zone = unsafe {
-            super::sys::ngx_shared_memory_add(
-                self.as_ptr(),
-                &mut str_of(name),
-                0,
-                super::module::buffer_tag(),
-            )
-        };
-        if zone.is_null() {
-            return Err(Error::Logged);
-        }
-        Ok(zone)
-    }
-
     fn core_loc_conf(self) -> Option<NonNull<ngx_http_core_loc_conf_t>> {
         // SAFETY: in a location (or server, or http) block the core module has its configuration.
         NgxHttpCoreModule::location_conf_mut(unsafe { self.ptr.as_ref() }).map(NonNull::from)
@@ -240,65 +190,6 @@ impl<'a> Conf<'a> {
         // SAFETY: just got, and only one field is read.
         self.core_loc_conf().is_some_and(|core| unsafe { (*core.as_ptr()).lmt_excpt() != 0 })
     }
-
-    /// Inherits a path of temporary files (`ngx_conf_merge_path_value`); the default is stock
-    /// uwsgi's, which the package has made and may write to.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Logged`].
-    pub fn merge_temp_path(
-        self,
-        own: &mut ngx_http_upstream_conf_t,
-        outer: &ngx_http_upstream_conf_t,
-    ) -> Result<(), Error> {
-        let mut default =
-            ngx_path_init_t { name: string(NGX_HTTP_UWSGI_TEMP_PATH), level: [1, 2, 0] };
-        // SAFETY: all pointers are valid; nginx copies the default's name.
-        let merged = unsafe {
-            ngx_conf_merge_path_value(
-                self.as_ptr(),
-                &mut own.temp_path,
-                outer.temp_path,
-                &raw mut default,
-            )
-        };
-        if merged == NGX_CONF_OK {
-            Ok(())
-        } else {
-            Err(Error::Logged)
-        }
-    }
-
-    /// Inherits and compiles the set of response headers that the client does not see.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Logged`].
-    pub fn merge_hidden_headers(
-        self,
-        conf: &mut ngx_http_upstream_conf_t,
-        outer: &mut ngx_http_upstream_conf_t,
-        always: &Strings,
-    ) -> Result<(), Error> {
-        // SAFETY: an ngx_hash_init_t of zeros, filled in as nginx's own modules do.
-        let mut hash: ngx_hash_init_t = unsafe { core::mem::zeroed() };
-        hash.max_size = 512;
-        // SAFETY: set when nginx started.
-        hash.bucket_size = unsafe { super::sys::ngx_cacheline_size }.max(64);
-        hash.name = c"rs_uwsgi_hide_headers_hash".as_ptr().cast_mut();
-        // SAFETY: all pointers are valid; the list ends in an empty string, and is only read.
-        ok(unsafe {
-            ngx_http_upstream_hide_headers_hash(
-                self.as_ptr(),
-                conf,
-                outer,
-                always.0.as_ptr().cast_mut(),
-                &raw mut hash,
-            )
-        })
-        .map_err(|_| Error::Logged)
-    }
 }
 
 /// An address for nginx's parser, which must not look names up.
@@ -319,19 +210,6 @@ pub(super) fn url_error<'a>(url: &ngx_url_t) -> Option<&'a str> {
     unsafe { CStr::from_ptr(url.err.cast_const()) }.to_str().ok()
 }
 
-/// A list of strings in nginx's form, ending in an empty one.
-pub struct Strings(&'static [ngx_str_t]);
-
-// SAFETY: the strings are constants, made by `strings` of string literals, and never written to.
-unsafe impl Sync for Strings {}
-
-impl Strings {
-    /// The list of these strings. The last one must be empty.
-    pub const fn new(strings: &'static [ngx_str_t]) -> Self {
-        Strings(strings)
-    }
-}
-
 /// A string literal in nginx's form.
 pub const fn string(literal: &'static CStr) -> ngx_str_t {
     str_of(literal.to_bytes())
@@ -346,15 +224,6 @@ pub fn bytes(string: &ngx_str_t) -> &[u8] {
     unsafe { bytes_of(*string) }
 }
 
-/// The name of the configured cache zone, where nothing defined it.
-#[cfg(ngx_feature = "http_cache")]
-pub fn undefined_cache_zone(conf: &ngx_http_upstream_conf_t) -> Option<&[u8]> {
-    // SAFETY: null, or what `Conf::cache_zone` returned, which lives as long as the configuration.
-    let zone = unsafe { conf.cache_zone.as_ref() }?;
-    // SAFETY: as above, for its name.
-    zone.data.is_null().then(|| unsafe { bytes_of(zone.shm.name) })
-}
-
 /// A decimal number (`ngx_atoi`).
 pub fn parse_number(digits: &[u8]) -> Option<ngx_uint_t> {
     // SAFETY: only reads the bytes.
@@ -367,72 +236,6 @@ pub fn parse_seconds(time: &[u8]) -> Option<super::sys::time_t> {
     // SAFETY: only reads the bytes.
     let seconds = unsafe { super::sys::ngx_parse_time(&mut str_of(time), 1) };
     super::sys::time_t::try_from(seconds).ok().filter(|seconds| *seconds >= 0)
-}
-
-/// A switch in two bits of nginx's: on, off, or not configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Switch {
-    /// `NGX_CONF_UNSET`
-    Unset,
-    /// 0
-    Off,
-    /// 1
-    On,
-}
-
-impl Switch {
-    /// What a block inherits from one in which this is configured, or is not.
-    pub fn or_off(self) -> Switch {
-        match self {
-            Switch::On => Switch::On,
-            Switch::Off | Switch::Unset => Switch::Off,
-        }
-    }
-
-    /// bindgen reads a signed bit field of two bits as 0 to 3, so −1 comes back as 3.
-    fn from_bits(bits: c_int) -> Switch {
-        match bits {
-            0 => Switch::Off,
-            1 => Switch::On,
-            _ => Switch::Unset,
-        }
-    }
-
-    fn bits(self) -> c_int {
-        match self {
-            Switch::Unset => super::NGX_CONF_UNSET as c_int,
-            Switch::Off => 0,
-            Switch::On => 1,
-        }
-    }
-}
-
-/// Are responses kept as files (`rs_uwsgi_store`)?
-pub fn store(conf: &ngx_http_upstream_conf_t) -> Switch {
-    Switch::from_bits(conf.store())
-}
-
-/// See [`store`].
-pub fn set_store(conf: &mut ngx_http_upstream_conf_t, store: Switch) {
-    conf.set_store(store.bits());
-}
-
-/// Are responses cached (`rs_uwsgi_cache`)?
-#[cfg(ngx_feature = "http_cache")]
-pub fn cache(conf: &ngx_http_upstream_conf_t) -> Switch {
-    Switch::from_bits(conf.cache())
-}
-
-/// See [`cache`].
-#[cfg(ngx_feature = "http_cache")]
-pub fn set_cache(conf: &mut ngx_http_upstream_conf_t, cache: Switch) {
-    conf.set_cache(cache.bits());
-}
-
-/// An upstream configuration of zeros, from which nginx's modules begin.
-pub fn zeroed_upstream_conf() -> ngx_http_upstream_conf_t {
-    // SAFETY: the structure holds numbers, pointers and structures of these; all may be zero.
-    unsafe { core::mem::zeroed() }
 }
 
 /// A row of the directive table.
