@@ -11,7 +11,6 @@ use super::reuse::{self, Setting};
 #[cfg(ngx_feature = "http_ssl")]
 use super::tls;
 use super::{modifiers, mount, params, pass, store, LocConf};
-use crate::ffi::conf::{own, Directive, Directives, Setter};
 use crate::ffi::slots::*;
 #[cfg(ngx_feature = "http_ssl")]
 use crate::ffi::sys::{

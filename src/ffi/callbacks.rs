@@ -13,7 +13,7 @@ use super::sys::{
     ngx_conf_t, ngx_cycle_t, ngx_http_request_t, ngx_int_t, ngx_process, ngx_test_config,
     NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_OK, NGX_PROCESS_MASTER,
 };
-use super::{module, Error, Log, Request};
+use super::{module, slots, Error, Log, Request};
 use crate::conf::reuse::Settings;
 use crate::conf::LocConf;
 use crate::handler::UpstreamHandler;
@@ -205,17 +205,17 @@ pub unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     NGX_OK as ngx_int_t
 }
 
-/// Runs a directive's own setter (see [`conf::own`]), which `cmd->post` points to.
+/// Runs a directive's own setter (see [`slots::own`]), which `cmd->post` points to.
 pub unsafe extern "C" fn set_own(
     cf: *mut ngx_conf_t,
     cmd: *mut super::sys::ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
     let set = with_conf(cf, |cf| {
-        // SAFETY: `conf::own` put a `Setter` there, in static memory; `conf` came from
+        // SAFETY: `slots::own` put a `Setter` there, in static memory; `conf` came from
         // `create_loc_conf`, and nobody else uses it now.
         let (setter, conf) = unsafe {
-            ((*cmd).post.cast::<conf::Setter>().as_ref(), conf.cast::<LocConf>().as_mut())
+            ((*cmd).post.cast::<slots::Setter>().as_ref(), conf.cast::<LocConf>().as_mut())
         };
         match (setter, conf) {
             (Some(setter), Some(conf)) => setter(cf, conf),

@@ -1,6 +1,6 @@
-//! The configuration while it is being read: `ngx_conf_t`, and the rows of the directive table.
+//! The configuration while it is being read: `ngx_conf_t`.
 
-use core::ffi::{c_char, c_void, CStr};
+use core::ffi::{c_char, CStr};
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
@@ -11,14 +11,12 @@ use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
 
 use super::log::with_text;
 use super::sys::{
-    ngx_array_t, ngx_command_t, ngx_conf_log_error, ngx_conf_t, ngx_http_core_loc_conf_t,
+    ngx_array_t, ngx_conf_log_error, ngx_conf_t, ngx_http_core_loc_conf_t,
     ngx_http_get_variable_index, ngx_http_script_variables_count, ngx_int_t, ngx_str_t, ngx_uint_t,
-    ngx_url_t, NGX_ERROR, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_UPS_CONF,
-    NGX_LOG_EMERG, NGX_LOG_WARN,
+    ngx_url_t, NGX_ERROR, NGX_HTTP_MAIN_CONF, NGX_HTTP_UPS_CONF, NGX_LOG_EMERG, NGX_LOG_WARN,
 };
 use super::{bytes_of, callbacks, slice_of, str_of, Log, Pool};
 use crate::conf::reuse::{Level, Place};
-use crate::conf::LocConf;
 use crate::handler::UpstreamHandler;
 
 /// Why the configuration is refused.
@@ -29,9 +27,6 @@ pub enum Error {
     /// To be logged by nginx as `"DIRECTIVE" directive REASON in FILE:LINE`.
     Directive(Cow<'static, str>),
 }
-
-/// The function behind a directive that is not a plain value.
-pub type Setter = fn(Conf<'_>, &mut LocConf) -> Result<(), Error>;
 
 /// The state of nginx's configuration parser.
 #[derive(Clone, Copy)]
@@ -236,42 +231,6 @@ pub fn parse_seconds(time: &[u8]) -> Option<super::sys::time_t> {
     // SAFETY: only reads the bytes.
     let seconds = unsafe { super::sys::ngx_parse_time(&mut str_of(time), 1) };
     super::sys::time_t::try_from(seconds).ok().filter(|seconds| *seconds >= 0)
-}
-
-/// A row of the directive table.
-pub type Directive = ngx_command_t;
-
-/// The directive table.
-pub struct Directives(pub &'static [Directive]);
-
-// SAFETY: the rows are constants that point to constants; nginx reads them only.
-unsafe impl Sync for Directives {}
-
-/// A row for a directive with a setter of its own.
-pub const fn own(name: &'static CStr, context: u32, setter: &'static Setter) -> Directive {
-    row(name, context, callbacks::set_own, 0, ptr::from_ref(setter).cast_mut().cast())
-}
-
-/// `cmd->set`.
-pub type RawSetter =
-    unsafe extern "C" fn(*mut ngx_conf_t, *mut ngx_command_t, *mut c_void) -> *mut c_char;
-
-/// Any row of a location's directive. `offset` and `post` are for the setter.
-pub(super) const fn row(
-    name: &'static CStr,
-    context: u32,
-    set: RawSetter,
-    offset: usize,
-    post: *mut c_void,
-) -> Directive {
-    ngx_command_t {
-        name: string(name),
-        type_: context as ngx_uint_t,
-        set: Some(set),
-        conf: NGX_HTTP_LOC_CONF_OFFSET,
-        offset,
-        post,
-    }
 }
 
 /// What a setter returns to nginx.

@@ -5,9 +5,10 @@ use core::ptr::{self, NonNull};
 
 use super::block::Block;
 use super::callbacks;
-use super::conf::{Conf, Directives, Error};
+use super::conf::{Conf, Error};
 use super::headers::KnownHeaders;
 use super::servers::Servers;
+use super::slots::Directives;
 use super::sys::{
     ngx_array_t, ngx_http_conf_ctx_t, ngx_http_module_t, ngx_module_t, ngx_palloc,
     ngx_pool_cleanup_add, NGX_HTTP_MODULE,

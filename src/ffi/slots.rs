@@ -1,12 +1,13 @@
-//! Directives that set a plain value: nginx's own `ngx_conf_set_…_slot` functions, with the value
-//! added to the message where nginx would leave it out ("invalid value").
+//! The rows of the directive table. Those that set a plain value have nginx's own
+//! `ngx_conf_set_…_slot` functions, with the value added to the message where nginx would leave it out
+//! ("invalid value").
 
 use core::ffi::{c_char, c_void, CStr};
 use core::ptr::{self, NonNull};
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 
-use super::conf::{result_in, row, string, Conf, Directive, Error, RawSetter};
+use super::conf::{result_in, string, Conf, Error};
 use super::log::Printable;
 use super::sys::{
     ngx_command_t, ngx_conf_bitmask_t, ngx_conf_set_access_slot, ngx_conf_set_bitmask_slot,
@@ -16,11 +17,50 @@ use super::sys::{
     ngx_http_set_complex_value_size_slot, ngx_http_set_complex_value_slot,
     ngx_http_set_complex_value_zero_slot, ngx_http_set_predicate_slot,
     ngx_http_upstream_bind_set_slot, ngx_http_upstream_ignore_headers_masks, ngx_parse_time,
-    ngx_str_t, ngx_uint_t,
+    ngx_str_t, ngx_uint_t, NGX_HTTP_LOC_CONF_OFFSET,
 };
-use super::{str_of, NGX_CONF_UNSET_UINT};
+use super::{callbacks, str_of, NGX_CONF_UNSET_UINT};
 use crate::conf::reuse::Setting;
 use crate::conf::LocConf;
+
+/// A row of the directive table.
+pub type Directive = ngx_command_t;
+
+/// The directive table.
+pub struct Directives(pub &'static [Directive]);
+
+// SAFETY: the rows are constants that point to constants; nginx reads them only.
+unsafe impl Sync for Directives {}
+
+/// The function behind a directive that is not a plain value.
+pub type Setter = fn(Conf<'_>, &mut LocConf) -> Result<(), Error>;
+
+/// A row for a directive with a setter of its own.
+pub const fn own(name: &'static CStr, context: u32, setter: &'static Setter) -> Directive {
+    row(name, context, callbacks::set_own, 0, ptr::from_ref(setter).cast_mut().cast())
+}
+
+/// `cmd->set`.
+type RawSetter =
+    unsafe extern "C" fn(*mut ngx_conf_t, *mut ngx_command_t, *mut c_void) -> *mut c_char;
+
+/// Any row of a location's directive. `offset` and `post` are for the setter.
+const fn row(
+    name: &'static CStr,
+    context: u32,
+    set: RawSetter,
+    offset: usize,
+    post: *mut c_void,
+) -> Directive {
+    ngx_command_t {
+        name: string(name),
+        type_: context as ngx_uint_t,
+        set: Some(set),
+        conf: NGX_HTTP_LOC_CONF_OFFSET,
+        offset,
+        post,
+    }
+}
 
 /// One of nginx's setters.
 trait Slot {
