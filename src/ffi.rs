@@ -19,8 +19,10 @@ macro_rules! field {
 
 use core::marker::PhantomData;
 
+pub mod address;
 pub mod balancer;
 pub mod block;
+mod body;
 pub(crate) mod callbacks;
 pub mod chain;
 pub mod conf;

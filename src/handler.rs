@@ -8,13 +8,13 @@ use std::ops::Range;
 #[cfg(ngx_feature = "http_cache")]
 use crate::conf::cache;
 use crate::conf::pass;
+use crate::ffi::address::Address;
 use crate::ffi::balancer::{Chosen, Held, Outcome};
 use crate::ffi::connection::{Idle, Lost};
 use crate::ffi::log::debug;
 use crate::ffi::peer::Peer;
 use crate::ffi::servers::Servers;
 use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_IMPLEMENTED};
-use crate::ffi::upstream::Address;
 use crate::ffi::wait::Waiter;
 use crate::ffi::{self, Error, Request};
 use crate::peer::wait;

@@ -4,7 +4,8 @@ use core::ptr::NonNull;
 
 use ngx::http::{HttpModuleMainConf, NgxHttpUpstreamModule};
 
-use super::conf::{url_of, Error};
+use super::address::url_of;
+use super::conf::Error;
 use super::module::context_index;
 use super::servers::Servers;
 use super::sys::{

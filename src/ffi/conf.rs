@@ -13,7 +13,7 @@ use super::log::with_text;
 use super::sys::{
     ngx_array_t, ngx_conf_log_error, ngx_conf_t, ngx_http_core_loc_conf_t,
     ngx_http_get_variable_index, ngx_http_script_variables_count, ngx_int_t, ngx_str_t, ngx_uint_t,
-    ngx_url_t, NGX_ERROR, NGX_HTTP_MAIN_CONF, NGX_HTTP_UPS_CONF, NGX_LOG_EMERG, NGX_LOG_WARN,
+    NGX_ERROR, NGX_HTTP_MAIN_CONF, NGX_HTTP_UPS_CONF, NGX_LOG_EMERG, NGX_LOG_WARN,
 };
 use super::{bytes_of, callbacks, slice_of, str_of, Log, Pool};
 use crate::conf::reuse::{Level, Place};
@@ -185,24 +185,6 @@ impl<'a> Conf<'a> {
         // SAFETY: just got, and only one field is read.
         self.core_loc_conf().is_some_and(|core| unsafe { (*core.as_ptr()).lmt_excpt() != 0 })
     }
-}
-
-/// An address for nginx's parser, which must not look names up.
-pub(super) fn url_of(address: &[u8]) -> ngx_url_t {
-    // SAFETY: an ngx_url_t of zeros is how nginx itself begins.
-    let mut url: ngx_url_t = unsafe { core::mem::zeroed() };
-    url.url = str_of(address);
-    url.set_no_resolve(1);
-    url
-}
-
-/// The words of nginx for what is wrong with an address.
-pub(super) fn url_error<'a>(url: &ngx_url_t) -> Option<&'a str> {
-    if url.err.is_null() {
-        return None;
-    }
-    // SAFETY: nginx points it at a C string literal of its own.
-    unsafe { CStr::from_ptr(url.err.cast_const()) }.to_str().ok()
 }
 
 /// A string literal in nginx's form.

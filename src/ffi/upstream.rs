@@ -1,21 +1,15 @@
 //! The request's upstream: `ngx_http_upstream_t`, which does all I/O.
 
-use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 
 use super::chain::Chain;
 use super::connection::Connection;
-use super::headers::Place;
 use super::servers::Servers;
 use super::sys::{
-    ngx_event_pipe_copy_input_filter, ngx_event_pipe_t, ngx_http_upstream_conf_t,
-    ngx_http_upstream_create_round_robin_peer, ngx_http_upstream_non_buffered_filter,
-    ngx_http_upstream_resolved_t, ngx_http_upstream_t, ngx_int_t, ngx_parse_url, ngx_pcalloc,
-    ngx_peer_connection_t, ngx_uint_t, off_t, NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT,
+    ngx_http_upstream_conf_t, ngx_http_upstream_non_buffered_filter, ngx_http_upstream_t,
+    ngx_peer_connection_t, ngx_uint_t, NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT,
 };
-use super::{
-    bytes_of, callbacks, early, filter, module, ok, slice_of, str_of, Brand, Error, Pool, Request,
-};
+use super::{bytes_of, callbacks, early, module, slice_of, str_of, Brand, Error, Request};
 use crate::handler::UpstreamHandler;
 
 /// The upstream of a request.
@@ -23,30 +17,6 @@ use crate::handler::UpstreamHandler;
 pub struct Upstream<'a> {
     pub(super) ptr: NonNull<ngx_http_upstream_t>,
     _life: Brand<'a>,
-}
-
-/// An address that variables yielded.
-#[derive(Clone, Copy)]
-pub struct Address<'a> {
-    ptr: NonNull<ngx_http_upstream_resolved_t>,
-    _life: Brand<'a>,
-}
-
-impl Address<'_> {
-    /// Can it be connected to? A host has to be looked up first, and may lack a port.
-    fn is_complete(self) -> bool {
-        let (address, port) = (field!(self, sockaddr), field!(self, port));
-        // SAFETY: null, or an address that nginx parsed.
-        unsafe { address.as_ref() }
-            .is_some_and(|address| port != 0 || i32::from(address.sa_family) == libc::AF_UNIX)
-    }
-}
-
-/// Why an address is none. Kept with the address, for the log.
-#[derive(Debug)]
-pub struct BadAddress<'a> {
-    /// nginx's own words, where it has any ("invalid port" …).
-    pub reason: Option<&'a str>,
 }
 
 impl<'a> Upstream<'a> {
@@ -106,96 +76,9 @@ impl<'a> Upstream<'a> {
         Ok(())
     }
 
-    /// Gives the upstream a pipe, for a buffered body, unless it has one. Most requests do without
-    /// ([`Self::prepare_body`]); its 304 bytes would cost them 60 instructions, and a part of a block
-    /// of the pool's, 600 each.
-    fn add_pipe(self, r: Request<'a>) -> Result<(), Error> {
-        if !field!(self, pipe).is_null() {
-            return Ok(());
-        }
-        // SAFETY: the pool is valid.
-        let pipe = unsafe { ngx_pcalloc(r.pool().as_ptr(), size_of::<ngx_event_pipe_t>()) }
-            .cast::<ngx_event_pipe_t>();
-        if pipe.is_null() {
-            return Err(Error::Failed);
-        }
-        // SAFETY: the pipe is new, and zeroed.
-        unsafe {
-            (*pipe).input_filter = Some(ngx_event_pipe_copy_input_filter);
-            (*pipe).input_ctx = r.as_ptr().cast();
-        }
-        field!(self, pipe = pipe);
-        Ok(())
-    }
-
     /// The scheme that `$upstream_…` variables and redirects see.
     pub fn set_schema(self, schema: &'a [u8]) {
         field!(self, schema = str_of(schema));
-    }
-
-    /// Sends the request to an address that is known only now: a socket, a name to resolve, or the
-    /// name of an `upstream` block. nginx finds out which.
-    ///
-    /// # Errors
-    ///
-    /// [`BadAddress`] when it is none of these.
-    pub fn resolve(self, pool: Pool<'a>, address: &'a [u8]) -> Result<(), BadAddress<'a>> {
-        let mut url = super::conf::url_of(address);
-        // SAFETY: pool and url are valid.
-        if ok(unsafe { ngx_parse_url(pool.as_ptr(), &raw mut url) }).is_err() {
-            return Err(BadAddress { reason: super::conf::url_error(&url) });
-        }
-
-        // SAFETY: the pool is valid.
-        let resolved =
-            unsafe { ngx_pcalloc(pool.as_ptr(), size_of::<ngx_http_upstream_resolved_t>()) }
-                .cast::<ngx_http_upstream_resolved_t>();
-        if resolved.is_null() {
-            return Err(BadAddress { reason: None });
-        }
-        // SAFETY: `resolved` is new and zeroed; `addrs`, where nginx set it, has an address.
-        unsafe {
-            if let Some(address) = url.addrs.as_ref() {
-                (*resolved).sockaddr = address.sockaddr;
-                (*resolved).socklen = address.socklen;
-                (*resolved).name = address.name;
-                (*resolved).naddrs = 1;
-            }
-            (*resolved).host = url.host;
-            (*resolved).port = url.port;
-            (*resolved).no_port = url.no_port() as ngx_uint_t;
-        }
-        field!(self, resolved = resolved);
-        Ok(())
-    }
-
-    /// Takes an address out of nginx's hands that is no name of an upstream: nginx goes on with the
-    /// location's own upstream, which is [`Conf::upstream_of_addresses`]. None where there is nothing
-    /// to connect to without looking it up or failing, which is nginx's.
-    ///
-    /// [`Conf::upstream_of_addresses`]: super::Conf::upstream_of_addresses
-    pub fn take_address(self, r: Request<'a>) -> Option<Address<'a>> {
-        let address = Address { ptr: NonNull::new(field!(self, resolved))?, _life: Brand::NEW };
-        if self.servers(r).is_some() || !address.is_complete() {
-            return None;
-        }
-        field!(self, resolved = ptr::null_mut());
-        Some(address)
-    }
-
-    /// Makes the address the only server to choose from.
-    ///
-    /// # Errors
-    ///
-    /// [`Error`] when memory runs out.
-    pub(super) fn choose_from(self, r: Request<'a>, address: Address<'a>) -> Result<(), Error> {
-        #[cfg(ngx_feature = "http_ssl")]
-        {
-            let host = field!(address, host);
-            field!(self, ssl_name = host);
-        }
-        // SAFETY: the request has an upstream, without a choice of servers yet.
-        ok(unsafe { ngx_http_upstream_create_round_robin_peer(r.as_ptr(), address.ptr.as_ptr()) })
     }
 
     /// The servers that nginx will choose from, as far as they are configured: `ngx_http_upstream_init`
@@ -305,22 +188,6 @@ impl<'a> Upstream<'a> {
         field!(self, set_upgrade(1));
     }
 
-    /// The Content-Length of the response in bytes; −1 where it has none.
-    pub fn content_length(self) -> off_t {
-        field!(self, headers_in.content_length_n)
-    }
-
-    /// Says how long the body is, to the buffered and the unbuffered path alike; −1: until the
-    /// server closes.
-    pub fn set_length(self, length: off_t) {
-        field!(self, length = length);
-        let pipe = field!(self, pipe);
-        // SAFETY: null, or what `add_pipe` made.
-        if let Some(pipe) = unsafe { pipe.as_mut() } {
-            pipe.length = length;
-        }
-    }
-
     /// The server may close with a reset, because it has not read all of the request. `is_end`: is that
     /// an end like any other, but for the cache, or an error?
     pub fn expect_reset(self, is_end: bool) {
@@ -338,87 +205,6 @@ impl<'a> Upstream<'a> {
     /// Keeps the response out of the cache.
     pub fn forbid_caching(self) {
         field!(self, set_cacheable(0));
-    }
-
-    /// Is the body in chunks, as nginx understood the head?
-    pub fn is_chunked(self) -> bool {
-        field!(self, headers_in.chunked()) != 0
-    }
-
-    /// Forgets a Content-Length that chunks override.
-    pub fn clear_content_length(self) {
-        field!(self, headers_in.content_length_n = -1);
-    }
-
-    /// Has chunks decoded by `H`, buffered or not. `at_least`: the fewest bytes of a chunked body.
-    pub fn decode_chunks<H: UpstreamHandler>(self, at_least: u64) {
-        let pipe = field!(self, pipe);
-        field!(self, input_filter = Some(filter::unbuffered::<H>));
-        // not zero, which would be the end; the number itself does not matter
-        field!(self, length = 1);
-        // SAFETY: null, or what `add_pipe` made.
-        if let Some(pipe) = unsafe { pipe.as_mut() } {
-            pipe.input_filter = Some(filter::buffered::<H>);
-            pipe.length = off_t::try_from(at_least).unwrap_or(off_t::MAX);
-        }
-    }
-
-    /// The head is done: makes ready for the body.
-    ///
-    /// Sends the body as it is, where all of it has come with its head: without a pipe, and without the
-    /// buffer that nginx would mark its end with. Nobody can tell, and it saves 2,300 instructions; the
-    /// headers can stay where they are, because nothing more is read. nginx does not limit the rate of
-    /// what is not buffered, nor cache or store it, and subrequests end in another way: such responses,
-    /// and all others that need the pipe, are left to it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] when memory runs out.
-    pub fn prepare_body(self, r: Request<'a>) -> Result<(), Error> {
-        let length = field!(self, headers_in.content_length_n);
-        let is_whole = length > 0 && usize::try_from(length) == Ok(self.unparsed().len());
-        let needs_pipe = self.is_bodiless()
-            || field!(self, buffering()) == 0
-            || field!(self, cacheable()) != 0
-            || field!(self, store()) != 0
-            || field!(self, upgrade()) != 0;
-        if is_whole && !needs_pipe && r.is_sent_unlimited() {
-            field!(self, set_buffering(0));
-            field!(self, input_filter = Some(filter::whole));
-            return Ok(());
-        }
-        if field!(self, buffering()) != 0 {
-            self.add_pipe(r)?;
-        }
-        match self.place_for_headers(r) {
-            Place::Buffer => self.move_headers(r),
-            Place::Own => Ok(()),
-        }
-    }
-
-    /// Takes back what [`Self::prepare_body`] has decided for the response of another server, which the
-    /// client does not get.
-    pub fn forget_body(self) {
-        let whole: unsafe extern "C" fn(*mut c_void, isize) -> ngx_int_t = filter::whole;
-        let filter = field!(self, input_filter);
-        if filter.is_some_and(|filter| ptr::fn_addr_eq(filter, whole)) {
-            field!(self, set_buffering(1));
-            field!(self, input_filter = Some(ngx_http_upstream_non_buffered_filter));
-        }
-    }
-
-    /// The bytes that came after the head, once nginx reads the body.
-    pub fn body_received(self) -> u64 {
-        let received = if field!(self, buffering()) != 0 {
-            let pipe = field!(self, pipe);
-            // SAFETY: null, or what `add_pipe` made.
-            unsafe { pipe.as_ref() }.map_or(0, |pipe| pipe.read_length)
-        } else {
-            let state = field!(self, state);
-            // SAFETY: null, or valid as long as the request; nginx made it for this upstream.
-            unsafe { state.as_ref() }.map_or(0, |state| state.response_length)
-        };
-        u64::try_from(received).unwrap_or(0)
     }
 
     /// Was the request sent, or at least its beginning?
