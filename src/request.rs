@@ -15,8 +15,9 @@ use crate::ffi::log::Printable;
 use crate::ffi::request::HeaderLine;
 use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR};
 use crate::ffi::{Error, Request};
+use crate::uwsgi::decimal::Decimal;
 use crate::uwsgi::names::HeaderSet;
-use crate::uwsgi::packet::{Decimal, Packet, TooLarge};
+use crate::uwsgi::packet::{Packet, TooLarge};
 
 /// "Request Header Fields Too Large", RFC 6585, 5.
 const REQUEST_HEADER_FIELDS_TOO_LARGE: ngx_int_t = 431;

@@ -3,6 +3,8 @@
 //! | file | owns |
 //! |---|---|
 //! | [`packet`] | the request: four header bytes and the vars, written in one pass |
+//! | [`vars`] | the vars, read back |
+//! | [`decimal`] | numbers in digits |
 //! | [`names`] | how headers, parameters and modifiers are called |
 //! | [`framing`] | where a response ends, and what it says of its connection |
 //! | [`head`] | the response head, line by line, in the language that nginx accepts |
@@ -12,7 +14,9 @@
 #![forbid(unsafe_code)]
 
 pub mod chunked;
+pub mod decimal;
 pub mod framing;
 pub mod head;
 pub mod names;
 pub mod packet;
+pub mod vars;

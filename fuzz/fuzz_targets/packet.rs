@@ -1,7 +1,8 @@
 //! Any headers: what `finish` lets through is read back, one var for each.
 #![no_main]
 
-use ngx_http_rs_uwsgi_module::uwsgi::packet::{Packet, Vars, HEADER_SIZE};
+use ngx_http_rs_uwsgi_module::uwsgi::packet::{Packet, HEADER_SIZE};
+use ngx_http_rs_uwsgi_module::uwsgi::vars::Vars;
 
 type Input<'a> = (Vec<(&'a [u8], &'a [u8])>, u16);
 

@@ -19,7 +19,8 @@ use crate::ffi::upstream_conf::{cache, set_cache};
 use crate::ffi::upstream_conf::{set_store, Strings, Switch};
 use crate::ffi::{page_size, unset_pointer};
 use crate::uwsgi::names::DEFAULT_DROP_HEADERS;
-use crate::uwsgi::packet::{Vars, MAX_VARS};
+use crate::uwsgi::packet::MAX_VARS;
+use crate::uwsgi::vars::Vars;
 
 /// Response headers for nginx itself, which the client never sees.
 static HIDDEN_HEADERS: Strings = Strings::new(&[

@@ -14,6 +14,7 @@ use std::fmt;
 use bytes::BytesMut;
 
 use super::names;
+use super::vars::Vars;
 
 /// Bytes before the vars.
 pub const HEADER_SIZE: usize = 4;
@@ -402,35 +403,6 @@ fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// A number in plain digits.
-#[derive(Clone, Copy, Debug)]
-pub struct Decimal {
-    digits: [u8; 20],
-    start: usize,
-}
-
-impl Decimal {
-    /// The number.
-    pub fn new(mut number: u64) -> Self {
-        let mut digits = [b'0'; 20];
-        let mut start = digits.len();
-        for (place, digit) in digits.iter_mut().enumerate().rev() {
-            *digit = b'0' + (number % 10) as u8;
-            number /= 10;
-            start = place;
-            if number == 0 {
-                break;
-            }
-        }
-        Decimal { digits, start }
-    }
-
-    /// Its digits, without leading zeros.
-    pub fn digits(&self) -> &[u8] {
-        self.digits.get(self.start..).unwrap_or_default()
-    }
-}
-
 /// The vars do not fit into a packet, or into what the configuration allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TooLarge {
@@ -452,71 +424,9 @@ impl fmt::Display for TooLarge {
 
 impl std::error::Error for TooLarge {}
 
-/// Reads vars: (name, value) in order. After an error it ends.
-#[derive(Clone, Debug)]
-pub struct Vars<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Vars<'a> {
-    /// The vars in these bytes, which begin after the packet's header.
-    pub fn new(bytes: &'a [u8]) -> Vars<'a> {
-        Vars { rest: bytes }
-    }
-
-    fn var(&self) -> Option<(&'a [u8], &'a [u8], &'a [u8])> {
-        let (name, rest) = sized(self.rest)?;
-        let (value, rest) = sized(rest)?;
-        Some((name, value, rest))
-    }
-}
-
-impl<'a> Iterator for Vars<'a> {
-    type Item = Result<(&'a [u8], &'a [u8]), Truncated>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let Some((name, value, rest)) = self.var() else {
-            self.rest = &[];
-            return Some(Err(Truncated));
-        };
-        self.rest = rest;
-        Some(Ok((name, value)))
-    }
-}
-
-impl std::iter::FusedIterator for Vars<'_> {}
-
-/// A length and as many bytes as it says, then the rest.
-fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk()?;
-    rest.split_at_checked(u16::from_le_bytes(*length).into())
-}
-
-/// The bytes end in the middle of a var.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Truncated;
-
-impl fmt::Display for Truncated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the vars end in the middle of a var")
-    }
-}
-
-impl std::error::Error for Truncated {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_plain_digits() {
-        for number in [0, 1, 9, 10, 42, 99_999, u64::MAX] {
-            assert_eq!(Decimal::new(number).digits(), number.to_string().as_bytes());
-        }
-    }
 
     #[test]
     fn an_ordinary_buffer_is_kept_and_a_huge_one_is_not() {
