@@ -28,7 +28,7 @@ use crate::ffi::sys::{
 use crate::ffi::upstream_conf;
 use crate::ffi::upstream_conf::zeroed_upstream_conf;
 use crate::ffi::value::ComplexValue;
-use crate::uwsgi::names::HeaderSet;
+use crate::uwsgi::header_set::HeaderSet;
 use modifiers::Modifier;
 use params::{HeaderFilter, ParamSet, ParamSource, Vars};
 

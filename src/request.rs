@@ -16,7 +16,7 @@ use crate::ffi::request::HeaderLine;
 use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR};
 use crate::ffi::{Error, Request};
 use crate::uwsgi::decimal::Decimal;
-use crate::uwsgi::names::HeaderSet;
+use crate::uwsgi::header_set::HeaderSet;
 use crate::uwsgi::packet::{Packet, TooLarge};
 
 /// "Request Header Fields Too Large", RFC 6585, 5.

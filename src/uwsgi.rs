@@ -6,6 +6,7 @@
 //! | [`vars`] | the vars, read back |
 //! | [`decimal`] | numbers in digits |
 //! | [`names`] | how headers, parameters and modifiers are called |
+//! | [`header_set`] | sets of header names, as the application tells them apart |
 //! | [`framing`] | where a response ends, and what it says of its connection |
 //! | [`head`] | the response head, line by line, in the language that nginx accepts |
 //! | [`chunked`] | chunked response bodies: where the data is, where they end |
@@ -17,6 +18,7 @@ pub mod chunked;
 pub mod decimal;
 pub mod framing;
 pub mod head;
+pub mod header_set;
 pub mod names;
 pub mod packet;
 pub mod vars;

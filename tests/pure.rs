@@ -10,10 +10,10 @@ mod chunked;
 mod framing;
 #[path = "pure/head.rs"]
 mod head;
+#[path = "pure/header_set.rs"]
+mod header_set;
 #[path = "pure/hints.rs"]
 mod hints;
-#[path = "pure/names.rs"]
-mod names;
 #[path = "pure/packet.rs"]
 mod packet;
 #[path = "pure/policy.rs"]

@@ -10,7 +10,8 @@ use super::LocConf;
 use crate::ffi::conf::{Conf, Error};
 use crate::ffi::log::Printable;
 use crate::ffi::value::{ComplexValue, Variable};
-use crate::uwsgi::names::{self, HeaderSet, STANDARD_PARAMS};
+use crate::uwsgi::header_set::HeaderSet;
+use crate::uwsgi::names::{self, STANDARD_PARAMS};
 use crate::uwsgi::packet::VarName;
 
 /// A `rs_uwsgi_param` line.

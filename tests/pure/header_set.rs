@@ -1,6 +1,6 @@
 //! Sets of header names against a list of them.
 
-use ngx_http_rs_uwsgi_module::uwsgi::names::{lowcase_var, HeaderSet};
+use ngx_http_rs_uwsgi_module::uwsgi::header_set::{lowcase_var, HeaderSet};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
