@@ -14,6 +14,8 @@ mod head;
 mod header_set;
 #[path = "pure/hints.rs"]
 mod hints;
+#[path = "pure/mutated.rs"]
+mod mutated;
 #[path = "pure/packet.rs"]
 mod packet;
 #[path = "pure/policy.rs"]

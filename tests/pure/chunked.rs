@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, Index};
 
+use crate::mutated::mutated;
 use crate::Bytes;
 
 /// What came of the bytes of a response.
@@ -174,21 +175,6 @@ fn framing_byte() -> impl Strategy<Value = u8> {
     prop_oneof![8 => select(&b"\r\n\r\n\r\n00123aF; \tx"[..]), 1 => any::<u8>()]
 }
 
-/// A body that was right, after some bytes were replaced, put in or taken out.
-fn mutated_body() -> impl Strategy<Value = Bytes> {
-    (body(), vec((any::<Index>(), 0..3, framing_byte()), 0..4)).prop_map(|((_, body), changes)| {
-        changes.into_iter().fold(body, |mut bytes, (index, kind, byte)| {
-            let at = index.index(bytes.len());
-            match kind {
-                0 => bytes[at] = byte,
-                1 => bytes.insert(at, byte),
-                _ => drop(bytes.remove(at)),
-            }
-            bytes
-        })
-    })
-}
-
 /// `at_least` is exact: no byte brings the end nearer by more than one, and some byte does by one.
 /// So, by induction, the end is never nearer than it says, and can be as near.
 fn check_at_least(decoder: Decoder) {
@@ -231,7 +217,7 @@ proptest! {
 
     #[test]
     fn mutated_bodies_are_read_as_by_the_model(
-        bytes in mutated_body(),
+        bytes in mutated(body().prop_map(|(_, encoded)| encoded), framing_byte()),
         cuts in vec(any::<Index>(), 0..12),
     ) {
         prop_assert_eq!(decode(&bytes, &cuts), model(&bytes), "{}", bytes.escape_ascii());
