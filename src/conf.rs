@@ -44,7 +44,7 @@ pub struct LocConf {
     pub string_has_no_length: bool,
     /// `rs_uwsgi_keepalive…` and `rs_uwsgi_reuse`.
     pub reuse: reuse::Settings,
-    /// What of these is in force for the servers that were asked last, with their address.
+    /// What of these is in force for the servers that were asked last, with their address; 0: none.
     pub in_effect: Cell<Option<(usize, reuse::InEffect)>>,
     /// `rs_uwsgi_max_vars`: the most bytes that the vars may have.
     pub max_vars: usize,
@@ -119,16 +119,17 @@ impl LocConf {
         !self.upstream.upstream.is_null() || self.pass.is_some()
     }
 
-    /// What is in force for requests to these servers. Kept from one request to the next, as it
-    /// hardly ever changes: 100 instructions.
-    pub fn in_effect(&self, servers: &Servers) -> reuse::InEffect {
-        let address = std::ptr::from_ref(servers).addr();
+    /// What is in force for requests to these servers, or to a host that nginx looks up, for which
+    /// there are none. Kept from one request to the next, as it hardly ever changes: 100 instructions.
+    pub fn in_effect(&self, servers: Option<&Servers>) -> reuse::InEffect {
+        let address = servers.map_or(0, |servers| std::ptr::from_ref(servers).addr());
         if let Some((of, in_effect)) = self.in_effect.get() {
             if of == address {
                 return in_effect;
             }
         }
-        let in_effect = reuse::InEffect::of(&servers.settings, &self.reuse);
+        let shared = servers.map_or(&self.reuse, |servers| &servers.settings);
+        let in_effect = reuse::InEffect::of(shared, &self.reuse);
         self.in_effect.set(Some((address, in_effect)));
         in_effect
     }

@@ -53,7 +53,7 @@ fn judge<'a>(
     if told != Outcome::Stale {
         advise(r, context, u, peer, outcome);
     }
-    let in_effect = r.loc_conf().in_effect(peer.servers());
+    let in_effect = r.loc_conf().in_effect(Some(peer.servers()));
     let facts = facts(r, context, u, &in_effect, connection, outcome);
     let descriptor = connection.descriptor();
     let parked = policy::verdict(&facts).and_then(|()| {

@@ -24,9 +24,8 @@ use crate::pool::policy::{Left, Refusal, Reuse};
 pub fn refuses_body(r: Request<'_>) -> bool {
     let (conf, Some(u)) = (r.loc_conf(), r.upstream()) else { return false };
     let servers = u.servers(r);
-    let settings = servers.map_or(&conf.reuse, |servers| &servers.settings);
-    let refuses = InEffect::of(settings, &conf.reuse).reuse == Reuse::Puwsgi
-        && conf.upstream.pass_request_body != 0;
+    let refuses =
+        conf.upstream.pass_request_body != 0 && conf.in_effect(servers).reuse == Reuse::Puwsgi;
     if refuses {
         r.log().error(format_args!(
             "request with a body for a server that never reads one, as \"rs_uwsgi_reuse puwsgi\" says \
@@ -42,7 +41,7 @@ pub fn refuses_body(r: Request<'_>) -> bool {
 pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, has_others: bool) -> Chosen {
     let Some(context) = r.context() else { return Chosen::Failed };
     let servers = peer.servers();
-    let in_effect = r.loc_conf().in_effect(servers);
+    let in_effect = r.loc_conf().in_effect(Some(servers));
     let is_pooled = in_effect.reuse != Reuse::Off && in_effect.limits.idle != 0;
     let pool_key = is_pooled.then(|| peer.pool_key(r)).flatten().unwrap_or_default();
     context.pool_key.set(pool_key);

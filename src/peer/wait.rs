@@ -223,7 +223,7 @@ pub fn wake(servers: &Servers) {
 /// Finds a connection for the request whose turn it is. Why it has to wait further, else.
 fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, servers: &Servers) -> Option<Cause> {
     let context = r.context()?;
-    let in_effect = r.loc_conf().in_effect(servers);
+    let in_effect = r.loc_conf().in_effect(Some(servers));
     let (queue, line, peer) = (&servers.queue, context.line.get(), waiter.peer());
     if let Some((idle, again)) = take(r, context, servers) {
         context.connection.set(Some(Connection::Reused));
@@ -271,7 +271,7 @@ pub fn made(r: Request<'_>) {
     let peer = waiter.peer();
     let servers = peer.servers();
     let (queue, line) = (&servers.queue, context.line.get());
-    let in_effect = r.loc_conf().in_effect(servers);
+    let in_effect = r.loc_conf().in_effect(Some(servers));
     let errno = match peer.outcome() {
         Ok(Progress::Pending) => return,
         Ok(Progress::Connected) => {
