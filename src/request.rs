@@ -229,7 +229,8 @@ impl<'a> Special<'a> {
 impl Param {
     #[inline(always)]
     fn evaluate<'a>(&'a self, r: Request<'a>) -> Result<&'a [u8], ngx_int_t> {
-        // What most are: found by one comparison.
+        // What most are: found by one comparison. A match of all three would cost 75 instructions a
+        // request.
         if let Value::Variable(variable) = &self.value {
             return Ok(variable.evaluate(r));
         }
