@@ -6,6 +6,18 @@
 //! structure of nginx's is alive while nginx itself may change it.
 //!
 //! What differs between nginx versions (see build.rs) is dealt with here and nowhere else.
+//!
+//! | what | files |
+//! |---|---|
+//! | what nginx calls, and the module's place in nginx's tables | callbacks.rs, module.rs |
+//! | the configuration while it is read | conf.rs, slots.rs, block.rs, upstream_conf.rs, tls.rs |
+//! | values and variables | value.rs, variables.rs |
+//! | a request, and what it is written to | request.rs, chain.rs, pool.rs, log.rs |
+//! | its upstream, and the address of one | upstream.rs, address.rs |
+//! | the choice of a server | servers.rs, balancer.rs, peer.rs |
+//! | connections: made, waited for, kept | connect.rs, wait.rs, wake.rs, connection.rs |
+//! | the request on its way to the server | early.rs |
+//! | the response on its way to the client | headers.rs, body.rs, filter.rs |
 
 /// Reads or writes one field of the structure behind a handle.
 macro_rules! field {
