@@ -11,8 +11,10 @@ use super::callbacks::log_panic;
 use super::servers::Servers;
 use super::sys::{
     ngx_add_timer, ngx_close_connection, ngx_connection_t, ngx_cycle, ngx_del_timer,
-    ngx_destroy_pool, ngx_event_t, ngx_handle_read_event, ngx_log_t, ngx_msec_t, NGX_AGAIN, NGX_OK,
+    ngx_destroy_pool, ngx_event_t, ngx_handle_read_event, ngx_log_t, ngx_msec_t, NGX_OK,
 };
+#[cfg(ngx_feature = "http_ssl")]
+use super::sys::{ngx_ssl_shutdown, NGX_AGAIN};
 use super::{early, Log};
 use crate::handler::UpstreamHandler;
 
@@ -269,7 +271,7 @@ pub(super) unsafe extern "C" fn close(c: *mut ngx_connection_t) {
             // as nginx does with every connection to an upstream: nobody waits for the answer
             ssl.set_no_wait_shutdown(1);
             ssl.set_no_send_shutdown(1);
-            if super::sys::ngx_ssl_shutdown(c) == NGX_AGAIN as isize {
+            if ngx_ssl_shutdown(c) == NGX_AGAIN as isize {
                 if let Some(ssl) = (*c).ssl.as_mut() {
                     ssl.handler = Some(close);
                 }

@@ -327,7 +327,10 @@ impl<'a> Request<'a> {
 
     /// Does the response come from the cache?
     pub fn is_cached(self) -> bool {
-        field!(self, cached()) != 0
+        #[cfg(ngx_feature = "http_cache")]
+        return field!(self, cached()) != 0;
+        #[cfg(not(ngx_feature = "http_cache"))]
+        false
     }
 
     /// Is there an old response in the cache that may be used where the server does not answer in time
