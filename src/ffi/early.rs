@@ -36,8 +36,8 @@ pub(super) unsafe extern "C" fn send(data: *mut c_void, chain: *mut ngx_chain_t)
         }
         let status = match is_tls(c) {
             // what it has to say of a failure would be lost
-            true => write(writer, chain),
-            false => silently(c, || write(writer, chain)),
+            true => send_chain(writer, chain),
+            false => silently(c, || send_chain(writer, chain)),
         };
         let error = ngx_socket_errno();
         if status != FAILED || (*(*c).write).error() == 0 {
@@ -58,6 +58,7 @@ pub(super) unsafe extern "C" fn send(data: *mut c_void, chain: *mut ngx_chain_t)
         if !answered {
             return FAILED;
         }
+        // in the writer's list or, where it was sent without, not
         discard(chain);
         discard((*writer).out);
         // else nginx would read a body that is in a file to its end
@@ -72,7 +73,10 @@ pub(super) unsafe extern "C" fn send(data: *mut c_void, chain: *mut ngx_chain_t)
 /// # Safety
 ///
 /// As for [`send`].
-unsafe fn write(writer: *mut ngx_chain_writer_ctx_t, mut chain: *mut ngx_chain_t) -> ngx_int_t {
+unsafe fn send_chain(
+    writer: *mut ngx_chain_writer_ctx_t,
+    mut chain: *mut ngx_chain_t,
+) -> ngx_int_t {
     // SAFETY: the caller's promise.
     unsafe {
         let c = (*writer).connection;
@@ -82,8 +86,8 @@ unsafe fn write(writer: *mut ngx_chain_writer_ctx_t, mut chain: *mut ngx_chain_t
                 && (*link.buf).temporary() != 0
                 && (*link.buf).pos < (*link.buf).last
         });
-        if let (true, true, Some(send_chain)) = (is_first, is_single, (*c).send_chain) {
-            chain = send_chain(c, chain, (*writer).limit);
+        if let (true, true, Some(send)) = (is_first, is_single, (*c).send_chain) {
+            chain = send(c, chain, (*writer).limit);
             if chain.is_null() {
                 return if (*c).buffered() == 0 { OK } else { NGX_AGAIN as ngx_int_t };
             }
