@@ -18,6 +18,8 @@ mod hints;
 mod mutated;
 #[path = "pure/packet.rs"]
 mod packet;
+#[path = "pure/plain.rs"]
+mod plain;
 #[path = "pure/policy.rs"]
 mod policy;
 #[path = "pure/pool.rs"]
