@@ -12,7 +12,7 @@ pub mod wait;
 use crate::conf::reuse::InEffect;
 use crate::ffi::balancer::Chosen;
 use crate::ffi::connection::{Idle, Lost, Peek};
-use crate::ffi::log::{debug, Printable};
+use crate::ffi::log::{debug, Log, Printable};
 use crate::ffi::peer::Peer;
 use crate::ffi::servers::Servers;
 use crate::ffi::{self, Request};
@@ -145,12 +145,12 @@ pub fn park<'a>(
         idle.requests(),
     );
     let most = in_effect.limits.idle;
-    let mut count = servers.idle.borrow_mut().park(key, idle, left);
-    while count > most {
-        let excess = servers.idle.borrow_mut().excess(key, most);
-        let Some(idle) = excess else { break };
-        lost(servers, idle, Lost::Excess);
-        count -= 1;
+    let count = servers.idle.borrow_mut().park(key, idle, left);
+    if count > most {
+        let excess = || servers.idle.borrow_mut().excess(key, most);
+        while let Some(idle) = excess() {
+            lost(servers, idle, Lost::Excess);
+        }
     }
     while Idle::count() > ffi::most_idle_connections() {
         let Some((servers, idle)) = take_oldest(r) else { break };
@@ -172,7 +172,7 @@ fn take_oldest(r: Request<'_>) -> Option<(&Servers, Idle)> {
 
 /// Closes a connection that is not in the pool any more.
 pub fn lost(servers: &Servers, idle: Idle, why: Lost) {
-    let log = idle.log();
+    let log = Log::of_worker();
     match why {
         Lost::Data if !idle.is_tls() => log.warn(format_args!(
             "upstream sent data that was not asked for on an idle connection to \"{}\", it is closed",

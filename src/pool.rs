@@ -32,6 +32,11 @@ impl<C> Server<C> {
     fn oldest(&self) -> Option<usize> {
         self.idle.first().map(|(_, left)| left.begun)
     }
+
+    /// Gives that connection up.
+    fn take_oldest(&mut self) -> Option<C> {
+        (!self.idle.is_empty()).then(|| self.idle.remove(0).0)
+    }
 }
 
 impl<C> Default for Pool<C> {
@@ -61,13 +66,11 @@ impl<C> Pool<C> {
     /// Gives up the connection to this server that has been idle longest, where there are more than
     /// `most`.
     pub fn excess(&mut self, key: &[u8], most: usize) -> Option<C> {
-        let server = self.servers.iter().position(|server| *server.key == *key)?;
-        let over = self.servers.get(server).is_some_and(|server| server.idle.len() > most);
-        if over {
-            self.take_at(server, 0)
-        } else {
-            None
+        let server = self.servers.iter_mut().find(|server| *server.key == *key)?;
+        if server.idle.len() <= most {
+            return None;
         }
+        server.take_oldest()
     }
 
     /// When the request was begun that was the last of the connection used least lately.
@@ -77,10 +80,8 @@ impl<C> Pool<C> {
 
     /// Gives that connection up.
     pub fn take_oldest(&mut self) -> Option<C> {
-        let servers = self.servers.iter().enumerate();
-        let known = servers.filter_map(|(place, server)| Some((server.oldest()?, place)));
-        let (_, server) = known.min()?;
-        self.take_at(server, 0)
+        let servers = self.servers.iter_mut().filter(|server| !server.idle.is_empty());
+        servers.min_by_key(|server| server.oldest())?.take_oldest()
     }
 
     /// Takes the connection to this server that was used last of those that are `fit`.
@@ -96,12 +97,10 @@ impl<C> Pool<C> {
 
     /// Takes the connection that `is` the one looked for, whichever server it belongs to.
     pub fn remove(&mut self, is: impl Fn(&C) -> bool) -> Option<C> {
-        for (number, server) in self.servers.iter().enumerate() {
-            if let Some(place) = server.idle.iter().position(|(connection, _)| is(connection)) {
-                return self.take_at(number, place);
-            }
-        }
-        None
+        self.servers.iter_mut().find_map(|server| {
+            let place = server.idle.iter().position(|(connection, _)| is(connection))?;
+            Some(server.idle.remove(place).0)
+        })
     }
 
     /// How many connections there are to this server.
@@ -118,10 +117,5 @@ impl<C> Pool<C> {
     /// Are there none?
     pub fn is_empty(&self) -> bool {
         self.servers.iter().all(|server| server.idle.is_empty())
-    }
-
-    fn take_at(&mut self, server: usize, place: usize) -> Option<C> {
-        let idle = &mut self.servers.get_mut(server)?.idle;
-        (place < idle.len()).then(|| idle.remove(place).0)
     }
 }
