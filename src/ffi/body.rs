@@ -86,7 +86,7 @@ impl<'a> Upstream<'a> {
     ///
     /// [`Error::Failed`] when memory runs out.
     pub fn prepare_body(self, r: Request<'a>) -> Result<(), Error> {
-        let length = field!(self, headers_in.content_length_n);
+        let length = self.content_length();
         let is_whole = length > 0 && usize::try_from(length) == Ok(self.unparsed().len());
         let needs_pipe = self.is_bodiless()
             || field!(self, buffering()) == 0

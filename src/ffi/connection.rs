@@ -218,12 +218,6 @@ impl Idle {
         unsafe { is_tls(self.ptr.as_ptr()) }
     }
 
-    /// nginx's own log: no request has to do with it.
-    pub fn log(&self) -> Log<'static> {
-        // SAFETY: a worker has a cycle, and a cycle a log, until it ends.
-        unsafe { Log::from_ptr(NonNull::new_unchecked((*ngx_cycle).log)) }
-    }
-
     /// Closes a connection that stock `keepalive` had kept.
     ///
     /// # Safety
@@ -376,8 +370,6 @@ unsafe extern "C" fn on_event<H: UpstreamHandler>(event: *mut ngx_event_t) {
         }
     }));
     if let Err(panic) = lost {
-        // SAFETY: a worker has a cycle, and a cycle a log.
-        let log = unsafe { Log::from_ptr(NonNull::new_unchecked((*ngx_cycle).log)) };
-        log_panic(log, &*panic);
+        log_panic(Log::of_worker(), &*panic);
     }
 }

@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use ngx::log::{write_fmt, LOG_BUFFER_SIZE};
 
 use super::sys::{
-    ngx_err_t, ngx_log_t, ngx_uint_t, NGX_LOG_ALERT, NGX_LOG_CRIT, NGX_LOG_DEBUG_HTTP,
+    ngx_cycle, ngx_err_t, ngx_log_t, ngx_uint_t, NGX_LOG_ALERT, NGX_LOG_CRIT, NGX_LOG_DEBUG_HTTP,
     NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN,
 };
 
@@ -39,6 +39,12 @@ impl Log<'_> {
     /// `log` must be valid for the handle's lifetime.
     pub unsafe fn from_ptr(log: NonNull<ngx_log_t>) -> Self {
         Log { ptr: log, life: PhantomData }
+    }
+
+    /// nginx's own, for what no request has to do with.
+    pub fn of_worker() -> Log<'static> {
+        // SAFETY: a worker has a cycle, and a cycle a log, until it ends.
+        unsafe { Log::from_ptr(NonNull::new_unchecked((*ngx_cycle).log)) }
     }
 
     pub(super) fn as_ptr(self) -> *mut ngx_log_t {

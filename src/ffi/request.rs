@@ -133,8 +133,8 @@ impl<'a> Request<'a> {
             // What nginx does without a body, but for the memory of one: 100 instructions. Where the
             // client waits for "100 Continue", nginx sends it.
             let expects = !(*r).headers_in.expect.is_null();
-            if (*r).headers_in.content_length_n < 0 && !self.is_chunked() && !expects {
-                (*(*r).main).set_count((*(*r).main).count() + 1);
+            if self.content_length().is_none() && !self.is_chunked() && !expects {
+                self.hold();
                 (*r).set_request_body_no_buffering(0);
                 callbacks::body_ready::<H>(r);
                 return NGX_DONE as ngx_int_t;
@@ -149,6 +149,13 @@ impl<'a> Request<'a> {
         } else {
             NGX_DONE as ngx_int_t
         }
+    }
+
+    /// Lets the request wait for one end more (`r->main->count`): each takes one such reference away.
+    fn hold(self) {
+        let main = field!(self, main);
+        // SAFETY: a request has a main request, itself as a rule.
+        unsafe { (*main).set_count((*main).count() + 1) };
     }
 
     /// Starts the upstream's work (`ngx_http_upstream_init`). The request may be gone after it.
@@ -172,8 +179,7 @@ impl<'a> Request<'a> {
         // the upstream (ngx_http_upstream_cleanup). This takes the reference to the request away that
         // the upstream has, so that the one for what follows comes first.
         unsafe {
-            let main = (*r).main;
-            (*main).set_count((*main).count() + 1);
+            self.hold();
             let u = (*r).upstream;
             if let Some(state) = (*u).state.as_mut() {
                 state.status = NGX_HTTP_SERVICE_UNAVAILABLE as ngx_uint_t;

@@ -16,9 +16,10 @@ use super::connect::{Progress, DISABLED};
 use super::connection::{close, Idle};
 use super::peer::Peer;
 use super::sys::{
-    ngx_add_timer, ngx_connection_t, ngx_del_timer, ngx_delete_posted_event, ngx_event_handler_pt,
-    ngx_event_t, ngx_msec_t, ngx_post_event, ngx_posted_events,
+    ngx_add_timer, ngx_connection_t, ngx_del_timer, ngx_event_handler_pt, ngx_event_t, ngx_msec_t,
+    ngx_post_event, ngx_posted_events,
 };
+use super::wake::cancel;
 use super::{Error, Request};
 use crate::handler::UpstreamHandler;
 
@@ -134,16 +135,8 @@ impl<'a> Waiter<'a> {
 
     /// Ends the wait, whatever becomes of the connection.
     pub fn leave(&self) {
-        let event = self.event.get();
         // SAFETY: the waiter's own event.
-        unsafe {
-            if (*event).timer_set() != 0 {
-                ngx_del_timer(event);
-            }
-            if (*event).posted() != 0 {
-                ngx_delete_posted_event(event);
-            }
-        }
+        unsafe { cancel(self.event.get()) };
     }
 
     fn post_write(&self) {

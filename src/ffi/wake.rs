@@ -3,7 +3,7 @@
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
 use core::mem::{offset_of, zeroed};
-use core::ptr::{self, NonNull};
+use core::ptr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::callbacks::log_panic;
@@ -76,15 +76,24 @@ impl Servers {
 
     /// Nobody waits any more.
     pub fn let_sleep(&self) {
-        let event = self.wake_event();
         // SAFETY: see `wake_event`.
-        unsafe {
-            if (*event).timer_set() != 0 {
-                ngx_del_timer(event);
-            }
-            if (*event).posted() != 0 {
-                ngx_delete_posted_event(event);
-            }
+        unsafe { cancel(self.wake_event()) };
+    }
+}
+
+/// Lets an event not happen any more.
+///
+/// # Safety
+///
+/// `event` must be valid.
+pub(super) unsafe fn cancel(event: *mut ngx_event_t) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*event).timer_set() != 0 {
+            ngx_del_timer(event);
+        }
+        if (*event).posted() != 0 {
+            ngx_delete_posted_event(event);
         }
     }
 }
@@ -94,8 +103,6 @@ unsafe extern "C" fn on_wake<H: UpstreamHandler>(event: *mut ngx_event_t) {
     // lives as long as requests wait.
     let servers = unsafe { &*(*(*event).data.cast::<WakeData>()).servers };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| H::wake(servers))) {
-        // SAFETY: a worker has a cycle, and a cycle a log.
-        let log = unsafe { Log::from_ptr(NonNull::new_unchecked((*ngx_cycle).log)) };
-        log_panic(log, &*panic);
+        log_panic(Log::of_worker(), &*panic);
     }
 }
