@@ -13,6 +13,9 @@ use crate::handler::Uwsgi;
 
 const SCHEMA: &[u8] = b"uwsgi://";
 const TLS_SCHEMA: &[u8] = b"suwsgi://";
+/// An abstract socket without a name.
+const NAMELESS: &[u8] = b"unix:@";
+const NO_NAME: &str = "no name in the abstract unix domain socket";
 const NO_TLS: &str = "suwsgi protocol requires SSL support";
 
 /// The directive `rs_uwsgi_pass ADDRESS`.
@@ -38,6 +41,9 @@ pub fn set(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
     let (address, tls) = address(value);
     if tls && !conf.want_tls() {
         return Err(cf.error(format_args!("{NO_TLS}")));
+    }
+    if address == NAMELESS {
+        return Err(cf.error(format_args!("{NO_NAME}")));
     }
     conf.upstream.upstream = cf.add_upstream(address)?;
     cf.set_auto_redirect();
@@ -81,6 +87,10 @@ pub fn resolve<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), ffi::Error> {
         r.log().error(format_args!("{NO_TLS}"));
         return Err(ffi::Error::Failed);
     }
+    if address == NAMELESS {
+        r.log().error(format_args!("{NO_NAME} in upstream \"{}\"", Printable(address)));
+        return Err(ffi::Error::Failed);
+    }
     u.resolve(r.pool(), address).map_err(|bad| {
         if let Some(reason) = bad.reason {
             r.log().error(format_args!("{reason} in upstream \"{}\"", Printable(address)));
@@ -116,7 +126,8 @@ fn address(url: &[u8]) -> (&[u8], bool) {
         Some(address) => (address, true),
         None => (without(SCHEMA).unwrap_or(url), false),
     };
-    let path = address.strip_suffix(b":").filter(|path| path.starts_with(b"unix:/"));
+    let is_socket = |path: &&[u8]| path.starts_with(b"unix:/") || path.starts_with(NAMELESS);
+    let path = address.strip_suffix(b":").filter(is_socket);
     (path.unwrap_or(address), tls)
 }
 
@@ -129,6 +140,7 @@ mod tests {
         for (url, expected) in [
             ("unix:/s", ("unix:/s", false)),
             ("unix:/s:", ("unix:/s", false)),
+            ("unix:@s:", ("unix:@s", false)),
             ("UWSGI://unix:/s:", ("unix:/s", false)),
             ("suwsgi://h:1", ("h:1", true)),
             ("h:", ("h:", false)),

@@ -1,8 +1,8 @@
 //! Connections that this module makes itself, as `ngx_event_connect_peer` of nginx's
 //! src/event/ngx_event_connect.c does.
 
-use core::ffi::c_int;
-use core::mem::zeroed;
+use core::ffi::{c_char, c_int};
+use core::mem::{offset_of, zeroed};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -38,6 +38,11 @@ impl<'a> Peer<'a> {
         let address = field!(self, sockaddr);
         // SAFETY: the balancer has chosen a server.
         unsafe { c_int::from((*address).sa_family) == libc::AF_UNIX }
+    }
+
+    /// Is it a unix socket with a name that is none of a file, "unix:@name"?
+    pub fn is_abstract(self) -> bool {
+        self.is_unix() && abstract_name(self.address()).is_some()
     }
 
     /// Its name in the log: "unix:/path" or "address:port".
@@ -159,13 +164,11 @@ impl<'a> Peer<'a> {
                 super::log::Printable(self.name()),
                 (*c).fd
             ));
-            let progress = match libc::connect((*c).fd, address.cast(), length) {
-                0 => Progress::Connected,
-                _ => match ngx_socket_errno() {
-                    libc::EINPROGRESS => Progress::Pending,
-                    errno => return Err(Errno(errno)),
-                },
-            };
+            let name = self.is_unix().then(|| abstract_name(self.address())).flatten();
+            let progress = match name {
+                Some(name) => connect_abstract((*c).fd, name),
+                None => connect_to((*c).fd, address.cast(), length),
+            }?;
             if (*read).active() == 0 {
                 watch(c, progress).map_err(|()| Errno(ngx_socket_errno()))?;
             }
@@ -218,6 +221,62 @@ impl<'a> Peer<'a> {
         let log = field!(self, log);
         // SAFETY: nginx's peer has the log of the client's connection.
         unsafe { Log::from_ptr(NonNull::new_unchecked(log)) }
+    }
+}
+
+/// connect(2).
+///
+/// # Safety
+///
+/// `address` must be valid for `length` bytes.
+unsafe fn connect_to(
+    fd: c_int,
+    address: *const libc::sockaddr,
+    length: libc::socklen_t,
+) -> Result<Progress, Errno> {
+    // SAFETY: the caller's promise; the kernel checks the number of the socket.
+    match unsafe { libc::connect(fd, address, length) } {
+        0 => Ok(Progress::Connected),
+        _ => match ngx_socket_errno() {
+            libc::EINPROGRESS => Ok(Progress::Pending),
+            errno => Err(Errno(errno)),
+        },
+    }
+}
+
+/// The name in the address of a unix socket, where nginx was told "unix:@name". nginx itself takes
+/// that for the path of a file; here, as in uWSGI's `socket = @name`, it is a name in Linux's abstract
+/// namespace (unix(7)).
+fn abstract_name(address: &[u8]) -> Option<&[u8]> {
+    let path = address.get(offset_of!(libc::sockaddr_un, sun_path)..)?;
+    let name = path.strip_prefix(b"@")?;
+    name.split(|byte| *byte == 0).next()
+}
+
+/// Connects to a name of the abstract namespace.
+///
+/// All bytes of the address count there, and servers do not agree on them: uWSGI ends the name with a
+/// NUL (`bind_to_unix` of its core/socket.c), others, as systemd and Python, give it as it is.
+fn connect_abstract(fd: c_int, name: &[u8]) -> Result<Progress, Errno> {
+    // SAFETY: numbers, all of which may be zero.
+    let mut address = unsafe { zeroed::<libc::sockaddr_un>() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    // the name stands between NULs
+    let room = address.sun_path.len() - 2;
+    if name.is_empty() || name.len() > room {
+        return Err(Errno(libc::EINVAL));
+    }
+    for (to, from) in address.sun_path.iter_mut().skip(1).zip(name) {
+        *to = *from as c_char;
+    }
+    let size = offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len();
+    let connect = |size: usize| {
+        // SAFETY: the address is longer than the name with both NULs, see `room`.
+        unsafe { connect_to(fd, (&raw const address).cast(), size as libc::socklen_t) }
+    };
+    match connect(size + 1) {
+        Err(Errno(libc::ECONNREFUSED)) => connect(size),
+        other => other,
     }
 }
 

@@ -162,7 +162,7 @@ pub(super) fn report(r: Request<'_>, peer: Peer<'_>, errno: Errno) {
         _ => log.crit_of(errno.0, message),
     }
     let queue = &peer.servers().queue;
-    let is_permission = errno.0 == libc::EACCES && peer.is_unix();
+    let is_permission = errno.0 == libc::EACCES && peer.is_unix() && !peer.is_abstract();
     if is_permission && queue.hints.is_due(Hint::Permission, ffi::now()) {
         let path = name.strip_prefix(b"unix:").unwrap_or(name);
         log.warn(format_args!("{}", hints::permission(path, &ffi::user())));

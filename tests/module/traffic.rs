@@ -2,6 +2,7 @@
 //! stock and ours side by side, their outcomes compared.
 
 mod aborts;
+mod abstract_sockets;
 mod around;
 mod around_limits;
 mod http2;

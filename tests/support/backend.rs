@@ -27,7 +27,7 @@ pub struct Backend {
 /// Where a backend listens; displays as `uwsgi_pass` takes it.
 #[derive(Clone, Debug)]
 pub enum Address {
-    /// A socket file.
+    /// A socket file, or "@name" for a name of the abstract namespace.
     Unix(PathBuf),
     /// A loopback address.
     Tcp(SocketAddr),
@@ -183,13 +183,19 @@ impl Drop for Backend {
 impl Address {
     /// Connects as nginx would.
     pub fn connect(&self) -> io::Result<Socket> {
-        let name = match self {
-            Address::Unix(path) => SockAddr::unix(path)?,
-            Address::Tcp(address) => (*address).into(),
+        let connect = |name: SockAddr| {
+            let socket = Socket::new(name.domain(), Type::STREAM, None)?;
+            socket.connect(&name)?;
+            Ok(socket)
         };
-        let socket = Socket::new(name.domain(), Type::STREAM, None)?;
-        socket.connect(&name)?;
-        Ok(socket)
+        match self {
+            Address::Unix(path) => match path.to_str().and_then(|path| path.strip_prefix('@')) {
+                Some(name) => connect(SockAddr::unix(format!("\0{name}\0"))?)
+                    .or_else(|_: io::Error| connect(SockAddr::unix(format!("\0{name}"))?)),
+                None => connect(SockAddr::unix(path)?),
+            },
+            Address::Tcp(address) => connect((*address).into()),
+        }
     }
 }
 

@@ -66,6 +66,7 @@ const DIFFERENCES: &[(&str, &[&str])] = &[
         "a colon at the end of a socket's path, `unix:/path:`",
         &["inheritance::addresses_of_every_form"],
     ),
+    ("`unix:@name`", &["traffic::abstract_sockets::everywhere"]),
     ("`…_ssl_certificate \"\"`", &["tls::client_certificate::empty_ends_inheritance"]),
 ];
 
