@@ -9,7 +9,7 @@ use crate::ffi::{self, Request, Upstream};
 use crate::handler::{self, Context};
 use crate::hints::Hint;
 use crate::peer;
-use crate::pool::policy::{self, Facts, Left, Refusal};
+use crate::pool::policy::{self, Facts, Left, Refusal, Reuse};
 use crate::uwsgi::framing::End;
 use crate::uwsgi::packet::HEADER_SIZE;
 use crate::{conf::reuse::InEffect, request};
@@ -57,7 +57,11 @@ fn judge<'a>(
     let facts = facts(r, context, u, &in_effect, connection, outcome);
     let descriptor = connection.descriptor();
     let parked = policy::verdict(&facts).and_then(|()| {
-        let left = Left { begun: context.begun.get(), body: request::body_length(r, r.loc_conf()) };
+        let left = Left {
+            begun: context.begun.get(),
+            body: request::body_length(r, r.loc_conf()),
+            since: (in_effect.reuse == Reuse::Auto).then(ffi::now),
+        };
         peer::park(r, peer, context.pool_key.get(), left, &in_effect)
     });
     if let Err(refusal) = parked {

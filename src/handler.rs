@@ -18,6 +18,7 @@ use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_IM
 use crate::ffi::wait::Waiter;
 use crate::ffi::{self, Error, Request};
 use crate::peer::wait;
+use crate::pool::policy;
 use crate::uwsgi::chunked::Decoder;
 use crate::uwsgi::framing::{Chunks, Fields};
 use crate::{body, finalize, peer, request, response};
@@ -62,6 +63,9 @@ pub trait UpstreamHandler {
     fn release_connection<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome;
     /// A connection in the pool has ended.
     fn connection_lost(servers: &Servers, connection: Idle, why: Lost);
+    /// The worker leaves. For how long it keeps an idle connection, in milliseconds, which the server
+    /// will close in `time_left`; None: it closes it now.
+    fn patience(time_left: usize) -> Option<usize>;
 }
 
 const NOT_IMPLEMENTED: ngx_int_t = NGX_HTTP_NOT_IMPLEMENTED as ngx_int_t;
@@ -152,6 +156,10 @@ impl UpstreamHandler for Uwsgi {
 
     fn connection_lost(servers: &Servers, connection: Idle, why: Lost) {
         peer::lost(servers, connection, why);
+    }
+
+    fn patience(time_left: usize) -> Option<usize> {
+        policy::patience(time_left)
     }
 }
 

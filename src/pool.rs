@@ -21,6 +21,9 @@ pub struct Pool<C> {
 struct Server<C> {
     key: Box<[u8]>,
     idle: Vec<(C, Left)>,
+    /// The longest time, in milliseconds, after which the server closed an idle connection itself. Its
+    /// limit is no shorter: one that restarts closes them early, and none closes them late.
+    limit: Option<usize>,
 }
 
 /// How many servers without a connection are remembered: the memory for the next one is there then.
@@ -54,7 +57,7 @@ impl<C> Pool<C> {
                 if self.servers.len() >= REMEMBERED {
                     self.servers.retain(|server| !server.idle.is_empty());
                 }
-                self.servers.push(Server { key: key.into(), idle: Vec::new() });
+                self.servers.push(Server { key: key.into(), idle: Vec::new(), limit: None });
                 self.servers.len() - 1
             }
         };
@@ -100,6 +103,26 @@ impl<C> Pool<C> {
         self.servers.iter_mut().find_map(|server| {
             let place = server.idle.iter().position(|(connection, _)| is(connection))?;
             Some(server.idle.remove(place).0)
+        })
+    }
+
+    /// As [`Self::remove`], of one that the server has closed: how long it lets them be idle is learned
+    /// from it.
+    pub fn closed(&mut self, now: usize, is: impl Fn(&C) -> bool) -> Option<C> {
+        self.servers.iter_mut().find_map(|server| {
+            let place = server.idle.iter().position(|(connection, _)| is(connection))?;
+            let (connection, left) = server.idle.remove(place);
+            server.limit = server.limit.max(left.idle_for(now));
+            Some(connection)
+        })
+    }
+
+    /// In how many milliseconds the server will have closed the connection that `is` the one looked
+    /// for, as far as that has been learned; 0: at any moment.
+    pub fn time_left(&self, now: usize, is: impl Fn(&C) -> bool) -> Option<usize> {
+        self.servers.iter().find_map(|server| {
+            let (_, left) = server.idle.iter().find(|(connection, _)| is(connection))?;
+            Some(server.limit?.saturating_sub(left.idle_for(now)?))
         })
     }
 

@@ -335,6 +335,27 @@ unsafe fn look(c: *mut ngx_connection_t) -> Peek {
 
 unsafe extern "C" fn ignore(_: *mut ngx_event_t) {}
 
+/// The worker leaves: leaves the connection to the server to close, where it will do so soon.
+///
+/// # Safety
+///
+/// `c` must be an open connection that `from_request` made idle, of these servers.
+unsafe fn stays_open<H: UpstreamHandler>(c: *mut ngx_connection_t, servers: &Servers) -> bool {
+    let patience = catch_unwind(AssertUnwindSafe(|| {
+        let time_left =
+            servers.idle.borrow().time_left(super::now(), |idle| idle.ptr.as_ptr() == c);
+        time_left.and_then(H::patience)
+    }));
+    let Ok(Some(patience)) = patience else { return false };
+    // SAFETY: the caller's promise. The worker leaves when there is no timer any more.
+    unsafe {
+        (*c).set_close(0);
+        (*c).set_idle(0);
+        ngx_add_timer((*c).read, patience);
+    }
+    true
+}
+
 /// Something happened to an idle connection.
 unsafe extern "C" fn on_event<H: UpstreamHandler>(event: *mut ngx_event_t) {
     // SAFETY: nginx calls with the read event of a connection that `from_request` made idle, so that
@@ -346,9 +367,16 @@ unsafe extern "C" fn on_event<H: UpstreamHandler>(event: *mut ngx_event_t) {
     // SAFETY: as above.
     let why = unsafe {
         if (*c).close() != 0 {
+            // the second time, at the end of "worker_shutdown_timeout", it is an error
+            if (*c).error() == 0 && stays_open::<H>(c, servers) {
+                return;
+            }
             Lost::Leaving
         } else if (*event).timedout() != 0 {
-            Lost::Timeout
+            match super::is_exiting() {
+                true => Lost::Leaving,
+                false => Lost::Timeout,
+            }
         } else {
             match peek(c) {
                 Peek::Closed => Lost::Closed,
@@ -364,7 +392,11 @@ unsafe extern "C" fn on_event<H: UpstreamHandler>(event: *mut ngx_event_t) {
         }
     };
     let lost = catch_unwind(AssertUnwindSafe(|| {
-        let idle = servers.idle.borrow_mut().remove(|idle| idle.ptr.as_ptr() == c);
+        let is = |idle: &Idle| idle.ptr.as_ptr() == c;
+        let idle = match why {
+            Lost::Closed => servers.idle.borrow_mut().closed(super::now(), is),
+            _ => servers.idle.borrow_mut().remove(is),
+        };
         if let Some(idle) = idle {
             H::connection_lost(servers, idle, why);
         }

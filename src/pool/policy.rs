@@ -184,9 +184,32 @@ pub struct Left {
     pub begun: usize,
     /// The body of its last request, in bytes.
     pub body: u64,
+    /// Since when it is idle, in the same time. None where not the server's word says that it may be
+    /// ([`Reuse::Auto`]).
+    pub since: Option<usize>,
+}
+
+/// How long a worker that leaves lets a server close an idle connection itself, in milliseconds.
+/// Debian stops nginx for good 5 s after it told it to leave.
+const PATIENCE: usize = 4500;
+
+/// How much later than it should a server may close one, in milliseconds: gunicorn's gthread worker looks
+/// once a second.
+const LATE: usize = 1000;
+
+/// For how long a worker that leaves keeps an idle connection open, in milliseconds, where the server
+/// will close it in `time_left`. gunicorn logs an error with a traceback for each one that is not closed
+/// by itself. None: no longer.
+pub fn patience(time_left: usize) -> Option<usize> {
+    (time_left <= PATIENCE).then(|| (time_left + LATE).min(PATIENCE))
 }
 
 impl Left {
+    /// For how long it has been idle at the time `now`, in milliseconds.
+    pub fn idle_for(&self, now: usize) -> Option<usize> {
+        self.since.map(|since| now.wrapping_sub(since))
+    }
+
     /// May a request that must not be sent twice go on the connection, at the time `now`?
     pub fn is_fresh(&self, now: usize) -> bool {
         self.body <= SMALL_BODY && now.wrapping_sub(self.begun) <= FRESH

@@ -5,6 +5,7 @@ mod configuration;
 mod desync;
 mod framing;
 mod idle;
+mod leaving;
 mod races;
 mod restarts;
 mod retry;

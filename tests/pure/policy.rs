@@ -226,7 +226,7 @@ fn a_connection_is_fresh_for_a_while_and_after_a_small_body() {
         (u64::MAX, false),
     ];
     for ((at, now, recent), (body, small)) in product(&times, &bodies) {
-        let left = Left { begun: at, body };
+        let left = Left { begun: at, body, since: None };
         assert_eq!(left.is_fresh(now), recent && small, "{left:?} at {now}");
     }
 }
@@ -238,4 +238,16 @@ fn fresh_is_less_than_the_shortest_idle_limit_and_small_less_than_what_is_read()
     const UNREAD_BODY_THAT_GUNICORN_DROPS: u64 = 64 * 1024;
     const { assert!(FRESH > 0 && FRESH <= SHORTEST_IDLE_LIMIT / 2) }
     const { assert!(SMALL_BODY > 0 && SMALL_BODY < UNREAD_BODY_THAT_GUNICORN_DROPS) }
+}
+
+/// A worker that leaves waits for a server that closes soon, and not for others.
+#[test]
+fn patience() {
+    use ngx_http_rs_uwsgi_module::pool::policy::patience;
+    assert_eq!(patience(0), Some(1000));
+    assert_eq!(patience(2000), Some(3000));
+    assert_eq!(patience(4000), Some(4500));
+    assert_eq!(patience(4500), Some(4500));
+    assert_eq!(patience(4501), None);
+    assert_eq!(patience(usize::MAX), None);
 }

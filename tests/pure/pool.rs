@@ -74,7 +74,7 @@ impl Both {
 
     fn park(&mut self, key: &'static [u8], later: usize, body: u64) {
         self.now += later;
-        let left = Left { begun: self.now, body };
+        let left = Left { begun: self.now, body, since: None };
         self.pool.park(key, Connection(self.parked), left);
         self.model.push((key, self.parked, left));
         self.parked += 1;
@@ -152,7 +152,7 @@ proptest! {
     ) {
         let mut pool = Pool::default();
         for (number, key) in keys.iter().enumerate() {
-            pool.park(key, number, Left { begun: number, body: 0 });
+            pool.park(key, number, Left { begun: number, body: 0, since: None });
             pool.excess(key, most);
             prop_assert_eq!(pool.excess(key, most), None, "one goes for one that comes");
         }
@@ -170,13 +170,13 @@ proptest! {
 fn one_that_does_not_fit_stays_where_it_is() {
     let mut pool = Pool::default();
     for (at, body) in [(1, 0), (2, 9), (3, 0), (4, 9)] {
-        pool.park(b"a", at, Left { begun: at, body });
+        pool.park(b"a", at, Left { begun: at, body, since: None });
     }
     let small = |left: Left| left.body == 0;
-    assert_eq!(pool.take(b"a", small), Some((3, Left { begun: 3, body: 0 })));
-    assert_eq!(pool.take(b"a", |_| true), Some((4, Left { begun: 4, body: 9 })));
+    assert_eq!(pool.take(b"a", small), Some((3, Left { begun: 3, body: 0, since: None })));
+    assert_eq!(pool.take(b"a", |_| true), Some((4, Left { begun: 4, body: 9, since: None })));
     assert_eq!(pool.take(b"b", |_| true), None);
-    assert_eq!(pool.take(b"a", small), Some((1, Left { begun: 1, body: 0 })));
+    assert_eq!(pool.take(b"a", small), Some((1, Left { begun: 1, body: 0, since: None })));
     assert_eq!(pool.take(b"a", small), None);
     assert_eq!(pool.len(), 1);
     assert_eq!(pool.excess(b"a", 1), None);
@@ -188,7 +188,7 @@ fn one_that_does_not_fit_stays_where_it_is() {
 fn of_all_servers_the_one_with_the_longest_idle_connection_gives_it_up() {
     let mut pool = Pool::default();
     for (key, at) in [(b"b", 5), (b"a", 6), (b"c", 7), (b"a", 8), (b"b", 9)] {
-        pool.park(key, at, Left { begun: at, body: 0 });
+        pool.park(key, at, Left { begun: at, body: 0, since: None });
     }
     assert_eq!(pool.oldest(), Some(5));
     let gone: Vec<_> = std::iter::from_fn(|| pool.take_oldest()).collect();
@@ -201,7 +201,7 @@ fn of_all_servers_the_one_with_the_longest_idle_connection_gives_it_up() {
 fn servers_without_connections_are_not_remembered_for_ever() {
     let mut pool = Pool::default();
     for number in 0..1000_usize {
-        pool.park(&number.to_le_bytes(), number, Left { begun: number, body: 0 });
+        pool.park(&number.to_le_bytes(), number, Left { begun: number, body: 0, since: None });
         if number % 100 > 0 {
             assert!(pool.take(&number.to_le_bytes(), |_| true).is_some());
         }
@@ -214,12 +214,43 @@ fn servers_without_connections_are_not_remembered_for_ever() {
     assert!(gone.into_iter().eq((0..10).map(|number| 100 * number)));
 }
 
+/// How long a server lets connections be idle is the longest time after which it closed one.
+#[test]
+fn how_long_a_server_lets_connections_be_idle_is_learned() {
+    let mut pool = Pool::default();
+    let left = |since| Left { begun: 0, body: 0, since };
+    for (number, (key, since)) in
+        [(b"a", Some(100)), (b"a", Some(200)), (b"a", None), (b"b", Some(100)), (b"a", Some(900))]
+            .into_iter()
+            .enumerate()
+    {
+        pool.park(key, number, left(since));
+    }
+    assert_eq!(pool.time_left(950, |of| *of == 4), None, "nothing is known yet");
+    // closed by a restart, and then by the server's own limit
+    for (number, now) in [(1, 250), (0, 600)] {
+        assert_eq!(pool.closed(now, |of| *of == number), Some(number));
+    }
+    assert_eq!(pool.time_left(950, |of| *of == 4), Some(450));
+    assert_eq!(pool.time_left(1400, |of| *of == 4), Some(0));
+    assert_eq!(pool.time_left(2000, |of| *of == 4), Some(0), "overdue");
+    assert_eq!(pool.time_left(950, |of| *of == 2), None, "kept on the operator's word");
+    assert_eq!(pool.time_left(950, |of| *of == 3), None, "another server");
+    assert_eq!(pool.closed(5000, |of| *of == 2), Some(2));
+    assert_eq!(pool.time_left(950, |of| *of == 4), Some(450), "nothing is learned of that");
+    assert_eq!(pool.closed(950, |of| *of == 9), None);
+    // one that was closed by ours teaches nothing
+    assert_eq!(pool.remove(|of| *of == 4), Some(4));
+    pool.park(b"a", 5, left(Some(1000)));
+    assert_eq!(pool.time_left(1000, |of| *of == 5), Some(500));
+}
+
 #[test]
 fn a_pool_is_dropped_with_its_connections() {
     let connection = std::rc::Rc::new(());
     let mut pool = Pool::default();
     for key in KEYS {
-        pool.park(key, connection.clone(), Left { begun: 0, body: 0 });
+        pool.park(key, connection.clone(), Left { begun: 0, body: 0, since: None });
     }
     assert_eq!(std::rc::Rc::strong_count(&connection), 1 + KEYS.len());
     drop(pool);
