@@ -49,11 +49,14 @@ fn judge<'a>(
     connection: Connection<'a>,
     outcome: Outcome,
 ) -> Outcome {
-    let told = told(context, connection, outcome);
-    if told != Outcome::Stale {
+    let in_effect = r.loc_conf().in_effect(Some(peer.servers()));
+    let told = match told(context, connection, outcome) {
+        Outcome::Failed if was_unread(r, context, peer, connection, &in_effect) => Outcome::Unread,
+        told => told,
+    };
+    if told == outcome {
         advise(r, context, u, peer, outcome);
     }
-    let in_effect = r.loc_conf().in_effect(Some(peer.servers()));
     let facts = facts(r, context, u, &in_effect, connection, outcome);
     let descriptor = connection.descriptor();
     let parked = policy::verdict(&facts).and_then(|()| {
@@ -85,6 +88,31 @@ fn told(context: &Context<'_>, connection: Connection<'_>, outcome: Outcome) -> 
         return Outcome::Stale;
     }
     outcome
+}
+
+/// Was the server stopped before it read the request? Where `rs_uwsgi_connect_retry` bridges restarts,
+/// what may be repeated is then sent again, once, to the one that takes its place.
+///
+/// What lies in the listen queue of a server that stops is reset. One that has read a request and dies of
+/// it closes the connection in order, as its system does for it: that request is not repeated.
+fn was_unread<'a>(
+    r: Request<'a>,
+    context: &Context<'a>,
+    peer: Peer<'a>,
+    connection: Connection<'a>,
+    in_effect: &InEffect,
+) -> bool {
+    let was_unread = in_effect.connect_retry > 0
+        && !context.answered.get()
+        && !connection.has_timed_out()
+        && connection.was_reset()
+        && !peer.has_others()
+        && peer::may_repeat(r)
+        && !context.repeated.replace(true);
+    if was_unread {
+        context.needs_new_connection.set(true);
+    }
+    was_unread
 }
 
 /// Says what may be wrong with a server that gives no answer, or none that is its own.

@@ -182,6 +182,8 @@ pub struct Context<'a> {
     pub sent_html: Cell<bool>,
     /// Must the next try have a connection of its own?
     pub needs_new_connection: Cell<bool>,
+    /// Was the request sent once more, after a server that has not read it?
+    pub repeated: Cell<bool>,
     /// The server that the next try is with.
     pub held: Cell<Option<&'a Held<'a>>>,
     /// The key by which the connection's server is known in the pool.

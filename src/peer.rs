@@ -98,6 +98,11 @@ fn find(r: Request<'_>, servers: &Servers, key: &[u8], risk: Risk) -> Option<Idl
     }
 }
 
+/// Is the request sent again when its connection turns out to be dead?
+pub fn may_repeat(r: Request<'_>) -> bool {
+    Risk::of(r) == Risk::None
+}
+
 /// What becomes of a request whose connection turns out to be dead after it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Risk {

@@ -38,6 +38,9 @@ pub enum Outcome {
     /// The connection was dead before it was used, which says nothing of the server: the next try is
     /// with the same one, and the balancer hears nothing of this one.
     Stale,
+    /// The server has not read the request, which lay in the listen queue of one that was stopped: as
+    /// [`Self::Stale`], on a connection that was new.
+    Unread,
 }
 
 impl Outcome {
@@ -54,7 +57,7 @@ impl Outcome {
     fn state(self) -> ngx_uint_t {
         match self {
             Outcome::Done => 0,
-            Outcome::Next | Outcome::Stale => NGX_PEER_NEXT as ngx_uint_t,
+            Outcome::Next | Outcome::Stale | Outcome::Unread => NGX_PEER_NEXT as ngx_uint_t,
             Outcome::Failed => NGX_PEER_FAILED as ngx_uint_t,
         }
     }
@@ -364,11 +367,13 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
             Some(peer) => H::release_connection(wrapped.r, peer, outcome),
             None => outcome,
         });
-    if told == Outcome::Stale {
+    if matches!(told, Outcome::Stale | Outcome::Unread) {
         if let (Some(context), Some(held)) = (wrapped.r.context(), Held::server_of(pc, wrapped)) {
             context.held.set(Some(held));
-            // SAFETY: as above. nginx allows one try more after one on a used connection.
-            unsafe { (*pc).tries = (*pc).tries.saturating_sub(1) };
+            if told == Outcome::Stale {
+                // SAFETY: as above. nginx allows one try more after one on a used connection.
+                unsafe { (*pc).tries = (*pc).tries.saturating_sub(1) };
+            }
             return;
         }
     }

@@ -60,6 +60,12 @@ impl Connection<'_> {
         (read.eof() | read.error() | write.error()) != 0 || self.has_timed_out()
     }
 
+    /// Was it reset, rather than closed in order?
+    pub fn was_reset(self) -> bool {
+        let (read, write) = self.events();
+        (read.error() | write.error()) != 0
+    }
+
     /// Did the server refuse what was sent?
     pub fn has_failed_to_send(self) -> bool {
         self.events().1.error() != 0

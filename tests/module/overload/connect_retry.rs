@@ -138,3 +138,68 @@ fn off_unless_set() {
     abandon(&path);
     assert_eq!(answers(send(nginx.address(), &[get("/")]))[0].status, 502);
 }
+
+/// What lies in the listen queue of a server that stops is sent to the next one, where it may be sent
+/// twice. Whether a POST was read cannot be known.
+#[test]
+fn what_lay_in_the_listen_queue() {
+    let dir = nginx::prefix();
+    let path = dir.path().join("b");
+    let nginx = site(&Address::Unix(path.clone()), "rs_uwsgi_connect_retry 1h;");
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    listener.listen(128).unwrap();
+    let gets = send(nginx.address(), &vec![get("/"); WAITING]);
+    let posts = send(nginx.address(), &vec![post("/", "body"); 3]);
+    wait_busy(&nginx, WAITING + 3);
+    std::fs::remove_file(&path).unwrap();
+    drop(listener);
+    for answer in answers(posts) {
+        assert_eq!(answer.status, 502);
+    }
+    nginx.wait_logged("refuses connections, requests wait for it");
+    let backend = Backend::unix(&path, |peer| peer.answer(OK));
+    assert_bodies(&answers(gets), vec!["ok".to_string(); WAITING]);
+    assert_eq!(backend.requests().len(), WAITING);
+    wait_busy(&nginx, 0);
+    nginx.quit();
+}
+
+/// A request that a server resets each time is sent twice at most; one that it dies of, once.
+#[test]
+fn a_request_that_is_never_answered() {
+    type Act = fn(&mut crate::support::backend::Peer) -> std::io::Result<()>;
+    let reset: Act = |peer| {
+        peer.read_exact(1)?;
+        peer.reset()
+    };
+    let dies: Act = |peer| {
+        peer.read_request()?;
+        peer.close();
+        Ok(())
+    };
+    let retry = "rs_uwsgi_connect_retry 1h;";
+    let never = "rs_uwsgi_connect_retry 1h; rs_uwsgi_next_upstream off;";
+    for (act, settings, requests, connections) in [
+        (reset, retry, get("/"), 2),
+        (reset, retry, post("/", "body"), 1),
+        (reset, never, get("/"), 1),
+        (reset, "", get("/"), 1),
+        (dies, retry, get("/"), 1),
+    ] {
+        for tcp in [false, true] {
+            let dir = nginx::prefix();
+            let backend = match tcp {
+                true => Backend::tcp(act),
+                false => Backend::unix(&dir.path().join("b"), act),
+            };
+            let nginx = site(backend.address(), &format!("{settings} rs_uwsgi_max_connections 1;"));
+            let sent = send(nginx.address(), std::slice::from_ref(&requests));
+            assert_eq!(answers(sent)[0].status, 502, "{settings}");
+            assert_eq!(backend.connection_count(), connections, "{settings} {tcp} {requests:?}");
+            // its place is free again
+            backend.set_script(|peer| peer.answer(OK));
+            assert_eq!(answers(send(nginx.address(), &[get("/")]))[0].status, 200);
+        }
+    }
+}
