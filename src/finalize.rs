@@ -23,33 +23,38 @@ const UWSGI_BUFFER_SIZE: usize = 4096;
 
 /// Parks the connection or leaves it to nginx, which closes it; whoever waits for one has its turn.
 pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
-    let Some(context) = r.context() else { return outcome };
-    let queue = &peer.servers().queue;
+    let context = peer.context();
+    // at the end of all of it, and of a panic
+    let _free = Free(peer);
     if let Some(waiter) = context.waiter.get() {
         // given up: the client has left
-        queue.leave(r, context, waiter);
+        peer.servers().queue.leave(r, context, waiter);
         return outcome;
     }
     // where it could not be made, there is none
-    let told = peer
-        .connection()
-        .zip(r.upstream())
-        .map_or(outcome, |(connection, u)| judge(r, context, u, peer, connection, outcome));
-    queue.end(context);
-    peer.servers().wake();
-    told
+    let connection = peer.connection();
+    connection.map_or(outcome, |connection| judge(r, context, peer, connection, outcome))
+}
+
+/// The place of a try that is over. Whoever waits for one has its turn once this is dropped.
+struct Free<'a>(Peer<'a>);
+
+impl Drop for Free<'_> {
+    fn drop(&mut self) {
+        self.0.servers().end(self.0.context());
+    }
 }
 
 /// The verdict on the connection. Returns what the balancer is told.
 fn judge<'a>(
     r: Request<'a>,
     context: &Context<'a>,
-    u: Upstream<'a>,
     peer: Peer<'a>,
     connection: Connection<'a>,
     outcome: Outcome,
 ) -> Outcome {
-    let in_effect = r.loc_conf().in_effect(Some(peer.servers()));
+    let u = context.upstream;
+    let in_effect = context.conf.in_effect(Some(peer.servers()));
     let told = match told(context, connection, outcome) {
         Outcome::Failed if was_unread(r, context, peer, connection, &in_effect) => Outcome::Unread,
         told => told,
@@ -62,7 +67,7 @@ fn judge<'a>(
     let parked = policy::verdict(&facts).and_then(|()| {
         let left = Left {
             begun: context.begun.get(),
-            body: request::body_length(r, r.loc_conf()),
+            body: request::body_length(r, context.conf),
             since: (in_effect.reuse == Reuse::Auto).then(ffi::now),
         };
         peer::park(r, peer, context.pool_key.get(), left, &in_effect)
@@ -107,7 +112,7 @@ fn was_unread<'a>(
         && !connection.has_timed_out()
         && connection.was_reset()
         && !peer.has_others()
-        && peer::may_repeat(r)
+        && peer::may_repeat(r, context)
         && !context.repeated.replace(true);
     if was_unread {
         context.needs_new_connection.set(true);
@@ -180,7 +185,7 @@ fn facts<'a>(
         exiting: ffi::is_exiting(),
         failed: outcome == Outcome::Failed || connection.has_failed(),
         request_written: u.is_request_written(),
-        length_is_ours: r.loc_conf().string_has_no_length,
+        length_is_ours: context.conf.string_has_no_length,
         head: r.is_head(),
         status: head.map(|head| head.status),
         said: fields.said(),

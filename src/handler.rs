@@ -3,11 +3,11 @@
 //! Mirrors `ngx_http_uwsgi_handler` of nginx's src/http/modules/ngx_http_uwsgi_module.c.
 
 use std::cell::Cell;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 #[cfg(ngx_feature = "http_cache")]
 use crate::conf::cache;
-use crate::conf::pass;
+use crate::conf::{pass, LocConf};
 use crate::ffi::address::Address;
 use crate::ffi::balancer::{Chosen, Held, Outcome};
 use crate::ffi::connection::{Idle, Lost};
@@ -16,7 +16,7 @@ use crate::ffi::peer::Peer;
 use crate::ffi::servers::Servers;
 use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_IMPLEMENTED};
 use crate::ffi::wait::Waiter;
-use crate::ffi::{self, Error, Request};
+use crate::ffi::{self, Error, Request, Upstream};
 use crate::peer::wait;
 use crate::pool::policy;
 use crate::uwsgi::chunked::Decoder;
@@ -163,16 +163,39 @@ impl UpstreamHandler for Uwsgi {
     }
 }
 
-/// The state of a request. Its references are to the request's own memory.
-#[derive(Default)]
+/// What this module knows of an upstream of a request. It belongs to the upstream, not to the request:
+/// filters clear what modules keep with a request (`ngx_http_filter_finalize_request`), and so do
+/// internal redirects, which may give it another upstream before this one is over. Its references are
+/// to the request's own memory.
+///
+/// What is known of the try in hand is found through it ([`Attempt`]).
 pub struct Context<'a> {
+    /// The upstream that this is the state of.
+    pub upstream: Upstream<'a>,
+    /// The settings of the location that the upstream was made for. The request's own may be another's
+    /// by now.
+    pub conf: &'a LocConf,
+    attempt: Cell<&'a Attempt<'a>>,
     /// The encoded vars with their packet header.
     pub packet: Cell<&'a [u8]>,
     /// Is the response past its status line, or known to have none?
     pub past_status_line: Cell<bool>,
     /// The address that variables yielded, where it is not the name of an upstream.
     pub address: Cell<Option<Address<'a>>>,
-    /// The connection to the server of this try.
+    /// Must the next try have a connection of its own?
+    pub needs_new_connection: Cell<bool>,
+    /// Was the request sent once more, after a server that has not read it?
+    pub repeated: Cell<bool>,
+    /// The server that the next try is with.
+    pub held: Cell<Option<&'a Held<'a>>>,
+    /// For how long the request has waited for connections, in milliseconds.
+    pub waited: Cell<usize>,
+}
+
+/// A try with one server, from its choice to its release.
+#[derive(Default)]
+pub struct Attempt<'a> {
+    /// The connection to the server; None before one was chosen.
     pub connection: Cell<Option<Connection>>,
     /// When this try began, in milliseconds of nginx's clock.
     pub begun: Cell<usize>,
@@ -180,12 +203,6 @@ pub struct Context<'a> {
     pub answered: Cell<bool>,
     /// Does its answer begin with a page and no head, as one to a line that is no request (HTTP/0.9)?
     pub sent_html: Cell<bool>,
-    /// Must the next try have a connection of its own?
-    pub needs_new_connection: Cell<bool>,
-    /// Was the request sent once more, after a server that has not read it?
-    pub repeated: Cell<bool>,
-    /// The server that the next try is with.
-    pub held: Cell<Option<&'a Held<'a>>>,
     /// The key by which the connection's server is known in the pool.
     pub pool_key: Cell<&'a [u8]>,
     /// The key by which the server is known in the queue.
@@ -194,8 +211,6 @@ pub struct Context<'a> {
     pub counted: Cell<bool>,
     /// What the request waits with for a connection.
     pub waiter: Cell<Option<&'a Waiter<'a>>>,
-    /// For how long the request has waited for connections, in milliseconds.
-    pub waited: Cell<usize>,
     /// What the response's headers say of its end.
     pub fields: Cell<Fields>,
     /// The response, once its head is complete.
@@ -226,26 +241,56 @@ pub struct Head {
     pub after: usize,
 }
 
-impl Context<'_> {
-    /// Forgets the response: another server, or the same one again, will be asked.
-    pub fn begin_try(&self) {
+impl<'a> Context<'a> {
+    /// The state of an upstream that has asked no server yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn new(r: Request<'a>, upstream: Upstream<'a>, conf: &'a LocConf) -> Result<Self, Error> {
+        Ok(Context {
+            upstream,
+            conf,
+            attempt: Cell::new(r.pool().share(Attempt::default())?),
+            packet: Cell::default(),
+            past_status_line: Cell::default(),
+            address: Cell::default(),
+            needs_new_connection: Cell::default(),
+            repeated: Cell::default(),
+            held: Cell::default(),
+            waited: Cell::default(),
+        })
+    }
+
+    /// A server, or the same one again, will be asked: nothing is left of what was before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn begin_try(&self, r: Request<'a>) -> Result<(), Error> {
+        // the first one has come with the context
+        if self.connection.get().is_some() {
+            self.attempt.set(r.pool().share(Attempt::default())?);
+        }
         self.begun.set(ffi::now());
-        self.answered.set(false);
-        self.sent_html.set(false);
         self.connection.set(Some(Connection::New));
-        self.pool_key.set(&[]);
-        self.fields.set(Fields::default());
-        self.head.set(None);
-        self.reads_body.set(false);
+        Ok(())
+    }
+}
+
+impl<'a> Deref for Context<'a> {
+    type Target = Attempt<'a>;
+
+    /// The try in hand.
+    fn deref(&self) -> &Attempt<'a> {
+        self.attempt.get()
     }
 }
 
 fn prepare(r: Request<'_>) -> Result<(), Error> {
     let conf = r.loc_conf();
     let u = r.create_upstream()?;
-    r.set_context(Context::default())?;
-
-    u.wire::<Uwsgi>(r, &conf.upstream)?;
+    u.wire::<Uwsgi>(r, r.pool().share(Context::new(r, u, conf)?)?)?;
     pass::resolve(r, u)?;
 
     // Its length goes in front of the body: one of unknown length has to be read to its end first.

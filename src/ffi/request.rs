@@ -78,33 +78,15 @@ impl<'a> Request<'a> {
     /// This module's configuration of the location.
     pub fn loc_conf(self) -> &'a LocConf {
         // SAFETY: nginx filled the slot of this module in every location with what
-        // `callbacks::create_loc_conf` made, which is not written to after the configuration is
-        // read, and outlives the requests.
+        // `callbacks::create_loc_conf` made, which outlives the requests. After the configuration is
+        // read it is only ever shared: what is still written to is in cells.
         unsafe { &*(*(*self.as_ptr()).loc_conf.add(module::context_index())).cast::<LocConf>() }
     }
 
-    /// This module's state of the request. None before [`Self::set_context`], and after an internal
-    /// redirect, which clears it.
+    /// This module's state of the request's upstream, whatever has become of the request's other
+    /// state. None where the upstream is another module's.
     pub fn context(self) -> Option<&'a Context<'a>> {
-        // SAFETY: the slot of this module holds null or what `set_context` put there, in the
-        // request's memory; it is only ever shared (`Context` has cells).
-        unsafe {
-            (*(*self.as_ptr()).ctx.add(module::context_index())).cast::<Context<'a>>().as_ref()
-        }
-    }
-
-    /// Keeps this module's state with the request.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] when memory runs out.
-    pub fn set_context(self, context: Context<'a>) -> Result<&'a Context<'a>, Error> {
-        let place = self.pool().place(context)?;
-        // SAFETY: the slot is this module's, and the memory just got lives as long as the request.
-        unsafe {
-            *(*self.as_ptr()).ctx.add(module::context_index()) = place.as_ptr().cast();
-            Ok(place.as_ref())
-        }
+        self.upstream()?.context()
     }
 
     /// Gives the request an upstream, in place of any it had (`ngx_http_upstream_create`).

@@ -153,7 +153,7 @@ impl<'a> Waiter<'a> {
         match progress {
             Progress::Connected => self.post_write(),
             Progress::Pending => {
-                let timeout = self.r.loc_conf().upstream.connect_timeout;
+                let timeout = self.peer.context().conf.upstream.connect_timeout;
                 // SAFETY: an open connection, that of this try.
                 unsafe { ngx_add_timer((*self.connection()).write, timeout) };
             }
@@ -178,8 +178,7 @@ impl<'a> Waiter<'a> {
             if (*old).tcp_nopush() == DISABLED {
                 (*new).set_tcp_nopush(DISABLED);
             }
-            let r = self.r.as_ptr();
-            let u = (*r).upstream;
+            let u = self.peer.context().upstream.as_ptr();
             (*u).output.set_sendfile((*new).sendfile());
             (*u).writer.connection = new;
             close(old);

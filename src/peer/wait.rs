@@ -49,18 +49,11 @@ impl Queue {
         lines.waiting() > 0 && lines.waiting_for(line) > 0
     }
 
-    /// The request has a connection, which counts where there is a limit.
+    /// The request has a connection, which counts where there is a limit: once, however often it has
+    /// been tried to connect it. It has this place until the try is over ([`Servers::end`]).
     pub fn begin(&self, context: &Context<'_>, in_effect: &InEffect) {
-        if in_effect.max_connections > 0 {
+        if in_effect.max_connections > 0 && !context.counted.replace(true) {
             self.lines.borrow_mut().begin(context.line.get());
-            context.counted.set(true);
-        }
-    }
-
-    /// The request is done with its connection.
-    pub fn end(&self, context: &Context<'_>) {
-        if context.counted.take() {
-            self.lines.borrow_mut().end(context.line.get());
         }
     }
 
@@ -68,7 +61,6 @@ impl Queue {
     pub fn leave(&self, r: Request<'_>, context: &Context<'_>, waiter: &Waiter<'_>) {
         self.lines.borrow_mut().remove(|waiting| *waiting == Waiting::of(waiter));
         waiter.leave();
-        self.end(context);
         self.finish(r, context, waiter);
     }
 
@@ -107,8 +99,12 @@ impl Queue {
 }
 
 impl Servers {
-    /// A connection has come free.
-    pub fn wake(&self) {
+    /// A try is over. Its place, which nothing else gives up, and its connection may be another's:
+    /// those who wait have their turn.
+    pub fn end(&self, context: &Context<'_>) {
+        if context.counted.take() {
+            self.queue.lines.borrow_mut().end(context.line.get());
+        }
         if self.queue.lines.borrow().waiting() > 0 {
             self.wake_soon();
         }
@@ -116,8 +112,8 @@ impl Servers {
 }
 
 /// How long the request may wait, in milliseconds.
-pub(super) fn limit(r: Request<'_>, in_effect: &InEffect) -> usize {
-    in_effect.queue_timeout.unwrap_or(r.loc_conf().upstream.connect_timeout)
+pub(super) fn limit(context: &Context<'_>, in_effect: &InEffect) -> usize {
+    in_effect.queue_timeout.unwrap_or(context.conf.upstream.connect_timeout)
 }
 
 /// Lets the request wait in the queue, where there is room in it.
@@ -135,7 +131,9 @@ pub(super) fn enqueue<'a>(
         // It can be answered only when nginx is done with it: it waits for no time.
         return wait(r, peer, context, 0).map_or(Chosen::Failed, |_| Chosen::Waiting);
     }
-    let Some(waiter) = wait(r, peer, context, limit(r, in_effect)) else { return Chosen::Failed };
+    let Some(waiter) = wait(r, peer, context, limit(context, in_effect)) else {
+        return Chosen::Failed;
+    };
     queue.lines.borrow_mut().push(line, Waiting::of(waiter));
     r.log().debug(format_args!(
         "http rs_uwsgi wait for a connection to {}: {cause:?}, {before} before",
@@ -222,9 +220,10 @@ pub fn wake(servers: &Servers) {
 
 /// Finds a connection for the request whose turn it is. Why it has to wait further, else.
 fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, servers: &Servers) -> Option<Cause> {
-    let context = r.context()?;
-    let in_effect = r.loc_conf().in_effect(Some(servers));
-    let (queue, line, peer) = (&servers.queue, context.line.get(), waiter.peer());
+    let peer = waiter.peer();
+    let context = peer.context();
+    let in_effect = context.conf.in_effect(Some(servers));
+    let (queue, line) = (&servers.queue, context.line.get());
     if let Some((idle, again)) = take(r, context, servers) {
         context.connection.set(Some(Connection::Reused));
         queue.begin(context, &in_effect);
@@ -232,7 +231,8 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, servers: &Servers) -> Optio
         waiter.attach(idle, again);
         return None;
     }
-    if !make_room(servers, line, &in_effect) {
+    let has_place = context.counted.get();
+    if !has_place && !make_room(servers, line, &in_effect) {
         return Some(Cause::Turn);
     }
     match attempt(queue, line, peer, &in_effect, waiter.time()) {
@@ -271,7 +271,7 @@ pub fn made(r: Request<'_>) {
     let peer = waiter.peer();
     let servers = peer.servers();
     let (queue, line) = (&servers.queue, context.line.get());
-    let in_effect = r.loc_conf().in_effect(Some(servers));
+    let in_effect = context.conf.in_effect(Some(servers));
     let errno = match peer.outcome() {
         Ok(Progress::Pending) => return,
         Ok(Progress::Connected) => {
@@ -282,9 +282,9 @@ pub fn made(r: Request<'_>) {
         Err(errno) => errno,
     };
     waiter.set_pending(false);
-    queue.end(context);
     match refused(queue, line, &in_effect, waiter.time(), errno) {
         Attempt::Wait(cause) => {
+            // with its place, which nobody behind it could use before it
             queue.lines.borrow_mut().push_first(line, Waiting::of(waiter));
             queue.tell_of_refusal(r, peer, cause, &in_effect);
             servers.wake_in(queue.next_attempt(false));
@@ -299,12 +299,11 @@ pub fn waited_in_vain(r: Request<'_>) {
     let Some(context) = r.context() else { return };
     let Some(waiter) = context.waiter.get() else { return };
     let peer = waiter.peer();
-    let (queue, line, conf) = (&peer.servers().queue, context.line.get(), r.loc_conf());
+    let (queue, line, conf) = (&peer.servers().queue, context.line.get(), context.conf);
     let waiting = queue.lines.borrow().waiting_for(line);
     let was_queued =
         queue.lines.borrow_mut().remove(|waiting| *waiting == Waiting::of(waiter)).is_some();
     let time = waiter.time();
-    queue.end(context);
     queue.finish(r, context, waiter);
     let goes_on = peer.has_others() && conf.tries_again_on_timeout() || r.has_stale_response();
     if waiter.is_pending() || goes_on {
