@@ -20,6 +20,8 @@ mod conf_errors;
 mod differences;
 mod docs;
 mod early;
+mod ends;
+mod event_streams;
 mod examples;
 mod hints;
 mod inheritance;
