@@ -229,11 +229,13 @@ fn a_client_that_leaves() {
         let speaks = location.contains("store");
         site.backend.set_script(move |peer| {
             peer.answer(head.as_bytes())?;
-            while speaks {
+            if !speaks {
+                return peer.stall();
+            }
+            loop {
                 std::thread::sleep(Duration::from_millis(10));
                 peer.write(FIRST.as_bytes())?;
             }
-            peer.stall()
         });
         let mut client = Client::connect(site.nginx.address());
         client.send(GET.as_bytes());
