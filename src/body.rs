@@ -13,7 +13,11 @@ use crate::uwsgi::chunked::{Decoder, Piece};
 use crate::uwsgi::framing::Chunks;
 
 /// Says how long the body is: none for the statuses without one, else as the server said, else until
-/// it closes the connection. A server may send one for HEAD as well, which is read and dropped.
+/// it closes the connection.
+///
+/// A response to HEAD ends with its head. A server may send a body all the same (uWSGI does) or not, and
+/// may close or not: nobody waits to find out. The cache and the store get what has come with the head
+/// and is whole, or else nothing.
 ///
 /// Chunks are decoded, which stock does not do: its clients get the chunk marks as text.
 ///
@@ -27,8 +31,9 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
     context.decoder.set(Decoder::default());
     context.chunks.set(Chunks::Open);
 
-    if u.is_request_cut() {
-        // an answer to a part of a request
+    if u.is_request_cut() || !u.is_buffered() {
+        // An answer to a part of a request; or one that nginx does not keep because it is passed on as
+        // it comes, but for whose cache it would go on when the client has left.
         u.forbid_caching();
     }
 
@@ -41,8 +46,9 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
 
     let length = if u.is_bodiless() {
         0
-    } else if r.is_head() {
-        -1
+    } else if u.is_interim() || r.is_head() && !u.is_whole() {
+        u.drop_body();
+        0
     } else if u.is_chunked() {
         u.decode_chunks::<Uwsgi>(Decoder::default().at_least());
         debug!(r.log(), "http rs_uwsgi filter init s:{} chunked", u.status());

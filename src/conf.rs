@@ -38,6 +38,8 @@ use params::{HeaderFilter, ParamSet, ParamSource, Vars};
 pub struct LocConf {
     /// What nginx's upstream machinery reads.
     pub upstream: ngx_http_upstream_conf_t,
+    /// Is `rs_uwsgi_buffering` set, here or around? None until that is known of the blocks around.
+    pub sets_buffering: Option<bool>,
     /// `rs_uwsgi_string`: bytes appended to the vars as they are.
     pub string: ngx_str_t,
     /// Does `rs_uwsgi_string` hold no CONTENT_LENGTH for certain?
@@ -93,6 +95,7 @@ impl LocConf {
 
         LocConf {
             upstream,
+            sets_buffering: None,
             string: conf::UNSET_STRING,
             string_has_no_length: false,
             reuse: reuse::Settings::unset(),
@@ -117,6 +120,12 @@ impl LocConf {
     /// Does the location pass requests on?
     pub fn passes(&self) -> bool {
         !self.upstream.upstream.is_null() || self.pass.is_some()
+    }
+
+    /// Is `rs_uwsgi_buffering` set, in this block or in one around it?
+    pub fn buffering_is_explicit(&self) -> bool {
+        // the outermost block has none around it
+        self.sets_buffering.unwrap_or(self.upstream.buffering != merge::Unset::UNSET)
     }
 
     /// What is in force for requests to these servers, or to a host that nginx looks up, for which

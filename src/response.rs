@@ -69,13 +69,16 @@ pub fn process_header(r: Request<'_>) -> Result<(), Error> {
     if !r.is_cached() {
         let status = u.status().try_into().unwrap_or(0);
         context.head.set(Some(Head { status, after: u.unparsed().len() }));
+        if !r.loc_conf().buffering_is_explicit() && u.is_event_stream() {
+            u.pass_on_at_once(r);
+        }
     }
     u.prepare_body(r)
 }
 
 /// Is this a 1xx response? 101 is a final one: another protocol follows it.
 fn is_interim(u: Upstream<'_>) -> bool {
-    (100..200).contains(&u.status()) && u.status() != NGX_HTTP_SWITCHING_PROTOCOLS as usize
+    u.is_interim() && u.status() != NGX_HTTP_SWITCHING_PROTOCOLS as usize
 }
 
 /// "HTTP/1.1 200 OK". A CGI program's response has none.

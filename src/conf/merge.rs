@@ -174,6 +174,7 @@ pub fn merge(cf: Conf<'_>, outer: &mut LocConf, own: &mut LocConf) -> Result<(),
     #[cfg(ngx_feature = "http_ssl")]
     super::tls::share_context(cf, outer, own)?;
 
+    own.sets_buffering = Some(own.buffering_is_explicit() || outer.buffering_is_explicit());
     merge_plain_values(&mut own.upstream, &outer.upstream);
     store::merge(&mut own.upstream, &outer.upstream);
     merge_sizes(cf, &mut own.upstream, &outer.upstream)?;

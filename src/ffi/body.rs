@@ -1,15 +1,15 @@
 //! The body of a response: what nginx is told of its length and its filter, and the pipe of one that
 //! is buffered.
 
-use core::ffi::c_void;
 use core::ptr;
 
 use super::headers::Place;
+use super::log::debug;
 use super::sys::{
     ngx_event_pipe_copy_input_filter, ngx_event_pipe_t, ngx_http_upstream_non_buffered_filter,
-    ngx_int_t, ngx_pcalloc, off_t,
+    ngx_pcalloc, off_t, NGX_HTTP_UPSTREAM_IGN_XA_BUFFERING,
 };
-use super::{filter, Error, Request, Upstream};
+use super::{bytes_of, filter, Error, Request, Upstream};
 use crate::handler::UpstreamHandler;
 
 impl<'a> Upstream<'a> {
@@ -107,14 +107,82 @@ impl<'a> Upstream<'a> {
         }
     }
 
-    /// Takes back what [`Self::prepare_body`] has decided for the response of another server, which the
-    /// client does not get.
+    /// Takes back what [`Self::prepare_body`], an event stream or X-Accel-Buffering has decided for the
+    /// response of another server, which the client does not get.
     pub fn forget_body(self) {
-        let whole: unsafe extern "C" fn(*mut c_void, isize) -> ngx_int_t = filter::whole;
-        let filter = field!(self, input_filter);
-        if filter.is_some_and(|filter| ptr::fn_addr_eq(filter, whole)) {
-            field!(self, set_buffering(1));
-            field!(self, input_filter = Some(ngx_http_upstream_non_buffered_filter));
+        let conf = field!(self, conf);
+        // SAFETY: `wire` put the location's configuration there.
+        let buffering = unsafe { (*conf).buffering } != 0;
+        field!(self, set_buffering(buffering.into()));
+        field!(self, input_filter = Some(ngx_http_upstream_non_buffered_filter));
+    }
+
+    /// Is the response buffered, which it must be to be kept?
+    pub fn is_buffered(self) -> bool {
+        field!(self, buffering()) != 0
+    }
+
+    /// Has all of the body that is announced come with the head? For the time when nginx begins with it.
+    pub fn is_whole(self) -> bool {
+        let pipe = field!(self, pipe);
+        // SAFETY: null, or what `add_pipe` made.
+        let preread = unsafe { pipe.as_ref() }.and_then(|pipe| pipe.preread_size.try_into().ok());
+        match (self.is_buffered(), self.content_length().try_into().ok()) {
+            (true, Some(length)) => preread.is_some_and(|preread: u64| preread >= length),
+            _ => false,
+        }
+    }
+
+    /// Leaves out the body and keeps nothing of it: what has come of it is forgotten.
+    pub fn drop_body(self) {
+        field!(self, set_cacheable(0));
+        field!(self, set_store(0));
+        let pos = field!(self, buffer.pos);
+        field!(self, buffer.last = pos);
+        let pipe = field!(self, pipe);
+        // SAFETY: null, or what `add_pipe` made. The file that it would have written has not been opened.
+        if let Some(pipe) = unsafe { pipe.as_mut() } {
+            pipe.preread_size = 0;
+            pipe.set_cacheable(0);
+            pipe.buf_to_file = ptr::null_mut();
+        }
+    }
+
+    /// Is the response a stream of events (`text/event-stream` of the HTML standard, 9.2.5)?
+    pub fn is_event_stream(self) -> bool {
+        const TYPE: &[u8] = b"text/event-stream";
+        let header = field!(self, headers_in.content_type);
+        // SAFETY: null, or a header of the response's list, with a value in the request's memory.
+        let value = unsafe { header.as_ref().map(|header| bytes_of(header.value)) };
+        let Some(value) = value else { return false };
+        // one look rules almost every other type out
+        matches!(value.get(5), Some(b'e' | b'E'))
+            && value.split_at_checked(TYPE.len()).is_some_and(|(name, rest)| {
+                let is_end = matches!(rest.first(), None | Some(b';' | b' ' | b'\t'));
+                is_end && name.eq_ignore_ascii_case(TYPE)
+            })
+    }
+
+    /// Turns buffering off for this response, unless its X-Accel-Buffering asks for it.
+    pub fn pass_on_at_once(self, r: Request<'a>) {
+        let conf = field!(self, conf);
+        // SAFETY: `wire` put the location's configuration there.
+        let ignores =
+            unsafe { (*conf).ignore_headers } & NGX_HTTP_UPSTREAM_IGN_XA_BUFFERING as usize;
+        let mut asks = false;
+        self.each_header(|name, value| {
+            // as in ngx_http_upstream_process_buffering: the last one that says either
+            if name.eq_ignore_ascii_case(b"X-Accel-Buffering") {
+                asks = match () {
+                    () if value.eq_ignore_ascii_case(b"yes") => true,
+                    () if value.eq_ignore_ascii_case(b"no") => false,
+                    () => asks,
+                };
+            }
+        });
+        if !asks || ignores != 0 {
+            field!(self, set_buffering(0));
+            debug!(r.log(), "http rs_uwsgi event stream is not buffered");
         }
     }
 
