@@ -46,7 +46,7 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
 
     let length = if u.is_bodiless() {
         0
-    } else if u.is_interim() || r.is_head() && !u.is_whole() {
+    } else if r.is_head() && !u.is_whole() {
         u.drop_body();
         0
     } else if u.is_chunked() {

@@ -78,7 +78,7 @@ pub fn process_header(r: Request<'_>) -> Result<(), Error> {
 
 /// Is this a 1xx response? 101 is a final one: another protocol follows it.
 fn is_interim(u: Upstream<'_>) -> bool {
-    u.is_interim() && u.status() != NGX_HTTP_SWITCHING_PROTOCOLS as usize
+    (100..200).contains(&u.status()) && u.status() != NGX_HTTP_SWITCHING_PROTOCOLS as usize
 }
 
 /// "HTTP/1.1 200 OK". A CGI program's response has none.

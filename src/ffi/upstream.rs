@@ -177,11 +177,6 @@ impl<'a> Upstream<'a> {
         [NGX_HTTP_NO_CONTENT, NGX_HTTP_NOT_MODIFIED].contains(&(self.status() as u32))
     }
 
-    /// Is it a 1xx response, which has no body either (RFC 9110, 15.2)?
-    pub fn is_interim(self) -> bool {
-        (100..200).contains(&self.status())
-    }
-
     /// The value of the response's Status header, a CGI program's status line.
     pub fn status_header(self) -> Option<&'a [u8]> {
         let header = field!(self, headers_in.status);
