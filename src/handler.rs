@@ -25,10 +25,10 @@ use crate::{body, finalize, peer, request, response};
 
 /// What nginx asks of a module that talks to an upstream, in the order of a request's life.
 pub trait UpstreamHandler {
-    /// A request reached the location. Returns the content handler's status.
-    fn content(r: Request<'_>) -> ngx_int_t;
+    /// A request reached the location.
+    fn content(r: Request<'_>) -> Content;
     /// The client's body was read, or its beginning where it is not buffered.
-    fn body_ready(r: Request<'_>);
+    fn body_ready(r: Request<'_>) -> Next;
     /// Gives nginx the key under which the response is cached.
     #[cfg(ngx_feature = "http_cache")]
     fn create_key(r: Request<'_>) -> Result<(), Error>;
@@ -39,8 +39,8 @@ pub trait UpstreamHandler {
     fn choose_connection<'a>(r: Request<'a>, peer: Peer<'a>, has_others: bool) -> Chosen;
     /// The connection that a waiting request has been making is there, or it failed.
     fn connection_made(r: Request<'_>);
-    /// The time is up for which a request may wait for a connection. It may be gone after this.
-    fn waited_in_vain(r: Request<'_>);
+    /// The time is up for which a request may wait for a connection.
+    fn waited_in_vain(r: Request<'_>) -> Next;
     /// Requests that wait for a connection may find one now.
     fn wake(servers: &Servers);
     /// The next server is about to be tried.
@@ -68,28 +68,52 @@ pub trait UpstreamHandler {
     fn patience(time_left: usize) -> Option<usize>;
 }
 
+/// What the content handler does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The client's body is read, and then it goes on.
+    ReadBody,
+    /// It ends with this status.
+    Ended(ngx_int_t),
+}
+
+/// What becomes of a request after a step. The step only says it, because the request may be gone once
+/// it is done: that is the last thing in nginx's callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Next {
+    /// It waits for an event.
+    Wait,
+    /// Its upstream is started.
+    StartUpstream,
+    /// It ends with this status.
+    Finalize(ngx_int_t),
+    /// It is answered with 503, and a Retry-After of so many seconds.
+    Refuse(u64),
+}
+
 const NOT_IMPLEMENTED: ngx_int_t = NGX_HTTP_NOT_IMPLEMENTED as ngx_int_t;
 
 /// The uwsgi protocol.
 pub enum Uwsgi {}
 
 impl UpstreamHandler for Uwsgi {
-    fn content(r: Request<'_>) -> ngx_int_t {
+    fn content(r: Request<'_>) -> Content {
         match prepare(r) {
-            Ok(()) if r.has_body() && peer::refuses_body(r) => NOT_IMPLEMENTED,
-            Ok(()) => r.read_body::<Uwsgi>(),
-            Err(_) => NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t,
+            Ok(()) if r.has_body() && peer::refuses_body(r) => Content::Ended(NOT_IMPLEMENTED),
+            Ok(()) => Content::ReadBody,
+            Err(_) => Content::Ended(NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t),
         }
     }
 
-    fn body_ready(r: Request<'_>) {
+    fn body_ready(r: Request<'_>) -> Next {
         // a subrequest has the body of its main request
         if request::body_length(r, r.loc_conf()) > 0 && peer::refuses_body(r) {
-            return r.finalize(NOT_IMPLEMENTED);
+            return Next::Finalize(NOT_IMPLEMENTED);
         }
         match request::prepare(r) {
-            Ok(()) => r.start_upstream(),
-            Err(status) => r.finalize(status),
+            Ok(()) => Next::StartUpstream,
+            Err(status) => Next::Finalize(status),
         }
     }
 
@@ -110,8 +134,8 @@ impl UpstreamHandler for Uwsgi {
         wait::made(r);
     }
 
-    fn waited_in_vain(r: Request<'_>) {
-        wait::waited_in_vain(r);
+    fn waited_in_vain(r: Request<'_>) -> Next {
+        wait::waited_in_vain(r)
     }
 
     fn wake(servers: &Servers) {

@@ -187,5 +187,5 @@ pub fn lost(servers: &Servers, idle: Idle, why: Lost) {
             idle.descriptor()
         )),
     }
-    idle.close();
+    drop(idle);
 }

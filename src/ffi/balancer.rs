@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 
 use super::callbacks::with_request;
-use super::connection::Idle;
+use super::connection::close;
 use super::peer::Peer;
 use super::servers::Servers;
 use super::sys::{
@@ -16,7 +16,7 @@ use super::sys::{
 };
 #[cfg(ngx_feature = "http_ssl")]
 use super::sys::{ngx_event_save_peer_session_pt, ngx_event_set_peer_session_pt};
-use super::Request;
+use super::{bytes_of, str_of, Error, Pool, Request};
 use crate::handler::{Context, UpstreamHandler};
 
 const OK: ngx_int_t = NGX_OK as ngx_int_t;
@@ -293,7 +293,10 @@ unsafe fn choose(
         match unsafe { data.balancer.get().choose(pc) } {
             OK => {}
             // SAFETY: stock `keepalive` has given us a connection that another module used.
-            DONE => unsafe { give_back(pc, data) },
+            DONE => match unsafe { give_back(pc, data) } {
+                Ok(()) => {}
+                Err(_) => return FAILED,
+            },
             other => return other,
         }
     }
@@ -334,12 +337,21 @@ unsafe fn begin_anew<H: UpstreamHandler>(
 /// ours and perhaps for another protocol. It goes back to where it came from.
 ///
 /// Stock's callback then tells the balancer that its server is free, so that for this try the server
-/// does not count the connection (`max_conns`) and does not hear of its failure.
+/// does not count the connection (`max_conns`) and does not hear of its failure. Nor does it keep what
+/// describes the server any longer: where names are looked up again (`resolve`), one that is gone from
+/// them is freed, in memory that all workers share. So the try has a description of its own, and does
+/// not ask for the server's TLS session ([`set_session`], [`save_session`]).
+///
+/// # Errors
+///
+/// [`Error::Failed`] when memory runs out.
 ///
 /// # Safety
 ///
 /// `pc` must be what the balancer's `get` has just answered NGX_DONE for.
-unsafe fn give_back(pc: *mut ngx_peer_connection_t, data: &PeerData<'_>) {
+unsafe fn give_back(pc: *mut ngx_peer_connection_t, data: &PeerData<'_>) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    let described = unsafe { describe_in(data.r.pool(), pc) };
     // SAFETY: the caller's promise.
     data.context.upstream.as_finished(|| unsafe {
         let tries = (*pc).tries;
@@ -351,9 +363,37 @@ unsafe fn give_back(pc: *mut ngx_peer_connection_t, data: &PeerData<'_>) {
     unsafe {
         if let Some(c) = NonNull::new((*pc).connection) {
             (*pc).connection = ptr::null_mut();
-            Idle::discard(c);
+            close(c.as_ptr());
         }
     }
+    if described.is_err() {
+        // SAFETY: the request's peer: no server is chosen.
+        unsafe { (*pc).sockaddr = ptr::null_mut() };
+    }
+    described
+}
+
+/// Copies what describes the chosen server.
+///
+/// # Errors
+///
+/// [`Error::Failed`] when memory runs out.
+///
+/// # Safety
+///
+/// `pc` must be the request's peer, with a server that the balancer has chosen and still keeps.
+unsafe fn describe_in(pool: Pool<'_>, pc: *mut ngx_peer_connection_t) -> Result<(), Error> {
+    // SAFETY: the caller's promise. An address needs the alignment that `place` gives; it is as long as
+    // its family's, and none is longer than a `sockaddr_storage`.
+    unsafe {
+        let size = ((*pc).socklen as usize).min(size_of::<libc::sockaddr_storage>());
+        let address = pool.place(core::mem::zeroed::<libc::sockaddr_storage>())?.as_ptr();
+        ptr::copy_nonoverlapping((*pc).sockaddr.cast::<u8>(), address.cast::<u8>(), size);
+        let name = (*pc).name.as_ref().map_or(&[][..], |name| bytes_of(*name));
+        let name = pool.place(str_of(pool.copy(name)?))?;
+        ((*pc).sockaddr, (*pc).name) = (address.cast(), name.as_ptr());
+    }
+    Ok(())
 }
 
 /// `peer.free`: the try is over.
@@ -393,7 +433,11 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
 unsafe extern "C" fn set_session(pc: *mut ngx_peer_connection_t, data: *mut c_void) -> ngx_int_t {
     // SAFETY: `wrap` put it there; the balancer's own callback with its own data.
     unsafe {
-        let balancer = (*data.cast::<PeerData<'_>>()).balancer.get();
+        let data = &*data.cast::<PeerData<'_>>();
+        if data.released.get() {
+            return OK;
+        }
+        let balancer = data.balancer.get();
         balancer.set_session.map_or(OK, |original| original(pc, balancer.data))
     }
 }
@@ -402,7 +446,11 @@ unsafe extern "C" fn set_session(pc: *mut ngx_peer_connection_t, data: *mut c_vo
 unsafe extern "C" fn save_session(pc: *mut ngx_peer_connection_t, data: *mut c_void) {
     // SAFETY: as above.
     unsafe {
-        let balancer = (*data.cast::<PeerData<'_>>()).balancer.get();
+        let data = &*data.cast::<PeerData<'_>>();
+        if data.released.get() {
+            return;
+        }
+        let balancer = data.balancer.get();
         if let Some(original) = balancer.save_session {
             original(pc, balancer.data);
         }

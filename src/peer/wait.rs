@@ -17,7 +17,7 @@ use crate::ffi::peer::Peer;
 use crate::ffi::servers::Servers;
 use crate::ffi::wait::{Waiter, Waiting};
 use crate::ffi::{self, Request};
-use crate::handler::{Connection, Context};
+use crate::handler::{Connection, Context, Next};
 use crate::hints::{self, Hint, Hints};
 use crate::queue::{Backoff, Lines};
 
@@ -294,10 +294,10 @@ pub fn made(r: Request<'_>) {
 }
 
 /// The request has waited long enough, or finds too many before it: another server is asked, or it is
-/// answered with 503. It may be gone after this.
-pub fn waited_in_vain(r: Request<'_>) {
-    let Some(context) = r.context() else { return };
-    let Some(waiter) = context.waiter.get() else { return };
+/// answered with 503.
+pub fn waited_in_vain(r: Request<'_>) -> Next {
+    let Some(context) = r.context() else { return Next::Wait };
+    let Some(waiter) = context.waiter.get() else { return Next::Wait };
     let peer = waiter.peer();
     let (queue, line, conf) = (&peer.servers().queue, context.line.get(), context.conf);
     let waiting = queue.lines.borrow().waiting_for(line);
@@ -307,7 +307,8 @@ pub fn waited_in_vain(r: Request<'_>) {
     queue.finish(r, context, waiter);
     let goes_on = peer.has_others() && conf.tries_again_on_timeout() || r.has_stale_response();
     if waiter.is_pending() || goes_on {
-        return waiter.time_out();
+        waiter.time_out();
+        return Next::Wait;
     }
     waiter.leave();
     let name = Printable(peer.name());
@@ -319,5 +320,5 @@ pub fn waited_in_vain(r: Request<'_>) {
             "queue for \"{name}\" is full: {waiting} requests wait for a connection"
         )),
     }
-    r.refuse(hints::retry_after(time));
+    Next::Refuse(hints::retry_after(time))
 }
