@@ -43,7 +43,7 @@ PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
 .PHONY: help packages module probe demo demo-check test lint test-pure test-module parity bench \
-	bench-overload profile check-reproducible test-source docs deb test-deb rpm clean
+	bench-overload profile fuzz check-reproducible test-source docs deb test-deb rpm clean
 
 help:
 	@echo 'make demo         build the module and show a Django and Flask site behind it'
@@ -52,6 +52,7 @@ help:
 	@echo 'make module       build $(MODULE) for the installed nginx'
 	@echo 'make lint         rustfmt, clippy and, where it is installed, cargo-deny'
 	@echo 'make test-pure    the parts that need no nginx'
+	@echo 'make fuzz         the same parts under libFuzzer, TIME seconds in all (60)'
 	@echo 'make test-module  the module in nginx, against real and scripted uwsgi servers'
 	@echo 'make parity       write docs/parity.md anew, the part of this nginx'
 	@echo 'make bench        compare speed with uwsgi_pass and proxy_pass (BENCH=quick: the short way)'
@@ -105,6 +106,11 @@ lint: module
 
 test-pure:
 	cargo test --no-default-features --locked --lib --test pure
+
+# Needs a C++ compiler beside Rust. Not part of make test, which runs what was found again.
+TIME ?= 60
+fuzz:
+	@scripts/fuzz $(TIME)
 
 test-module: module probe
 	cargo test --no-default-features --locked --test module

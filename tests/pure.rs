@@ -6,6 +6,9 @@
 
 #[path = "pure/chunked.rs"]
 mod chunked;
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz;
+
 #[path = "pure/framing.rs"]
 mod framing;
 #[path = "pure/head.rs"]
@@ -26,5 +29,7 @@ mod policy;
 mod pool;
 #[path = "pure/queue.rs"]
 mod queue;
+#[path = "pure/seeds.rs"]
+mod seeds;
 
 type Bytes = Vec<u8>;

@@ -137,7 +137,7 @@ pub const fn upcase(byte: u8) -> u8 {
 }
 
 /// [`upcase`] on the first `count` bytes, sixteen at a time: one instruction of SSE2, which every
-/// x86-64 has, does a step of it for all sixteen. Up to fifteen bytes behind them may be changed,
+/// x86-64 has, does a step of it for all sixteen. Up to sixteen bytes behind them may be changed,
 /// too; where there are as many, there is no remainder to treat one by one.
 #[inline(always)]
 pub fn upcase_first(bytes: &mut [u8], count: usize) {

@@ -54,6 +54,7 @@ fn absent_and_refusing() {
     for address in ["unix:@dir@/none.sock".to_string(), format!("127.0.0.1:{port}")] {
         let server = format!("{STANDARD_PARAMS} location / {{ uwsgi_pass {address}; }}");
         let pair = Pair::new(&server);
+        pair.nginx.expects("none.sock failed (2: No such file or directory)");
         for request in [GET, POST] {
             let (stock, ours) = pair.both(request);
             let [stock_status, status] =
@@ -242,6 +243,7 @@ fn all_servers_of_an_upstream_failing() {
         server {{ listen 127.0.0.1:@port@; location / {{ uwsgi_pass stock; }} }}
         server {{ listen 127.0.0.2:@port@; {ours} }}"
     ));
+    nginx.expects("none failed (2: No such file or directory)");
     let logged = [1, 2].map(|host| {
         let before = nginx.error_log().len();
         let response = get(nginx.address_of(0, [127, 0, 0, host]), "/");

@@ -70,7 +70,7 @@ fn numbers(pair: &Pair, paths: &[&str], file: bool, text: &str) -> Vec<[Vec<usiz
 }
 
 fn debugged(locations: &str) -> Pair {
-    let builder = Nginx::builder().log_level("debug").allow_alarms();
+    let builder = Nginx::builder().log_level("debug");
     let server = format!("{STANDARD_PARAMS} uwsgi_buffers 32 4k; {locations}");
     Pair::build(builder, &server, false, " sndbuf=16k")
 }

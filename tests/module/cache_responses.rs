@@ -207,7 +207,7 @@ fn after_early_hints() {
 fn too_large_a_request() {
     let pair = cached_in(
         // Stock calls it an alert.
-        Nginx::builder().allow_alarms(),
+        Nginx::builder().expects("uwsgi request is too big"),
         ZONE,
         "large_client_header_buffers 8 64k; uwsgi_cache uwsgi_zone; uwsgi_cache_valid any 10m;
         location / { uwsgi_pass @pass@; }",

@@ -131,7 +131,7 @@ fn a_socket_that_the_worker_may_not_write_to() {
         nginx::module_path().display(),
         server.address()
     ));
-    let nginx = nginx.start();
+    let nginx = nginx.expects("failed (13: Permission denied)").start();
     for _ in 0..2 {
         assert_eq!(get(nginx.address(), "/").status, 502);
     }

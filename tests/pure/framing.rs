@@ -1,11 +1,12 @@
 //! What the headers of a response say of its end and of its connection, against tables, and against
 //! a reader of all headers at once.
 
-use ngx_http_rs_uwsgi_module::uwsgi::framing::{Chunks, End, Fields, Framing, Said};
+use ngx_http_rs_uwsgi_module::uwsgi::framing::{Chunks, End, Framing, Said};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::fuzz::framing::{check, framing, seen, Has, LARGEST};
 use crate::Bytes;
 
 /// The values of the Connection headers of a response, and what they say.
@@ -42,18 +43,6 @@ const CONNECTION: [(&[&str], Said); 31] = [
     (&["keep-alive\0"], Said::Nothing),
     (&["keep-", "alive"], Said::Nothing),
 ];
-
-/// What a response has of a header that says how its body ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Has<T> {
-    None,
-    One(T),
-    /// It has one, and nobody can tell what it means.
-    Doubt,
-}
-
-/// The largest length: nginx counts in an `off_t`.
-const LARGEST: u64 = i64::MAX as u64;
 
 const LENGTH: [(&[&str], Has<u64>); 36] = [
     (&[], Has::None),
@@ -122,25 +111,6 @@ const CODING: [(&[&str], Has<()>); 22] = [
 const BODILESS: [u16; 2] = [204, 304];
 /// Others, among them those whose body, by the rules of HTTP, is to be empty or is special.
 const WITH_BODY: [u16; 10] = [200, 201, 203, 205, 206, 301, 303, 305, 404, 500];
-
-/// How a body ends of which the headers say this.
-fn framing(length: Has<u64>, coding: Has<()>) -> Framing {
-    match (length, coding) {
-        (Has::None, Has::None) => Framing::Close,
-        (Has::One(bytes), Has::None) => Framing::Length(bytes),
-        (Has::None, Has::One(())) => Framing::Chunked,
-        // two answers, or none that can be understood
-        _ => Framing::Uncertain,
-    }
-}
-
-fn seen<'a>(headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Fields {
-    let mut fields = Fields::default();
-    for (name, value) in headers {
-        fields.see(name, value);
-    }
-    fields
-}
 
 #[test]
 fn every_combination_of_the_headers_in_every_order() {
@@ -310,60 +280,12 @@ fn header() -> impl Strategy<Value = (Bytes, Bytes)> {
     (name, value)
 }
 
-fn values<'a>(headers: &'a [(Bytes, Bytes)], name: &str) -> Vec<&'a [u8]> {
-    let of = |header: &&(Bytes, Bytes)| header.0.eq_ignore_ascii_case(name.as_bytes());
-    headers.iter().filter(of).map(|(_, value)| value.as_slice()).collect()
-}
-
-/// The one value, if `means` knows what it means.
-fn only<T>(values: &[&[u8]], means: impl Fn(&[u8]) -> Option<T>) -> Has<T> {
-    match values {
-        [] => Has::None,
-        [one] => means(one).map_or(Has::Doubt, Has::One),
-        _ => Has::Doubt,
-    }
-}
-
-/// Adds up the digits, in a number that is too wide to overflow as long as no sum that is too large
-/// is added to.
-fn number(value: &[u8]) -> Option<u64> {
-    let mut sum = (!value.is_empty()).then_some(0u128)?;
-    for byte in value {
-        sum = sum * 10 + u128::from(b"0123456789".iter().position(|digit| digit == byte)? as u64);
-        if sum > u128::from(LARGEST) {
-            return None;
-        }
-    }
-    u64::try_from(sum).ok()
-}
-
-fn options(values: &[&[u8]]) -> Vec<String> {
-    let all = values.join(&b',');
-    let all = all.iter().map(|byte| char::from(*byte)).collect::<String>();
-    let blank = [' ', '\t', '\r', '\n', '\x0c'];
-    all.split(',').map(|option| option.trim_matches(blank).to_ascii_lowercase()).collect()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
     fn random_headers_are_read_as_all_at_once(headers in vec(header(), 0..5)) {
-        let fields = seen(headers.iter().map(|(name, value)| (&name[..], &value[..])));
-        let options = options(&values(&headers, "connection"));
-        let said = if options.iter().any(|option| option == "close") {
-            Said::Close
-        } else if options.iter().any(|option| option == "keep-alive") {
-            Said::KeepAlive
-        } else {
-            Said::Nothing
-        };
-        prop_assert_eq!(fields.said(), said);
-        let length = only(&values(&headers, "content-length"), number);
-        let coding = only(&values(&headers, "transfer-encoding"), |value| {
-            value.eq_ignore_ascii_case(b"chunked").then_some(())
-        });
-        prop_assert_eq!(fields.framing(200), framing(length, coding));
+        check(&headers, 200);
     }
 
     #[test]

@@ -1,69 +1,12 @@
 //! The packet against the list of vars that were written to it.
 
-use ngx_http_rs_uwsgi_module::uwsgi::names::separator;
-use ngx_http_rs_uwsgi_module::uwsgi::packet::{Packet, TooLarge, VarName, MAX_VARS};
-use ngx_http_rs_uwsgi_module::uwsgi::vars::{Truncated, Vars};
+use ngx_http_rs_uwsgi_module::uwsgi::packet::{Packet, MAX_VARS};
+use ngx_http_rs_uwsgi_module::uwsgi::vars::Vars;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::fuzz::packet::{check, Write};
 use crate::Bytes;
-
-/// One way of writing to a packet.
-#[derive(Clone, Debug)]
-enum Write {
-    Var(Bytes, Bytes),
-    Param(Bytes, Bytes),
-    Pieces(Bytes, Vec<Bytes>),
-    Cancelled(Bytes, Vec<Bytes>),
-    Header(Bytes, Bytes),
-    Joined(Bytes, Vec<Bytes>),
-    Raw(Bytes, Bytes),
-}
-
-impl Write {
-    fn run(&self, packet: &mut Packet) {
-        match self {
-            Write::Var(name, value) => packet.var(name, value),
-            Write::Param(name, value) => packet.param(&VarName::new(name), value),
-            Write::Pieces(name, pieces) | Write::Cancelled(name, pieces) => {
-                let mark = packet.begin_var(name);
-                pieces.iter().for_each(|piece| packet.append(piece));
-                assert_eq!(packet.value_len(&mark), pieces.concat().len());
-                match self {
-                    Write::Cancelled(..) => packet.cancel_var(mark),
-                    _ => packet.end_var(mark),
-                }
-            }
-            Write::Header(name, value) => packet.header(name, value),
-            Write::Joined(name, values) => {
-                packet.header_joined(name, values.iter().map(Vec::as_slice));
-            }
-            Write::Raw(name, value) => {
-                let field = |bytes: &Bytes| u16::try_from(bytes.len()).unwrap().to_le_bytes();
-                packet.raw(&[&field(name)[..], name, &field(value)[..], value].concat());
-            }
-        }
-    }
-
-    /// The var that this is to leave behind, if any.
-    fn var(&self) -> Option<(Bytes, Bytes)> {
-        let http = |name: &Bytes| {
-            let name = name.to_ascii_uppercase().into_iter();
-            let name = name.map(|byte| if byte == b'-' { b'_' } else { byte });
-            b"HTTP_".iter().copied().chain(name).collect()
-        };
-        match self {
-            Write::Var(name, value) | Write::Param(name, value) | Write::Raw(name, value) => {
-                Some((name.clone(), value.clone()))
-            }
-            Write::Pieces(name, pieces) => Some((name.clone(), pieces.concat())),
-            Write::Header(name, value) => Some((http(name), value.clone())),
-            Write::Joined(_, values) if values.is_empty() => None,
-            Write::Joined(name, values) => Some((http(name), values.join(separator(name)))),
-            Write::Cancelled(..) => None,
-        }
-    }
-}
 
 fn write(long: bool) -> impl Strategy<Value = Write> {
     let edge = proptest::sample::select(&[65_534, 65_535, 65_536, 70_000][..]);
@@ -87,35 +30,15 @@ fn write(long: bool) -> impl Strategy<Value = Write> {
         (name.clone(), value).prop_map(|(name, value)| Write::Header(name, value)),
         (name.clone(), pieces).prop_map(|(name, values)| Write::Joined(name, values)),
         (name, text()).prop_map(|(name, value)| Write::Raw(name, value)),
+        any::<usize>().prop_map(Write::Rewind),
     ]
 }
 
-/// Writes all into a used packet and compares with the list of vars.
+/// Writes all into a packet that held other bytes before.
 fn check_packet(writes: &[Write], max_vars: usize) {
     let mut packet = Packet::new();
     packet.var(b"LEFT OVER", &vec![b'x'; (MAX_VARS + 1) * (1 + writes.len() % 3)]);
-    packet.clear();
-    writes.iter().for_each(|write| write.run(&mut packet));
-    let vars: Vec<_> = writes.iter().filter_map(Write::var).collect();
-    let size: usize = vars.iter().map(|(name, value)| 4 + name.len() + value.len()).sum();
-    assert_eq!(packet.vars_size(), size);
-    match packet.finish(9, 200, max_vars) {
-        Ok(bytes) => {
-            assert!(size <= max_vars.min(MAX_VARS));
-            let [low, high] = u16::try_from(size).unwrap().to_le_bytes();
-            assert_eq!(bytes[..4], [9, low, high, 200]);
-            let read: Result<Vec<_>, Truncated> = Vars::new(&bytes[4..]).collect();
-            let expected: Vec<_> = vars.iter().map(|(n, v)| (&n[..], &v[..])).collect();
-            assert!(read.unwrap() == expected, "{vars:?}");
-        }
-        Err(error) => {
-            assert!(size > max_vars.min(MAX_VARS));
-            let largest_size = vars.iter().map(|(n, v)| n.len() + v.len()).max().unwrap();
-            let largest = vars.iter().find(|(n, v)| n.len() + v.len() == largest_size).unwrap();
-            let expected = TooLarge { size, largest_name: largest.0.clone(), largest_size };
-            assert!(error == expected, "{} {}", error.size, error.largest_size);
-        }
-    }
+    check(&mut packet, writes, max_vars);
 }
 
 proptest! {

@@ -8,62 +8,7 @@ use ngx_http_rs_uwsgi_module::pool::policy::{
 };
 use ngx_http_rs_uwsgi_module::uwsgi::framing::{End, Said};
 
-/// Every reason, in the order in which they are looked for: of several the first is named. What the
-/// configuration and the worker say comes first, then the request, the response, and the limits.
-const ORDER: [Refusal; 17] = [
-    Refusal::Off,
-    Refusal::NotShared,
-    Refusal::Exiting,
-    Refusal::Failed,
-    Refusal::RequestNotWritten,
-    Refusal::LengthNotOurs,
-    Refusal::Head,
-    Refusal::NoResponse,
-    Refusal::NotFinal,
-    Refusal::SaidClose,
-    Refusal::DidNotSayKeepAlive,
-    Refusal::EndsByClose,
-    Refusal::UncertainEnd,
-    Refusal::NotEnded,
-    Refusal::Surplus,
-    Refusal::TooManyRequests,
-    Refusal::TooOld,
-];
-
-/// Does this reason hold? Each on its own, whatever the others say.
-fn holds(refusal: Refusal, facts: &Facts) -> bool {
-    match refusal {
-        // the operator wants no reuse, or has no place for an idle connection
-        Refusal::Off => matches!((facts.reuse, facts.limits.idle), (Reuse::Off, _) | (_, 0)),
-        // its own address was chosen for one request: no other may have it
-        Refusal::NotShared => !facts.shared,
-        // the vars and exactly CONTENT_LENGTH bytes were written, the length by the module, once
-        Refusal::RequestNotWritten => !facts.request_written,
-        Refusal::LengthNotOurs => !facts.length_is_ours,
-        // the response ended by its own framing, and not one byte came after it
-        Refusal::NoResponse => facts.status.is_none(),
-        Refusal::EndsByClose => matches!(facts.end, End::ByClose),
-        Refusal::UncertainEnd => matches!(facts.end, End::Uncertain),
-        Refusal::NotEnded => matches!(facts.end, End::Open),
-        Refusal::Surplus => matches!(facts.end, End::Surplus),
-        // it said keep-alive, or the operator vouches for the server; not close; it was a final one, not 101
-        Refusal::DidNotSayKeepAlive => match (facts.reuse, facts.said) {
-            (Reuse::On | Reuse::Puwsgi, _) | (_, Said::KeepAlive) => false,
-            // what said close did not say keep-alive; what is off asks nobody
-            (Reuse::Auto | Reuse::Off, Said::Nothing | Said::Close) => true,
-        },
-        Refusal::SaidClose => matches!(facts.said, Said::Close),
-        Refusal::NotFinal => facts.status.is_some_and(|status| status < 200),
-        // it was not a HEAD request
-        Refusal::Head => facts.head,
-        // nothing failed; not too old, not too many requests; the worker is not exiting. As in
-        // nginx's upstream keepalive the last request allowed closes, and the age may be reached.
-        Refusal::Failed => facts.failed,
-        Refusal::Exiting => facts.exiting,
-        Refusal::TooManyRequests => facts.requests >= facts.limits.requests,
-        Refusal::TooOld => facts.limits.age < facts.age,
-    }
-}
+use crate::fuzz::policy::{holds, ORDER};
 
 const REUSE: [Reuse; 4] = [Reuse::Auto, Reuse::On, Reuse::Off, Reuse::Puwsgi];
 const IDLE: [usize; 2] = [0, 1];

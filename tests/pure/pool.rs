@@ -4,132 +4,21 @@ use ngx_http_rs_uwsgi_module::pool::policy::Left;
 use ngx_http_rs_uwsgi_module::pool::Pool;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::{select, Index};
+use proptest::sample::select;
 
-/// Keys of which one begins as another does.
-const KEYS: [&[u8]; 5] = [b"", b"a", b"a\0", b"ab", b"b"];
-
-/// A connection; like the real ones it cannot be had twice.
-#[derive(Debug, PartialEq)]
-struct Connection(usize);
-
-#[derive(Clone, Debug)]
-enum Step {
-    /// Parks a new connection, this much later and after a request with this body.
-    Park {
-        key: &'static [u8],
-        later: usize,
-        body: u64,
-    },
-    /// Takes one that was not idle for longer, and whose body was not larger.
-    Take {
-        key: &'static [u8],
-        idle: usize,
-        body: u64,
-    },
-    /// Removes one of those that ever were parked, whether it still is or not.
-    Remove(Index),
-    Excess {
-        key: &'static [u8],
-        most: usize,
-    },
-    TakeOldest,
-}
+use crate::fuzz::pool::{Both, Step, KEYS};
 
 fn step() -> impl Strategy<Value = Step> {
     let key = || select(&KEYS[..]);
     prop_oneof![
-        8 => (key(), 0..4usize, 0..4u64)
-            .prop_map(|(key, later, body)| Step::Park { key, later, body }),
+        8 => (key(), 0..4usize, prop_oneof![Just(0), 0..9usize], 0..4u64)
+            .prop_map(|(key, later, took, body)| Step::Park { key, later, took, body }),
         3 => (key(), 0..20usize, 0..5u64)
             .prop_map(|(key, idle, body)| Step::Take { key, idle, body }),
-        2 => any::<Index>().prop_map(Step::Remove),
+        2 => any::<usize>().prop_map(Step::Remove),
         2 => (key(), 0..5usize).prop_map(|(key, most)| Step::Excess { key, most }),
         2 => Just(Step::TakeOldest),
     ]
-}
-
-/// The pool, and what must be in it.
-#[derive(Default)]
-struct Both {
-    pool: Pool<Connection>,
-    /// Key, number and how it was left; the one that was parked first comes first.
-    model: Vec<(&'static [u8], usize, Left)>,
-    parked: usize,
-    now: usize,
-}
-
-impl Both {
-    fn run(&mut self, step: &Step) {
-        match *step {
-            Step::Park { key, later, body } => self.park(key, later, body),
-            Step::Take { key, idle, body } => self.take(key, idle, body),
-            Step::Remove(index) if self.parked > 0 => self.remove(index.index(self.parked)),
-            Step::Remove(_) => self.remove(0),
-            Step::Excess { key, most } => self.excess(key, most),
-            Step::TakeOldest => self.take_oldest(),
-        }
-        self.check();
-    }
-
-    fn park(&mut self, key: &'static [u8], later: usize, body: u64) {
-        self.now += later;
-        let left = Left { begun: self.now, body, since: None };
-        self.pool.park(key, Connection(self.parked), left);
-        self.model.push((key, self.parked, left));
-        self.parked += 1;
-    }
-
-    fn take(&mut self, key: &'static [u8], idle: usize, body: u64) {
-        let now = self.now;
-        let fit = |left: Left| now - left.begun <= idle && left.body <= body;
-        let expected = self.model.iter().rposition(|(of, _, left)| *of == key && fit(*left));
-        let expected = expected.map(|place| self.model.remove(place));
-        let taken = self.pool.take(key, fit);
-        assert_eq!(taken, expected.map(|(_, number, left)| (Connection(number), left)));
-    }
-
-    fn remove(&mut self, number: usize) {
-        let expected = self.model.iter().position(|(_, of, _)| *of == number);
-        let expected = expected.map(|place| Connection(self.model.remove(place).1));
-        assert_eq!(self.pool.remove(|connection| connection.0 == number), expected);
-    }
-
-    fn excess(&mut self, key: &'static [u8], most: usize) {
-        let first = self.model.iter().position(|(of, ..)| *of == key);
-        let first = first.filter(|_| self.count(key) > most);
-        let expected = first.map(|place| Connection(self.model.remove(place).1));
-        assert_eq!(self.pool.excess(key, most), expected);
-    }
-
-    /// Of those that are idle for equally long any may go, but of one server only the first.
-    fn take_oldest(&mut self) {
-        assert_eq!(self.pool.oldest(), self.model.first().map(|(_, _, left)| left.begun));
-        let Some(Connection(number)) = self.pool.take_oldest() else {
-            return assert!(self.model.is_empty(), "none of {}", self.model.len());
-        };
-        let place = self.model.iter().position(|(_, of, _)| *of == number).unwrap();
-        let (key, _, left) = self.model[place];
-        assert_eq!(left.begun, self.model[0].2.begun, "another one has been idle longer");
-        assert!(self.model[..place].iter().all(|(of, ..)| *of != key), "not the first of {key:?}");
-        self.model.remove(place);
-    }
-
-    fn count(&self, key: &[u8]) -> usize {
-        self.model.iter().filter(|(of, ..)| *of == key).count()
-    }
-
-    /// What can be seen of the pool without changing it.
-    fn check(&mut self) {
-        assert_eq!(self.pool.len(), self.model.len());
-        assert_eq!(self.pool.is_empty(), self.model.is_empty());
-        assert_eq!(self.pool.oldest().is_some(), !self.model.is_empty());
-        assert_eq!(self.pool.remove(|_| false), None);
-        for key in KEYS {
-            assert_eq!(self.pool.excess(key, self.count(key)), None);
-            assert_eq!(self.pool.take(key, |_| false), None);
-        }
-    }
 }
 
 proptest! {
@@ -139,10 +28,7 @@ proptest! {
     fn the_pool_does_what_a_list_does(steps in vec(step(), 0..120)) {
         let mut both = Both::default();
         steps.iter().for_each(|step| both.run(step));
-        // nothing is lost, and nothing there twice
-        while !both.model.is_empty() {
-            both.run(&Step::TakeOldest);
-        }
+        both.empty();
     }
 
     #[test]

@@ -29,8 +29,9 @@ pub fn parse(log: &str) -> Vec<Line> {
 
 /// Levels and texts that no test may cause unless it says so.
 pub fn is_alarming(line: &Line) -> bool {
-    matches!(line.level.as_str(), "alert" | "emerg" | "raw")
-        || ["exited on signal", "panicked"].iter().any(|text| line.text.contains(text))
+    const TEXTS: [&str; 3] = ["exited on signal", "panicked", "rs_uwsgi module failed"];
+    matches!(line.level.as_str(), "crit" | "alert" | "emerg" | "raw")
+        || TEXTS.iter().any(|text| line.text.contains(text))
 }
 
 fn parse_line(line: &str) -> Option<Line> {

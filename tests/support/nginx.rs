@@ -1,6 +1,6 @@
 //! A private nginx: its own prefix in a temporary directory, its own ports, logs and temporary
-//! files; runs as root or as an ordinary user; stopped on drop, when its error log must show
-//! neither an alert nor a crash.
+//! files; runs as root or as an ordinary user; stopped on drop, when its error log must show no
+//! alarm that the test did not expect.
 
 use super::log::{self, Line};
 use super::process::Process;
@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::Mutex;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -21,7 +22,7 @@ pub struct Builder {
     http: String,
     log_level: String,
     files: Vec<(String, Vec<u8>)>,
-    alarms_allowed: bool,
+    expected: Vec<String>,
     workers: usize,
     worker_connections: usize,
     module: bool,
@@ -34,7 +35,10 @@ pub struct Nginx {
     ports: [u16; 3],
     process: Process,
     workers: usize,
-    alarms_allowed: bool,
+    /// Texts of alarms that the test causes.
+    expected: Mutex<Vec<String>>,
+    /// The log shows bytes of others, which may make lines of their own.
+    is_debugged: bool,
 }
 
 /// What `nginx -t` said.
@@ -79,9 +83,9 @@ impl Builder {
         self
     }
 
-    /// The error log may show alerts: for tests that cause them.
-    pub fn allow_alarms(mut self) -> Builder {
-        self.alarms_allowed = true;
+    /// The error log may show alarms ([`log::is_alarming`]) with this text: for tests that cause them.
+    pub fn expects(mut self, text: &str) -> Builder {
+        self.expected.push(text.to_string());
         self
     }
 
@@ -120,8 +124,10 @@ impl Builder {
             let mut command = self.command(dir.path());
             command.args(["-g", "daemon off;"]);
             let process = Process::spawn(command).unwrap();
-            let (workers, alarms_allowed) = (self.workers, self.alarms_allowed);
-            let mut nginx = Nginx { dir, ports, process, workers, alarms_allowed };
+            let expected = Mutex::new(self.expected.clone());
+            let is_debugged = self.log_level.starts_with("debug");
+            let mut nginx =
+                Nginx { dir, ports, process, workers: self.workers, expected, is_debugged };
             // The pid file is written when all sockets listen; workers inherit them.
             let up = wait_for("nginx to start", || {
                 let pid = fs::read_to_string(nginx.path("nginx.pid")).unwrap_or_default();
@@ -133,10 +139,11 @@ impl Builder {
             if up {
                 return nginx;
             }
-            nginx.alarms_allowed = true;
             let said = nginx.error_log_text() + &nginx.stderr();
             // Somebody took the port between our look and nginx's bind: try others.
             assert!(said.contains("Address already in use"), "nginx did not start:\n{said}");
+            // all of its log is of that
+            nginx.expects("");
         }
     }
 
@@ -213,7 +220,7 @@ impl Nginx {
             http: String::new(),
             log_level: "info".to_string(),
             files: Vec::new(),
-            alarms_allowed: false,
+            expected: Vec::new(),
             workers: 1,
             worker_connections: 512,
             module: true,
@@ -274,9 +281,25 @@ impl Nginx {
         })
     }
 
-    /// Panics when the error log shows an alert, a crash or a panic.
+    /// As [`Builder::expects`], from now on.
+    pub fn expects(&self, text: &str) {
+        self.expected.lock().unwrap().push(text.to_string());
+    }
+
+    /// Panics when the error log shows an alarm that was not expected.
     pub fn assert_clean(&self) {
-        let alarms: Vec<_> = self.error_log().into_iter().filter(log::is_alarming).collect();
+        let expected = self.expected.lock().unwrap().clone();
+        if expected.contains(&String::new()) {
+            return;
+        }
+        let strange = |line: &Line| {
+            let foreign =
+                self.is_debugged && line.level == "raw" && !line.text.contains("panicked");
+            log::is_alarming(line)
+                && !foreign
+                && !expected.iter().any(|text| line.text.contains(text))
+        };
+        let alarms: Vec<_> = self.error_log().into_iter().filter(strange).collect();
         let stderr = self.stderr();
         // Warnings about the configuration are no harm; anything else there is a crash speaking.
         let strange = stderr.lines().find(|line| !line.starts_with("nginx: [warn]"));
@@ -341,7 +364,7 @@ impl Drop for Nginx {
             let lines = self.error_log_text();
             let from = lines.char_indices().rev().nth(2500).map_or(0, |(at, _)| at);
             eprintln!("error log of nginx:\n{}", &lines[from..]);
-        } else if !self.alarms_allowed {
+        } else {
             self.assert_clean();
         }
     }

@@ -8,6 +8,9 @@ use crate::support::client::get_with;
 use crate::support::nginx::Nginx;
 use std::io;
 
+/// What nginx says of `unix:@dir@/none`.
+const NO_SOCKET: &str = "none failed (2: No such file or directory)";
+
 /// Answers with what was asked. In the query `s=503` is the status to answer with, `to=/x` an
 /// X-Accel-Redirect.
 fn telling(peer: &mut Peer) -> io::Result<()> {
@@ -63,7 +66,7 @@ fn check(pair: &Pair, rows: &[Row]) {
 #[test]
 fn internal_redirects() {
     let pair = site(
-        Nginx::builder().file("html/files/there.txt", b"from disk"),
+        Nginx::builder().file("html/files/there.txt", b"from disk").expects(NO_SOCKET),
         "root @dir@/html;
         location /app/ { uwsgi_pass @pass@; }
         location /named { error_page 404 503 @fallback; uwsgi_intercept_errors on; uwsgi_pass @pass@; }
@@ -252,7 +255,7 @@ fn server_side_includes() {
         <!--# include virtual=\"/unbuffered\" -->\n\
         <!--# include virtual=\"/nested\" -->end";
     let pair = site(
-        Nginx::builder(),
+        Nginx::builder().expects(NO_SOCKET),
         "ssi on; ssi_value_length 4096;
         location / { uwsgi_pass @pass@; }
         location /unbuffered { uwsgi_buffering off; uwsgi_pass @pass@; }

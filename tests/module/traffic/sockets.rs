@@ -137,7 +137,7 @@ fn bind_transparent() {
         ["", "rs_uwsgi_connect_retry 1ms;"].iter().flat_map(|own| rows.map(|row| (own, row)))
     {
         let builder = Nginx::builder().http(own);
-        let builder = if root { builder } else { builder.allow_alarms() };
+        let builder = if root { builder } else { builder.expects("IP_TRANSPARENT") };
         let pair = Pair::build(builder, &format!("{STANDARD_PARAMS}\n{server}"), true, "");
         let asked = path != "/";
         let [stock, ours] = of_socket(&pair, path, |socket| {

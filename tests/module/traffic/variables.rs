@@ -75,6 +75,7 @@ fn in_a_log() {
         location /own {{ return 200 \"own\"; }}"
     );
     let pair = Pair::build(builder, &server, false, "");
+    pair.nginx.expects("none failed (2: No such file or directory)");
     pair.backend.set_script(|peer| {
         let request = peer.read_request()?;
         match request.packet.get("PATH_INFO").unwrap().as_str() {
