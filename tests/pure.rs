@@ -26,5 +26,7 @@ mod policy;
 mod pool;
 #[path = "pure/queue.rs"]
 mod queue;
+#[path = "pure/vars_limit.rs"]
+mod vars_limit;
 
 type Bytes = Vec<u8>;
