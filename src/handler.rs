@@ -20,7 +20,8 @@ use crate::ffi::{self, Error, Request};
 use crate::peer::wait;
 use crate::uwsgi::chunked::Decoder;
 use crate::uwsgi::framing::{Chunks, Fields};
-use crate::{body, finalize, peer, request, response};
+use crate::vars_limit::Cut;
+use crate::{body, finalize, peer, refused, request, response};
 
 /// What nginx asks of a module that talks to an upstream, in the order of a request's life.
 pub trait UpstreamHandler {
@@ -54,6 +55,11 @@ pub trait UpstreamHandler {
         bytes: &[u8],
         data: &mut dyn FnMut(Range<usize>) -> Result<(), Error>,
     ) -> Result<u64, Error>;
+    /// The server has closed the connection before it answered. Will the request be answered by
+    /// [`Self::answer_cut`]?
+    fn connection_cut(r: Request<'_>, cut: Cut) -> bool;
+    /// Answers a request whose connection was cut. It may be gone after this.
+    fn answer_cut(r: Request<'_>);
     /// nginx gives the request up.
     fn abort_request(r: Request<'_>);
     /// The upstream's part is over, with nginx's status.
@@ -135,6 +141,14 @@ impl UpstreamHandler for Uwsgi {
         body::decode(r, bytes, data)
     }
 
+    fn connection_cut(r: Request<'_>, cut: Cut) -> bool {
+        refused::cut(r, cut)
+    }
+
+    fn answer_cut(r: Request<'_>) {
+        refused::answer(r);
+    }
+
     fn abort_request(r: Request<'_>) {
         r.log().debug(format_args!("abort http rs_uwsgi request"));
     }
@@ -164,8 +178,16 @@ pub struct Context<'a> {
     pub past_status_line: Cell<bool>,
     /// The address that variables yielded, where it is not the name of an upstream.
     pub address: Cell<Option<Address<'a>>>,
+    /// The connection that something of the request was sent on last, by the tries that are over.
+    pub sent: Cell<Option<Connection>>,
+    /// The bytes of the vars that were found too large to be sent.
+    pub refused_size: Cell<Option<usize>>,
     /// The connection to the server of this try.
     pub connection: Cell<Option<Connection>>,
+    /// The server of this try.
+    pub peer: Cell<Option<Peer<'a>>>,
+    /// Is it known to refuse the request, which waits to be told so?
+    pub too_large: Cell<bool>,
     /// When this try began, in milliseconds of nginx's clock.
     pub begun: Cell<usize>,
     /// Has the server of this try begun to answer?
@@ -227,6 +249,8 @@ impl Context<'_> {
         self.fields.set(Fields::default());
         self.head.set(None);
         self.reads_body.set(false);
+        self.peer.set(None);
+        self.too_large.set(false);
     }
 }
 

@@ -46,6 +46,8 @@ pub mod handler;
 #[cfg(feature = "module")]
 pub mod peer;
 #[cfg(feature = "module")]
+pub mod refused;
+#[cfg(feature = "module")]
 pub mod request;
 #[cfg(feature = "module")]
 pub mod response;

@@ -11,8 +11,8 @@ use super::sys::{
     ngx_http_upstream_create, ngx_http_upstream_init, ngx_int_t, ngx_list_part_t, ngx_list_push,
     ngx_str_t, ngx_table_elt_t, ngx_uint_t, NGX_DONE, NGX_HTTP_COPY, NGX_HTTP_DELETE, NGX_HTTP_GET,
     NGX_HTTP_HEAD, NGX_HTTP_LOCK, NGX_HTTP_MKCOL, NGX_HTTP_MOVE, NGX_HTTP_OPTIONS, NGX_HTTP_PATCH,
-    NGX_HTTP_POST, NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT,
-    NGX_HTTP_SERVICE_UNAVAILABLE, NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_TRACE, NGX_HTTP_UNLOCK,
+    NGX_HTTP_POST, NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT, NGX_HTTP_SPECIAL_RESPONSE,
+    NGX_HTTP_TRACE, NGX_HTTP_UNLOCK,
 };
 use super::{bytes_of, callbacks, module, ok, slice_of, str_of, Brand, Error, Log, Pool, Upstream};
 use crate::conf::LocConf;
@@ -170,11 +170,11 @@ impl<'a> Request<'a> {
         unsafe { ngx_http_finalize_request(self.as_ptr(), status) };
     }
 
-    /// Answers 503 with a Retry-After of so many seconds (RFC 9110, 10.2.3), and drops the upstream.
-    /// The request may be gone after it.
-    pub fn refuse(self, retry_after: u64) {
+    /// Answers with a status and, perhaps, a Retry-After of so many seconds (RFC 9110, 10.2.3), and drops
+    /// the upstream. The request may be gone after it.
+    pub fn refuse(self, status: ngx_int_t, retry_after: Option<u64>) {
         let r = self.as_ptr();
-        let value = self.pool().copy(retry_after.to_string().as_bytes());
+        let value = retry_after.map(|seconds| self.pool().copy(seconds.to_string().as_bytes()));
         // SAFETY: the request is valid; `cleanup` is null, or where nginx keeps the callback that ends
         // the upstream (ngx_http_upstream_cleanup). This takes the reference to the request away that
         // the upstream has, so that the one for what follows comes first.
@@ -182,13 +182,17 @@ impl<'a> Request<'a> {
             self.hold();
             let u = (*r).upstream;
             if let Some(state) = (*u).state.as_mut() {
-                state.status = NGX_HTTP_SERVICE_UNAVAILABLE as ngx_uint_t;
+                state.status = status as ngx_uint_t;
             }
             if let Some(end) = (*u).cleanup.as_ref().copied().flatten() {
                 end(r.cast());
             }
-            let header = ngx_list_push(&raw mut (*r).headers_out.headers).cast::<ngx_table_elt_t>();
-            if let (Ok(value), false) = (value, header.is_null()) {
+            if let Some(Ok(value)) = value {
+                let header =
+                    ngx_list_push(&raw mut (*r).headers_out.headers).cast::<ngx_table_elt_t>();
+                if header.is_null() {
+                    return self.finalize(status);
+                }
                 header.write(ngx_table_elt_t {
                     hash: 1,
                     key: str_of(b"Retry-After"),
@@ -199,7 +203,7 @@ impl<'a> Request<'a> {
                 });
             }
         }
-        self.finalize(NGX_HTTP_SERVICE_UNAVAILABLE as ngx_int_t);
+        self.finalize(status);
     }
 
     /// Makes it the request that lines of its connection's log are about, as nginx does before it
@@ -343,16 +347,29 @@ impl<'a> Request<'a> {
     /// (`rs_uwsgi_cache_use_stale timeout`)?
     pub fn has_stale_response(self) -> bool {
         #[cfg(ngx_feature = "http_cache")]
+        return self.has_stale_response_for(super::sys::NGX_HTTP_UPSTREAM_FT_TIMEOUT);
+        #[cfg(not(ngx_feature = "http_cache"))]
+        false
+    }
+
+    /// As [`Self::has_stale_response`], for a server that closes the connection.
+    pub fn has_stale_response_for_error(self) -> bool {
+        #[cfg(ngx_feature = "http_cache")]
+        return self.has_stale_response_for(super::sys::NGX_HTTP_UPSTREAM_FT_ERROR);
+        #[cfg(not(ngx_feature = "http_cache"))]
+        false
+    }
+
+    #[cfg(ngx_feature = "http_cache")]
+    fn has_stale_response_for(self, failure: u32) -> bool {
         {
             let (u, conf) = (field!(self, upstream), self.loc_conf());
-            let timeout = super::sys::NGX_HTTP_UPSTREAM_FT_TIMEOUT as ngx_uint_t;
+            let failure = failure as ngx_uint_t;
             // SAFETY: null, or valid as long as the request.
             let status = unsafe { u.as_ref() }.map_or(0, |u| u.cache_status());
             status == super::sys::NGX_HTTP_CACHE_EXPIRED
-                && conf.upstream.cache_use_stale & timeout != 0
+                && conf.upstream.cache_use_stale & failure != 0
         }
-        #[cfg(not(ngx_feature = "http_cache"))]
-        false
     }
 
     /// Is the client's body in chunks, of a length that is known only at its end?

@@ -29,6 +29,7 @@ mod oracle_responses;
 mod overload;
 mod pair;
 mod real_uwsgi;
+mod refused;
 mod requests;
 mod responses;
 mod reuse;

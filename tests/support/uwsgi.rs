@@ -109,6 +109,14 @@ impl Uwsgi {
         Uwsgi::start_on(&socket, dir, Address::Tcp(address), &arguments)
     }
 
+    /// Serves the WSGI file `application` on an `http-socket`, which speaks no uwsgi.
+    pub fn http(application: &Path, arguments: &[&str]) -> Uwsgi {
+        let address = SocketAddr::from(([127, 0, 0, 1], nginx::free_port()));
+        let socket = ["--http-socket", &address.to_string()];
+        let arguments = [&["--wsgi-file", application.to_str().unwrap()], arguments].concat();
+        Uwsgi::start_on(&socket, nginx::prefix(), Address::Tcp(address), &arguments)
+    }
+
     /// Starts with `arguments` that say what to serve; returns when connections are accepted.
     pub fn start(dir: TempDir, address: Address, arguments: &[&str]) -> Uwsgi {
         Uwsgi::start_on(&["--socket", &bind(&address)], dir, address, arguments)
