@@ -103,13 +103,13 @@ impl Queue {
         let refused = self.hints.queue_full.take();
         if refused > 0 {
             r.log().error(format_args!(
-                "queue for \"{name}\" was full: {refused} more requests were refused"
+                "queue for \"{name}\" was full: {refused} more requests refused"
             ));
         }
         let in_vain = self.hints.in_vain.take();
         if in_vain > 0 {
             r.log().error(format_args!(
-                "{in_vain} more requests waited for a connection to \"{name}\" in vain"
+                "waited for a connection to \"{name}\" in vain: {in_vain} more requests"
             ));
         }
         if self.crowd.get().count == 0 || !self.hints.take_due(Hint::ListenQueue, ffi::now()) {

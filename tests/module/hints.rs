@@ -58,7 +58,7 @@ fn a_server_that_waits_for_the_end_of_a_line() {
 /// A uWSGI that waits for HTTP gives up before nginx does.
 #[test]
 fn an_http_socket_of_uwsgi() {
-    let server = Uwsgi::http(&application(), &["--http-timeout", "1", "--socket-timeout", "1"]);
+    let server = Uwsgi::http(&application(), &["--socket-timeout", "1"]);
     let nginx = Nginx::serve(&format!("location / {{ rs_uwsgi_pass {}; }}", server.address()));
     for number in 1..4 {
         assert_eq!(get(nginx.address(), "/").status, 502, "{}", server.log());
