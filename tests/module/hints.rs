@@ -101,10 +101,7 @@ fn a_page_without_a_head() {
 #[test]
 fn a_server_that_was_understood_may_answer_400() {
     let server = Uwsgi::unix(&application());
-    let nginx = Nginx::serve(&format!(
-        "location / {{ rs_uwsgi_read_timeout 50ms; rs_uwsgi_pass {}; }}",
-        server.address()
-    ));
+    let nginx = Nginx::serve(&format!("location / {{ rs_uwsgi_pass {}; }}", server.address()));
     assert_eq!(get(nginx.address(), "/echo").status, 200);
     assert_eq!(get(nginx.address(), "/status/400").status, 400);
     assert!(nginx.logged(HTTP).is_empty());

@@ -1,9 +1,10 @@
 //! Requests that a server refuses for what they are: they take it from nobody else.
 
-use crate::support::backend::{Address, Backend};
+use crate::support::backend::{Address, Backend, Peer};
 use crate::support::client::{exchange, get, get_with, Response};
 use crate::support::nginx::{self, Nginx};
 use crate::support::root;
+use crate::support::tls::Authority;
 use crate::support::uwsgi::Uwsgi;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,7 @@ const WAY: &str = "large_client_header_buffers 8 64k; client_max_body_size 0;
     add_header X-Addr $upstream_addr always; add_header X-Size $rs_uwsgi_vars_size always;
     add_header X-Connection $rs_uwsgi_connection always;";
 
-/// Are several servers of uWSGI with its defaults.
+/// A uWSGI with its default `buffer-size`.
 fn uwsgi(unix: bool, arguments: &[&str]) -> Uwsgi {
     let dir = nginx::prefix();
     let address = match unix {
@@ -30,11 +31,15 @@ fn uwsgi(unix: bool, arguments: &[&str]) -> Uwsgi {
 
 /// An upstream of these servers, of which each is taken for failed for a minute.
 fn balanced(servers: &[&Address], settings: &str) -> Nginx {
+    balanced_over("app", servers, settings)
+}
+
+fn balanced_over(pass: &str, servers: &[&Address], settings: &str) -> Nginx {
     let servers: Vec<_> =
         servers.iter().map(|address| format!("server {address} fail_timeout=60s;")).collect();
     Nginx::start(&format!(
         "upstream app {{ {} }}
-        server {{ listen 127.0.0.1:@port@; {WAY} location / {{ {settings} rs_uwsgi_pass app; }} }}",
+        server {{ listen 127.0.0.1:@port@; {WAY} location / {{ {settings} rs_uwsgi_pass {pass}; }} }}",
         servers.concat()
     ))
 }
@@ -240,7 +245,7 @@ fn a_body_larger_than_uwsgi_takes() {
 #[test]
 fn a_response_head_that_is_too_big() {
     let dir = nginx::prefix();
-    let script = |peer: &mut crate::support::backend::Peer| {
+    let script = |peer: &mut Peer| {
         let request = peer.read_request()?;
         let size =
             if request.packet.get("REQUEST_URI").as_deref() == Some("/long") { 5000 } else { 10 };
@@ -256,19 +261,50 @@ fn a_response_head_that_is_too_big() {
     assert_all_serve(&nginx);
 }
 
-/// A server that closes without an answer to an ordinary request has failed, as in stock.
+/// A server that closes without an answer to an ordinary request, is not in time, or answers with what is no
+/// head, has failed, as in stock.
 #[test]
-fn an_ordinary_request_that_is_not_answered() {
-    let dir = nginx::prefix();
-    let backend = Backend::unix(&dir.path().join("b"), |peer| {
-        peer.read_request()?;
-        peer.close();
-        Ok(())
-    });
-    let other = Backend::unix(&dir.path().join("o"), |peer| peer.answer(b"Status: 200 OK\r\n\r\n"));
-    let nginx = balanced(&[backend.address(), other.address()], "");
-    for _ in 0..4 {
-        assert_eq!(get(nginx.address(), "/").status, 200);
+fn what_counts_as_a_failure() {
+    let scripts: [fn(&mut Peer) -> std::io::Result<()>; 3] = [
+        |peer| {
+            peer.read_request()?;
+            peer.close();
+            Ok(())
+        },
+        |peer| {
+            peer.read_request()?;
+            peer.stall()
+        },
+        |peer| peer.answer(b"no head\r\n\r\n"),
+    ];
+    for script in scripts {
+        let dir = nginx::prefix();
+        let backend = Backend::unix(&dir.path().join("b"), script);
+        let other =
+            Backend::unix(&dir.path().join("o"), |peer| peer.answer(b"Status: 200 OK\r\n\r\n"));
+        let nginx = balanced(
+            &[backend.address(), other.address()],
+            "rs_uwsgi_next_upstream error timeout invalid_header; rs_uwsgi_read_timeout 1s;",
+        );
+        for _ in 0..4 {
+            assert_eq!(get(nginx.address(), "/").status, 200);
+        }
+        assert_eq!(nginx.logged("temporarily disabled").len(), 1);
     }
-    assert_eq!(nginx.logged("temporarily disabled").len(), 1);
+}
+
+/// What OpenSSL makes of a reset tells nothing.
+#[test]
+fn vars_beyond_the_buffer_size_over_tls() {
+    let identity = Authority::root("ca").issue("app.test");
+    let file = root().join("tests/support/application.py");
+    let servers = [0, 1].map(|_| {
+        Uwsgi::tls_with(&file, &identity.pem, &identity.key_pem(), &["--buffer-size", "4096"])
+    });
+    let nginx = balanced_over("suwsgi://app", &[servers[0].address(), servers[1].address()], "");
+    for _ in 0..4 {
+        let response = with_cookie(&nginx, 5000);
+        assert_eq!((response.status, asked(&response)), (502, 1), "{}", servers[0].log());
+    }
+    assert_all_serve(&nginx);
 }

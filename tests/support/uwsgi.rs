@@ -100,12 +100,17 @@ impl Uwsgi {
 
     /// As `tcp`, over TLS, with a certificate and its key in PEM.
     pub fn tls(application: &Path, certificate: &str, key: &str) -> Uwsgi {
+        Uwsgi::tls_with(application, certificate, key, &[])
+    }
+
+    /// As `tls`, with more arguments.
+    pub fn tls_with(application: &Path, certificate: &str, key: &str, arguments: &[&str]) -> Uwsgi {
         let dir = nginx::prefix();
         fs::write(dir.path().join("pem"), certificate).unwrap();
         fs::write(dir.path().join("key"), key).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], nginx::free_port()));
         let socket = ["--suwsgi-socket", &format!("{address},pem,key")];
-        let arguments = ["--wsgi-file", application.to_str().unwrap()];
+        let arguments = [&["--wsgi-file", application.to_str().unwrap()], arguments].concat();
         Uwsgi::start_on(&socket, dir, Address::Tcp(address), &arguments)
     }
 
