@@ -32,7 +32,7 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
         u.forbid_caching();
     }
 
-    if request::body_length(r, r.loc_conf()) > 0 {
+    if request::body_length(r, context.conf) > 0 {
         // The server may close with a part of the request unread, which may cost the end of its
         // response. What has no other end than that is complete enough as an error page or a redirect.
         let ends_by_close = u.content_length() == -1 && !u.is_chunked();

@@ -74,7 +74,7 @@ pub use request::Request;
 pub use upstream::Upstream;
 
 /// The lifetime of a request, as a brand: it can be neither shortened nor lengthened, so that what
-/// is kept in the state of a request ([`Request::set_context`]) can only be of that same request's
+/// is kept in the state of a request ([`crate::handler::Context`]) can only be of that same request's
 /// memory, or live longer than any.
 #[derive(Clone, Copy)]
 struct Brand<'a>(PhantomData<fn(&'a ()) -> &'a ()>);

@@ -19,44 +19,49 @@ const BAD_REQUEST: u16 = 400;
 
 /// Parks the connection or leaves it to nginx, which closes it; whoever waits for one has its turn.
 pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
-    let Some(context) = r.context() else { return outcome };
-    let queue = &peer.servers().queue;
+    let context = peer.context();
+    // at the end of all of it, and of a panic
+    let _free = Free(peer);
     if let Some(waiter) = context.waiter.get() {
         // given up: the client has left
-        queue.leave(r, context, waiter);
+        peer.servers().queue.leave(r, context, waiter);
         return outcome;
     }
-    if r.upstream().is_some_and(Upstream::is_request_begun) {
+    if context.upstream.is_request_begun() {
         context.sent.set(context.connection.get());
     }
     // where it could not be made, there is none
-    let told = peer
-        .connection()
-        .zip(r.upstream())
-        .map_or(outcome, |(connection, u)| judge(r, context, u, peer, connection, outcome));
-    queue.end(context);
-    peer.servers().wake();
-    told
+    let connection = peer.connection();
+    connection.map_or(outcome, |connection| judge(r, context, peer, connection, outcome))
+}
+
+/// The place of a try that is over. Whoever waits for one has its turn once this is dropped.
+struct Free<'a>(Peer<'a>);
+
+impl Drop for Free<'_> {
+    fn drop(&mut self) {
+        self.0.servers().end(self.0.context());
+    }
 }
 
 /// The verdict on the connection. Returns what the balancer is told.
 fn judge<'a>(
     r: Request<'a>,
     context: &Context<'a>,
-    u: Upstream<'a>,
     peer: Peer<'a>,
     connection: Connection<'a>,
     outcome: Outcome,
 ) -> Outcome {
+    let u = context.upstream;
     let told = told(r, context, u, peer, connection, outcome);
     if told != Outcome::Stale && told != Outcome::Refused {
         advise(r, context, u, peer, outcome);
     }
-    let in_effect = r.loc_conf().in_effect(Some(peer.servers()));
+    let in_effect = context.conf.in_effect(Some(peer.servers()));
     let facts = facts(r, context, u, &in_effect, connection, outcome);
     let descriptor = connection.descriptor();
     let parked = policy::verdict(&facts).and_then(|()| {
-        let left = Left { begun: context.begun.get(), body: request::body_length(r, r.loc_conf()) };
+        let left = Left { begun: context.begun.get(), body: request::body_length(r, context.conf) };
         peer::park(r, peer, context.pool_key.get(), left, &in_effect)
     });
     if let Err(refusal) = parked {
@@ -170,7 +175,7 @@ fn facts<'a>(
         exiting: ffi::is_exiting(),
         failed: outcome == Outcome::Failed || connection.has_failed(),
         request_written: u.is_request_written(),
-        length_is_ours: r.loc_conf().string_has_no_length,
+        length_is_ours: context.conf.string_has_no_length,
         head: r.is_head(),
         status: head.map(|head| head.status),
         said: fields.said(),

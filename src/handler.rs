@@ -3,11 +3,11 @@
 //! Mirrors `ngx_http_uwsgi_handler` of nginx's src/http/modules/ngx_http_uwsgi_module.c.
 
 use std::cell::Cell;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 #[cfg(ngx_feature = "http_cache")]
 use crate::conf::cache;
-use crate::conf::pass;
+use crate::conf::{pass, LocConf};
 use crate::ffi::address::Address;
 use crate::ffi::balancer::{Chosen, Held, Outcome};
 use crate::ffi::connection::{Idle, Lost};
@@ -16,7 +16,7 @@ use crate::ffi::peer::Peer;
 use crate::ffi::servers::Servers;
 use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_IMPLEMENTED};
 use crate::ffi::wait::Waiter;
-use crate::ffi::{self, Error, Request};
+use crate::ffi::{self, Error, Request, Upstream};
 use crate::peer::wait;
 use crate::uwsgi::chunked::Decoder;
 use crate::uwsgi::framing::{Chunks, Fields};
@@ -25,10 +25,10 @@ use crate::{body, finalize, peer, refused, request, response};
 
 /// What nginx asks of a module that talks to an upstream, in the order of a request's life.
 pub trait UpstreamHandler {
-    /// A request reached the location. Returns the content handler's status.
-    fn content(r: Request<'_>) -> ngx_int_t;
+    /// A request reached the location.
+    fn content(r: Request<'_>) -> Content;
     /// The client's body was read, or its beginning where it is not buffered.
-    fn body_ready(r: Request<'_>);
+    fn body_ready(r: Request<'_>) -> Next;
     /// Gives nginx the key under which the response is cached.
     #[cfg(ngx_feature = "http_cache")]
     fn create_key(r: Request<'_>) -> Result<(), Error>;
@@ -39,8 +39,8 @@ pub trait UpstreamHandler {
     fn choose_connection<'a>(r: Request<'a>, peer: Peer<'a>, has_others: bool) -> Chosen;
     /// The connection that a waiting request has been making is there, or it failed.
     fn connection_made(r: Request<'_>);
-    /// The time is up for which a request may wait for a connection. It may be gone after this.
-    fn waited_in_vain(r: Request<'_>);
+    /// The time is up for which a request may wait for a connection.
+    fn waited_in_vain(r: Request<'_>) -> Next;
     /// Requests that wait for a connection may find one now.
     fn wake(servers: &Servers);
     /// The next server is about to be tried.
@@ -58,8 +58,8 @@ pub trait UpstreamHandler {
     /// The server has closed the connection before it answered. Will the request be answered by
     /// [`Self::answer_cut`]?
     fn connection_cut(r: Request<'_>, cut: Cut) -> bool;
-    /// Answers a request whose connection was cut. It may be gone after this.
-    fn answer_cut(r: Request<'_>);
+    /// Answers a request whose connection was cut.
+    fn answer_cut(r: Request<'_>) -> Next;
     /// nginx gives the request up.
     fn abort_request(r: Request<'_>);
     /// The upstream's part is over, with nginx's status.
@@ -70,28 +70,58 @@ pub trait UpstreamHandler {
     fn connection_lost(servers: &Servers, connection: Idle, why: Lost);
 }
 
+/// What the content handler does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The client's body is read, and then it goes on.
+    ReadBody,
+    /// It ends with this status.
+    Ended(ngx_int_t),
+}
+
+/// What becomes of a request after a step. The step only says it, because the request may be gone once
+/// it is done: that is the last thing in nginx's callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Next {
+    /// It waits for an event.
+    Wait,
+    /// Its upstream is started.
+    StartUpstream,
+    /// It ends with this status.
+    Finalize(ngx_int_t),
+    /// It is answered with this status and, perhaps, a Retry-After of so many seconds; its upstream is
+    /// dropped.
+    Refuse {
+        /// The status.
+        status: ngx_int_t,
+        /// The seconds.
+        retry_after: Option<u64>,
+    },
+}
+
 const NOT_IMPLEMENTED: ngx_int_t = NGX_HTTP_NOT_IMPLEMENTED as ngx_int_t;
 
 /// The uwsgi protocol.
 pub enum Uwsgi {}
 
 impl UpstreamHandler for Uwsgi {
-    fn content(r: Request<'_>) -> ngx_int_t {
+    fn content(r: Request<'_>) -> Content {
         match prepare(r) {
-            Ok(()) if r.has_body() && peer::refuses_body(r) => NOT_IMPLEMENTED,
-            Ok(()) => r.read_body::<Uwsgi>(),
-            Err(_) => NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t,
+            Ok(()) if r.has_body() && peer::refuses_body(r) => Content::Ended(NOT_IMPLEMENTED),
+            Ok(()) => Content::ReadBody,
+            Err(_) => Content::Ended(NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t),
         }
     }
 
-    fn body_ready(r: Request<'_>) {
+    fn body_ready(r: Request<'_>) -> Next {
         // a subrequest has the body of its main request
         if request::body_length(r, r.loc_conf()) > 0 && peer::refuses_body(r) {
-            return r.finalize(NOT_IMPLEMENTED);
+            return Next::Finalize(NOT_IMPLEMENTED);
         }
         match request::prepare(r) {
-            Ok(()) => r.start_upstream(),
-            Err(status) => r.finalize(status),
+            Ok(()) => Next::StartUpstream,
+            Err(status) => Next::Finalize(status),
         }
     }
 
@@ -112,8 +142,8 @@ impl UpstreamHandler for Uwsgi {
         wait::made(r);
     }
 
-    fn waited_in_vain(r: Request<'_>) {
-        wait::waited_in_vain(r);
+    fn waited_in_vain(r: Request<'_>) -> Next {
+        wait::waited_in_vain(r)
     }
 
     fn wake(servers: &Servers) {
@@ -145,8 +175,8 @@ impl UpstreamHandler for Uwsgi {
         refused::cut(r, cut)
     }
 
-    fn answer_cut(r: Request<'_>) {
-        refused::answer(r);
+    fn answer_cut(r: Request<'_>) -> Next {
+        refused::answer(r)
     }
 
     fn abort_request(r: Request<'_>) {
@@ -169,20 +199,41 @@ impl UpstreamHandler for Uwsgi {
     }
 }
 
-/// The state of a request. Its references are to the request's own memory.
-#[derive(Default)]
+/// What this module knows of an upstream of a request. It belongs to the upstream, not to the request:
+/// filters clear what modules keep with a request (`ngx_http_filter_finalize_request`), and so do
+/// internal redirects, which may give it another upstream before this one is over. Its references are
+/// to the request's own memory.
+///
+/// What is known of the try in hand is found through it ([`Attempt`]).
 pub struct Context<'a> {
+    /// The upstream that this is the state of.
+    pub upstream: Upstream<'a>,
+    /// The settings of the location that the upstream was made for. The request's own may be another's
+    /// by now.
+    pub conf: &'a LocConf,
+    attempt: Cell<&'a Attempt<'a>>,
     /// The encoded vars with their packet header.
     pub packet: Cell<&'a [u8]>,
     /// Is the response past its status line, or known to have none?
     pub past_status_line: Cell<bool>,
     /// The address that variables yielded, where it is not the name of an upstream.
     pub address: Cell<Option<Address<'a>>>,
+    /// Must the next try have a connection of its own?
+    pub needs_new_connection: Cell<bool>,
+    /// The server that the next try is with.
+    pub held: Cell<Option<&'a Held<'a>>>,
+    /// For how long the request has waited for connections, in milliseconds.
+    pub waited: Cell<usize>,
     /// The connection that something of the request was sent on last, by the tries that are over.
     pub sent: Cell<Option<Connection>>,
     /// The bytes of the vars that were found too large to be sent.
     pub refused_size: Cell<Option<usize>>,
-    /// The connection to the server of this try.
+}
+
+/// A try with one server, from its choice to its release.
+#[derive(Default)]
+pub struct Attempt<'a> {
+    /// The connection to the server; None before one was chosen.
     pub connection: Cell<Option<Connection>>,
     /// The server of this try.
     pub peer: Cell<Option<Peer<'a>>>,
@@ -194,10 +245,6 @@ pub struct Context<'a> {
     pub answered: Cell<bool>,
     /// Does its answer begin with a page and no head, as one to a line that is no request (HTTP/0.9)?
     pub sent_html: Cell<bool>,
-    /// Must the next try have a connection of its own?
-    pub needs_new_connection: Cell<bool>,
-    /// The server that the next try is with.
-    pub held: Cell<Option<&'a Held<'a>>>,
     /// The key by which the connection's server is known in the pool.
     pub pool_key: Cell<&'a [u8]>,
     /// The key by which the server is known in the queue.
@@ -206,8 +253,6 @@ pub struct Context<'a> {
     pub counted: Cell<bool>,
     /// What the request waits with for a connection.
     pub waiter: Cell<Option<&'a Waiter<'a>>>,
-    /// For how long the request has waited for connections, in milliseconds.
-    pub waited: Cell<usize>,
     /// What the response's headers say of its end.
     pub fields: Cell<Fields>,
     /// The response, once its head is complete.
@@ -238,28 +283,57 @@ pub struct Head {
     pub after: usize,
 }
 
-impl Context<'_> {
-    /// Forgets the response: another server, or the same one again, will be asked.
-    pub fn begin_try(&self) {
+impl<'a> Context<'a> {
+    /// The state of an upstream that has asked no server yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn new(r: Request<'a>, upstream: Upstream<'a>, conf: &'a LocConf) -> Result<Self, Error> {
+        Ok(Context {
+            upstream,
+            conf,
+            attempt: Cell::new(r.pool().share(Attempt::default())?),
+            packet: Cell::default(),
+            past_status_line: Cell::default(),
+            address: Cell::default(),
+            needs_new_connection: Cell::default(),
+            held: Cell::default(),
+            waited: Cell::default(),
+            sent: Cell::default(),
+            refused_size: Cell::default(),
+        })
+    }
+
+    /// A server, or the same one again, will be asked: nothing is left of what was before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn begin_try(&self, r: Request<'a>) -> Result<(), Error> {
+        // the first one has come with the context
+        if self.connection.get().is_some() {
+            self.attempt.set(r.pool().share(Attempt::default())?);
+        }
         self.begun.set(ffi::now());
-        self.answered.set(false);
-        self.sent_html.set(false);
         self.connection.set(Some(Connection::New));
-        self.pool_key.set(&[]);
-        self.fields.set(Fields::default());
-        self.head.set(None);
-        self.reads_body.set(false);
-        self.peer.set(None);
-        self.too_large.set(false);
+        Ok(())
+    }
+}
+
+impl<'a> Deref for Context<'a> {
+    type Target = Attempt<'a>;
+
+    /// The try in hand.
+    fn deref(&self) -> &Attempt<'a> {
+        self.attempt.get()
     }
 }
 
 fn prepare(r: Request<'_>) -> Result<(), Error> {
     let conf = r.loc_conf();
     let u = r.create_upstream()?;
-    r.set_context(Context::default())?;
-
-    u.wire::<Uwsgi>(r, &conf.upstream)?;
+    u.wire::<Uwsgi>(r, r.pool().share(Context::new(r, u, conf)?)?)?;
     pass::resolve(r, u)?;
 
     // Its length goes in front of the body: one of unknown length has to be read to its end first.

@@ -40,10 +40,9 @@ pub fn refuses_body(r: Request<'_>) -> bool {
 /// Finds a connection to the server that nginx has chosen: one from the pool, or else a new one, for
 /// which the request may have to wait. `has_others`: if there is no room, others are asked.
 pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, has_others: bool) -> Chosen {
-    let Some(context) = r.context() else { return Chosen::Failed };
-    let servers = peer.servers();
+    let (context, servers) = (peer.context(), peer.servers());
     context.peer.set(Some(peer));
-    let in_effect = r.loc_conf().in_effect(Some(servers));
+    let in_effect = context.conf.in_effect(Some(servers));
     let is_pooled = in_effect.reuse != Reuse::Off && in_effect.limits.idle != 0;
     let pool_key = is_pooled.then(|| peer.pool_key(r)).flatten().unwrap_or_default();
     context.pool_key.set(pool_key);
@@ -84,7 +83,7 @@ fn take(r: Request<'_>, context: &Context<'_>, servers: &Servers) -> Option<(Idl
     if key.is_empty() || context.needs_new_connection.get() {
         return None;
     }
-    let risk = Risk::of(r);
+    let risk = Risk::of(r, context);
     let idle = find(r, servers, key, risk)?;
     Some((idle, risk == Risk::None))
 }
@@ -130,8 +129,8 @@ enum Risk {
 }
 
 impl Risk {
-    fn of(r: Request<'_>) -> Risk {
-        let is_tried_again = !r.is_body_unbuffered() && r.loc_conf().tries_again_on_error();
+    fn of(r: Request<'_>, context: &Context<'_>) -> Risk {
+        let is_tried_again = !r.is_body_unbuffered() && context.conf.tries_again_on_error();
         match (is_tried_again, r.is_idempotent()) {
             (true, true) => Risk::None,
             (true, false) if !r.is_held_back() => Risk::Repetition,
@@ -202,5 +201,5 @@ pub fn lost(servers: &Servers, idle: Idle, why: Lost) {
             idle.descriptor()
         )),
     }
-    idle.close();
+    drop(idle);
 }

@@ -5,11 +5,13 @@ use crate::ffi::connection::Connection;
 use crate::ffi::log::Printable;
 use crate::ffi::peer::Peer;
 use crate::ffi::{self, Request};
-use crate::handler::{self, Context};
+use crate::handler::{self, Context, Next};
 use crate::request::{self, REQUEST_HEADER_FIELDS_TOO_LARGE};
 use crate::uwsgi::packet::HEADER_SIZE;
 use crate::uwsgi::vars::Vars;
 use crate::vars_limit::{Cut, Fault, Sent, BUFFER_SIZE};
+
+const TOO_LARGE: Next = Next::Refuse { status: REQUEST_HEADER_FIELDS_TOO_LARGE, retry_after: None };
 
 impl Context<'_> {
     /// The bytes of the vars.
@@ -58,8 +60,8 @@ pub fn cut(r: Request<'_>, cut: Cut) -> bool {
     !r.has_stale_response_for_error() && fault(r, context, peer, cut) == Fault::TooLarge
 }
 
-/// Answers a request that [`cut`] said so of. It may be gone after this.
-pub fn answer(r: Request<'_>) {
+/// Answers a request that [`cut`] said so of.
+pub fn answer(r: Request<'_>) -> Next {
     if let Some((context, peer)) = tried(r) {
         let sent = sent(r, context);
         let mut limits = peer.servers().vars_limits.borrow_mut();
@@ -71,12 +73,11 @@ pub fn answer(r: Request<'_>) {
             sent.size,
         ));
     }
-    r.refuse(REQUEST_HEADER_FIELDS_TOO_LARGE, None);
+    TOO_LARGE
 }
 
-/// Answers a request that is known to be too large for the server ([`is_known_too_large`]). It may be
-/// gone after this.
-pub fn answer_at_once(r: Request<'_>) {
+/// Answers a request that is known to be too large for the server ([`is_known_too_large`]).
+pub fn answer_at_once(r: Request<'_>) -> Next {
     if let Some((context, peer)) = tried(r) {
         let size = context.vars_size();
         context.refused_size.set(Some(size));
@@ -88,7 +89,7 @@ pub fn answer_at_once(r: Request<'_>) {
             ));
         }
     }
-    r.refuse(REQUEST_HEADER_FIELDS_TOO_LARGE, None);
+    TOO_LARGE
 }
 
 /// The request's state, and the server of this try.
@@ -130,6 +131,6 @@ fn sent(r: Request<'_>, context: &Context<'_>) -> Sent {
     Sent {
         size: vars.len(),
         vars: Vars::new(vars).count(),
-        has_body: request::body_length(r, r.loc_conf()) > 0,
+        has_body: request::body_length(r, context.conf) > 0,
     }
 }

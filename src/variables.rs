@@ -32,7 +32,7 @@ fn vars_size(r: Request<'_>) -> Option<String> {
 /// The connection that something of the request was sent on last. None where nothing was.
 fn sent(r: Request<'_>) -> Option<Connection> {
     let context = r.context()?;
-    match r.upstream()?.is_request_begun() {
+    match context.upstream.is_request_begun() {
         // hosts that a resolver has looked up have no pool
         true => context.connection.get().or(Some(Connection::New)),
         false => context.sent.get(),

@@ -7,7 +7,7 @@ use core::mem::offset_of;
 
 #[cfg(ngx_feature = "http_cache")]
 use super::cache;
-use super::reuse::{self, Setting};
+use super::reuse::{self, Setting, Shared};
 #[cfg(ngx_feature = "http_ssl")]
 use super::tls;
 use super::{modifiers, mount, params, pass, store, LocConf};
@@ -141,14 +141,14 @@ pub static DIRECTIVES: Directives = Directives(&[
     // this module's own
     own(c"rs_uwsgi_drop_headers", MORE, &(params::set_drop_headers as Setter)),
     size(c"rs_uwsgi_max_vars", ONE, at!(max_vars)),
-    shared_num(c"rs_uwsgi_keepalive", SHARED, Setting::Idle),
-    shared_msec(c"rs_uwsgi_keepalive_timeout", SHARED, Setting::Timeout),
-    shared_num(c"rs_uwsgi_keepalive_requests", SHARED, Setting::Requests),
-    shared_msec(c"rs_uwsgi_keepalive_time", SHARED, Setting::Age),
-    shared_word(c"rs_uwsgi_reuse", SHARED, Setting::Reuse, &reuse::REUSE),
-    shared_num(c"rs_uwsgi_max_connections", SHARED, Setting::MaxConnections),
-    shared_num_and_timeout(c"rs_uwsgi_queue", ANY | NGX_HTTP_UPS_CONF | NGX_CONF_TAKE12, Setting::Queue),
-    shared_msec(c"rs_uwsgi_connect_retry", SHARED, Setting::ConnectRetry),
+    shared(c"rs_uwsgi_keepalive", SHARED, &Shared::Number(Setting::Idle)),
+    shared(c"rs_uwsgi_keepalive_timeout", SHARED, &Shared::Time(Setting::Timeout)),
+    shared(c"rs_uwsgi_keepalive_requests", SHARED, &Shared::Number(Setting::Requests)),
+    shared(c"rs_uwsgi_keepalive_time", SHARED, &Shared::Time(Setting::Age)),
+    shared(c"rs_uwsgi_reuse", SHARED, &Shared::Word(Setting::Reuse, reuse::REUSE)),
+    shared(c"rs_uwsgi_max_connections", SHARED, &Shared::Number(Setting::MaxConnections)),
+    shared(c"rs_uwsgi_queue", ANY | NGX_HTTP_UPS_CONF | NGX_CONF_TAKE12, &Shared::NumberAndTimeout(Setting::Queue, Setting::QueueTimeout)),
+    shared(c"rs_uwsgi_connect_retry", SHARED, &Shared::Time(Setting::ConnectRetry)),
     own(c"rs_uwsgi_mount", NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, &(mount::set as Setter)),
     Directive::empty(),
 ]);

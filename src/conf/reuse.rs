@@ -10,9 +10,8 @@ use std::rc::Rc;
 use super::merge::Unset;
 use super::LocConf;
 use crate::ffi::block::Block;
-use crate::ffi::conf::{Conf, Error};
+use crate::ffi::conf::{self, Conf, Error};
 use crate::ffi::log::Printable;
-use crate::ffi::slots::Words;
 use crate::ffi::sys::ngx_uint_t;
 use crate::handler::Uwsgi;
 use crate::pool::policy::{Limits, Reuse};
@@ -48,15 +47,82 @@ const SETTINGS: usize = 9;
 /// The settings from this one on are each location's own.
 const FIRST_OWN: usize = Setting::Queue as usize;
 
+/// The words that a directive takes, and what they are kept as.
+pub type Words = &'static [(&'static str, ngx_uint_t)];
+
 /// The words of `rs_uwsgi_reuse`.
-pub static REUSE: Words = &[
+pub const REUSE: Words = &[
     ("auto", Reuse::Auto as ngx_uint_t),
     ("on", Reuse::On as ngx_uint_t),
     ("off", Reuse::Off as ngx_uint_t),
     ("puwsgi", Reuse::Puwsgi as ngx_uint_t),
 ];
 
-/// What one block says, or inherits. nginx's setters write the values.
+/// A directive of these, and the kind of its value.
+pub enum Shared {
+    /// A number.
+    Number(Setting),
+    /// A time, kept in milliseconds.
+    Time(Setting),
+    /// A number, and after it a time (`timeout=10s`), 0 where it is not given.
+    NumberAndTimeout(Setting, Setting),
+    /// One of several words.
+    Word(Setting, Words),
+}
+
+impl Shared {
+    /// Sets what the directive says that is being read, and notes the place. The words of its errors
+    /// are those of nginx's own setters (`ngx_conf_set_num_slot` …).
+    ///
+    /// # Errors
+    ///
+    /// Where it was said before, or is nothing that the directive takes.
+    pub fn set(&self, cf: Conf<'_>, settings: &mut Settings) -> Result<(), Error> {
+        let (Shared::Number(setting)
+        | Shared::Time(setting)
+        | Shared::NumberAndTimeout(setting, _)
+        | Shared::Word(setting, _)) = *self;
+        if settings.value(setting) != Unset::UNSET {
+            return Err(Error::Directive("is duplicate".into()));
+        }
+        let word = cf.arg(1);
+        let number = || conf::parse_number(word).ok_or_else(|| invalid(cf, "number"));
+        let value = match self {
+            Shared::Number(_) => number()?,
+            Shared::Time(_) => {
+                conf::parse_milliseconds(word).ok_or_else(|| invalid(cf, "value"))?
+            }
+            Shared::NumberAndTimeout(_, timeout) => {
+                let number = number()?;
+                settings.set(*timeout, timeout_in(cf)?);
+                number
+            }
+            Shared::Word(_, words) => {
+                let found =
+                    words.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word));
+                found.ok_or_else(|| invalid(cf, "value"))?.1
+            }
+        };
+        settings.set(setting, value);
+        settings.set_place(cf.place());
+        Ok(())
+    }
+}
+
+/// The time after a number.
+fn timeout_in(cf: Conf<'_>) -> Result<ngx_uint_t, Error> {
+    let Some(word) = cf.words().nth(2) else { return Ok(0) };
+    let time = word.strip_prefix(b"timeout=").ok_or_else(|| invalid(cf, "parameter"))?;
+    conf::parse_milliseconds(time).ok_or_else(|| invalid(cf, "value"))
+}
+
+fn invalid(cf: Conf<'_>, what: &str) -> Error {
+    let values: Vec<_> =
+        cf.words().skip(1).map(|value| format!("\"{}\"", Printable(value))).collect();
+    Error::Directive(format!("invalid {what} {}", values.join(" ")).into())
+}
+
+/// What one block says, or inherits.
 #[derive(Clone, Debug)]
 pub struct Settings {
     values: [ngx_uint_t; SETTINGS],
@@ -93,9 +159,10 @@ impl Settings {
         Settings { values: [Unset::UNSET; SETTINGS], places: [const { None }; SETTINGS] }
     }
 
-    /// The values, for nginx's setters.
-    pub fn values_mut(&mut self) -> &mut [ngx_uint_t; SETTINGS] {
-        &mut self.values
+    fn set(&mut self, setting: Setting, to: ngx_uint_t) {
+        if let Some(value) = self.values.get_mut(setting as usize) {
+            *value = to;
+        }
     }
 
     fn value(&self, setting: Setting) -> ngx_uint_t {

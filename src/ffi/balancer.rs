@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 
 use super::callbacks::with_request;
-use super::connection::Idle;
+use super::connection::close;
 use super::peer::Peer;
 use super::servers::Servers;
 use super::sys::{
@@ -16,8 +16,8 @@ use super::sys::{
 };
 #[cfg(ngx_feature = "http_ssl")]
 use super::sys::{ngx_event_save_peer_session_pt, ngx_event_set_peer_session_pt};
-use super::{Request, Upstream};
-use crate::handler::UpstreamHandler;
+use super::{bytes_of, str_of, Error, Pool, Request};
+use crate::handler::{Context, UpstreamHandler};
 
 const OK: ngx_int_t = NGX_OK as ngx_int_t;
 const AGAIN: ngx_int_t = NGX_AGAIN as ngx_int_t;
@@ -80,10 +80,12 @@ pub enum Chosen {
     Failed,
 }
 
-/// The balancer's own callbacks and data, behind ours.
-struct Wrapped<'a> {
+/// What stands behind our callbacks: the balancer's own, and the state of the upstream that they choose
+/// a server for. A try begins and ends here, whatever has become of the request meanwhile.
+pub(super) struct PeerData<'a> {
     r: Request<'a>,
-    servers: &'a Servers,
+    pub(super) context: &'a Context<'a>,
+    pub(super) servers: &'a Servers,
     balancer: Cell<Balancer>,
     /// Has the balancer been told already that its server is free ([`give_back`])?
     released: Cell<bool>,
@@ -147,7 +149,7 @@ impl Balancer {
 /// A server that the next try is with ([`Outcome::Stale`]), as the balancer has described it.
 pub struct Held<'a> {
     pc: NonNull<ngx_peer_connection_t>,
-    wrapped: &'a Wrapped<'a>,
+    data: &'a PeerData<'a>,
     sockaddr: *mut sockaddr,
     socklen: u32,
     name: *mut ngx_str_t,
@@ -155,13 +157,13 @@ pub struct Held<'a> {
 
 impl<'a> Held<'a> {
     /// The server of a try that ends now. None where memory runs out.
-    fn server_of(pc: *mut ngx_peer_connection_t, wrapped: &'a Wrapped<'a>) -> Option<&'a Held<'a>> {
+    fn server_of(pc: *mut ngx_peer_connection_t, data: &'a PeerData<'a>) -> Option<&'a Held<'a>> {
         let pc = NonNull::new(pc)?;
         // SAFETY: nginx's peer, whose server it forgets next.
         let peer = unsafe { pc.as_ref() };
         let (sockaddr, socklen, name) = (peer.sockaddr, peer.socklen, peer.name);
-        let held = Held { pc, wrapped, sockaddr, socklen, name };
-        let held = wrapped.r.pool().place(held).ok()?;
+        let held = Held { pc, data, sockaddr, socklen, name };
+        let held = data.r.pool().place(held).ok()?;
         // SAFETY: new in the request's memory, and only ever shared.
         Some(unsafe { held.as_ref() })
     }
@@ -178,11 +180,11 @@ impl<'a> Held<'a> {
 
     /// Tells the balancer that the server is free: there will be no next try.
     pub fn let_go(&self) {
-        if self.wrapped.released.get() {
+        if self.data.released.get() {
             return;
         }
         // SAFETY: nginx's peer, for which the balancer had chosen a server.
-        unsafe { self.wrapped.balancer.get().release(self.pc.as_ptr(), Outcome::Stale.state()) };
+        unsafe { self.data.balancer.get().release(self.pc.as_ptr(), Outcome::Stale.state()) };
     }
 }
 
@@ -191,16 +193,16 @@ impl<'a> Held<'a> {
 /// The balancer has just set up the request's peer.
 pub(super) unsafe fn wrap<'a, H: UpstreamHandler>(
     r: Request<'a>,
-    u: Upstream<'a>,
+    context: &'a Context<'a>,
     servers: &'a Servers,
 ) -> ngx_int_t {
-    let pc = u.peer();
+    let pc = context.upstream.peer();
     // SAFETY: the upstream's peer, whose callbacks the balancer has set.
     let balancer = Cell::new(unsafe { Balancer::of(pc) });
-    let wrapped = Wrapped { r, servers, balancer, released: Cell::new(false) };
-    let Ok(wrapped) = r.pool().place(wrapped) else { return FAILED };
+    let data = PeerData { r, context, servers, balancer, released: Cell::new(false) };
+    let Ok(data) = r.pool().share(data) else { return FAILED };
     // SAFETY: as above; our callbacks find their data, which live as long as the request.
-    unsafe { intercept::<H>(pc, wrapped.as_ptr().cast()) };
+    unsafe { intercept::<H>(pc, ptr::from_ref(data).cast_mut().cast()) };
     OK
 }
 
@@ -208,11 +210,11 @@ pub(super) unsafe fn wrap<'a, H: UpstreamHandler>(
 ///
 /// # Safety
 ///
-/// `pc` must be a request's peer, and `wrapped` a [`Wrapped`] of the same request.
-unsafe fn intercept<H: UpstreamHandler>(pc: *mut ngx_peer_connection_t, wrapped: *mut c_void) {
+/// `pc` must be a request's peer, and `data` a [`PeerData`] of the same request.
+unsafe fn intercept<H: UpstreamHandler>(pc: *mut ngx_peer_connection_t, data: *mut c_void) {
     // SAFETY: the caller's promise.
     unsafe {
-        (*pc).data = wrapped;
+        (*pc).data = data;
         (*pc).get = Some(get::<H>);
         (*pc).free = Some(free::<H>);
         #[cfg(ngx_feature = "http_ssl")]
@@ -229,29 +231,31 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
     data: *mut c_void,
 ) -> ngx_int_t {
     // SAFETY: `wrap` put it there; it is only ever shared.
-    let wrapped = unsafe { &*data.cast::<Wrapped<'_>>() };
-    let Some(context) = wrapped.r.context() else { return FAILED };
+    let data = unsafe { &*data.cast::<PeerData<'_>>() };
+    let context = data.context;
     // Servers that have no room now are passed over while there are others. If these turn out to
     // have failed, the choice begins anew, and the request waits.
     let (mut passed_over, mut anew) = (false, false);
     loop {
-        context.begin_try();
+        if context.begin_try(data.r).is_err() {
+            return FAILED;
+        }
         // SAFETY: the request's peer.
-        match unsafe { choose(pc, wrapped, context.held.take()) } {
+        match unsafe { choose(pc, data, context.held.take()) } {
             OK => {}
             BUSY if passed_over && !anew => {
                 anew = true;
                 // SAFETY: as above.
-                match unsafe { begin_anew::<H>(pc, wrapped) } {
+                match unsafe { begin_anew::<H>(pc, data) } {
                     OK => continue,
                     other => return other,
                 }
             }
             other => return other,
         }
-        let chosen = with_request(wrapped.r.as_ptr(), Chosen::Failed, |_| {
-            Peer::of::<H>(pc, wrapped.servers)
-                .map_or(Chosen::Failed, |peer| H::choose_connection(wrapped.r, peer, !anew))
+        let chosen = with_request(data.r.as_ptr(), Chosen::Failed, |_| {
+            Peer::of::<H>(pc, data)
+                .map_or(Chosen::Failed, |peer| H::choose_connection(data.r, peer, !anew))
         });
         match chosen {
             Chosen::New => return OK,
@@ -261,8 +265,8 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
             Chosen::Failed => return FAILED,
             // SAFETY: the request's peer, for which the balancer has chosen a server.
             Chosen::Full => unsafe {
-                if !wrapped.released.get() {
-                    wrapped.balancer.get().release(pc, Outcome::Next.state());
+                if !data.released.get() {
+                    data.balancer.get().release(pc, Outcome::Next.state());
                 }
                 (*pc).sockaddr = ptr::null_mut();
                 passed_over = true;
@@ -278,18 +282,21 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
 /// `pc` must be the request's peer.
 unsafe fn choose(
     pc: *mut ngx_peer_connection_t,
-    wrapped: &Wrapped<'_>,
+    data: &PeerData<'_>,
     held: Option<&Held<'_>>,
 ) -> ngx_int_t {
     if let Some(held) = held {
         held.choose();
     } else {
-        wrapped.released.set(false);
+        data.released.set(false);
         // SAFETY: the caller's promise.
-        match unsafe { wrapped.balancer.get().choose(pc) } {
+        match unsafe { data.balancer.get().choose(pc) } {
             OK => {}
             // SAFETY: stock `keepalive` has given us a connection that another module used.
-            DONE => unsafe { give_back(pc, wrapped) },
+            DONE => match unsafe { give_back(pc, data) } {
+                Ok(()) => {}
+                Err(_) => return FAILED,
+            },
             other => return other,
         }
     }
@@ -308,20 +315,20 @@ unsafe fn choose(
 /// `pc` must be the request's peer, and no server chosen.
 unsafe fn begin_anew<H: UpstreamHandler>(
     pc: *mut ngx_peer_connection_t,
-    wrapped: &Wrapped<'_>,
+    data: &PeerData<'_>,
 ) -> ngx_int_t {
-    let Some(init) = wrapped.servers.init else { return FAILED };
+    let Some(init) = data.servers.init else { return FAILED };
     // SAFETY: the upstream's own callback, with what nginx would give it; our callbacks go back to
     // their places.
     unsafe {
-        let (data, tries) = ((*pc).data, (*pc).tries);
+        let (own, tries) = ((*pc).data, (*pc).tries);
         (*pc).data = ptr::null_mut();
-        let status = init(wrapped.r.as_ptr(), wrapped.servers.address().as_ptr());
+        let status = init(data.r.as_ptr(), data.servers.address().as_ptr());
         if status == OK {
-            wrapped.balancer.set(Balancer::of(pc));
+            data.balancer.set(Balancer::of(pc));
         }
         (*pc).tries = tries.max(1);
-        intercept::<H>(pc, data);
+        intercept::<H>(pc, own);
         status
     }
 }
@@ -330,27 +337,63 @@ unsafe fn begin_anew<H: UpstreamHandler>(
 /// ours and perhaps for another protocol. It goes back to where it came from.
 ///
 /// Stock's callback then tells the balancer that its server is free, so that for this try the server
-/// does not count the connection (`max_conns`) and does not hear of its failure.
+/// does not count the connection (`max_conns`) and does not hear of its failure. Nor does it keep what
+/// describes the server any longer: where names are looked up again (`resolve`), one that is gone from
+/// them is freed, in memory that all workers share. So the try has a description of its own, and does
+/// not ask for the server's TLS session ([`set_session`], [`save_session`]).
+///
+/// # Errors
+///
+/// [`Error::Failed`] when memory runs out.
 ///
 /// # Safety
 ///
-/// `pc` must be what the wrapped `get` has just answered NGX_DONE for.
-unsafe fn give_back(pc: *mut ngx_peer_connection_t, wrapped: &Wrapped<'_>) {
-    let Some(u) = wrapped.r.upstream() else { return };
+/// `pc` must be what the balancer's `get` has just answered NGX_DONE for.
+unsafe fn give_back(pc: *mut ngx_peer_connection_t, data: &PeerData<'_>) -> Result<(), Error> {
     // SAFETY: the caller's promise.
-    u.as_finished(|| unsafe {
+    let described = unsafe { describe_in(data.r.pool(), pc) };
+    // SAFETY: the caller's promise.
+    data.context.upstream.as_finished(|| unsafe {
         let tries = (*pc).tries;
-        wrapped.balancer.get().release(pc, 0);
+        data.balancer.get().release(pc, 0);
         (*pc).tries = tries;
     });
-    wrapped.released.set(true);
+    data.released.set(true);
     // SAFETY: the request's peer; a connection that stock would not take back is closed.
     unsafe {
         if let Some(c) = NonNull::new((*pc).connection) {
             (*pc).connection = ptr::null_mut();
-            Idle::discard(c);
+            close(c.as_ptr());
         }
     }
+    if described.is_err() {
+        // SAFETY: the request's peer: no server is chosen.
+        unsafe { (*pc).sockaddr = ptr::null_mut() };
+    }
+    described
+}
+
+/// Copies what describes the chosen server.
+///
+/// # Errors
+///
+/// [`Error::Failed`] when memory runs out.
+///
+/// # Safety
+///
+/// `pc` must be the request's peer, with a server that the balancer has chosen and still keeps.
+unsafe fn describe_in(pool: Pool<'_>, pc: *mut ngx_peer_connection_t) -> Result<(), Error> {
+    // SAFETY: the caller's promise. An address needs the alignment that `place` gives; it is as long as
+    // its family's, and none is longer than a `sockaddr_storage`.
+    unsafe {
+        let size = ((*pc).socklen as usize).min(size_of::<libc::sockaddr_storage>());
+        let address = pool.place(core::mem::zeroed::<libc::sockaddr_storage>())?.as_ptr();
+        ptr::copy_nonoverlapping((*pc).sockaddr.cast::<u8>(), address.cast::<u8>(), size);
+        let name = (*pc).name.as_ref().map_or(&[][..], |name| bytes_of(*name));
+        let name = pool.place(str_of(pool.copy(name)?))?;
+        ((*pc).sockaddr, (*pc).name) = (address.cast(), name.as_ptr());
+    }
+    Ok(())
 }
 
 /// `peer.free`: the try is over.
@@ -360,16 +403,14 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
     state: ngx_uint_t,
 ) {
     // SAFETY: `wrap` put it there; it is only ever shared.
-    let wrapped = unsafe { &*data.cast::<Wrapped<'_>>() };
+    let data = unsafe { &*data.cast::<PeerData<'_>>() };
     let outcome = Outcome::from_state(state);
-    let told =
-        with_request(wrapped.r.as_ptr(), outcome, |_| match Peer::of::<H>(pc, wrapped.servers) {
-            Some(peer) => H::release_connection(wrapped.r, peer, outcome),
-            None => outcome,
-        });
+    let told = with_request(data.r.as_ptr(), outcome, |_| {
+        Peer::of::<H>(pc, data).map_or(outcome, |peer| H::release_connection(data.r, peer, outcome))
+    });
     if told == Outcome::Stale {
-        if let (Some(context), Some(held)) = (wrapped.r.context(), Held::server_of(pc, wrapped)) {
-            context.held.set(Some(held));
+        if let Some(held) = Held::server_of(pc, data) {
+            data.context.held.set(Some(held));
             // SAFETY: as above. nginx allows one try more after one on a used connection.
             unsafe { (*pc).tries = (*pc).tries.saturating_sub(1) };
             return;
@@ -379,8 +420,8 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
     let state = if told == outcome { state } else { told.state() };
     // SAFETY: nginx's peer, for which the balancer has chosen a server.
     unsafe {
-        match wrapped.released.get() {
-            false => wrapped.balancer.get().release(pc, state),
+        match data.released.get() {
+            false => data.balancer.get().release(pc, state),
             true => (*pc).tries = (*pc).tries.saturating_sub(1),
         }
         if told == Outcome::Refused {
@@ -393,7 +434,11 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
 unsafe extern "C" fn set_session(pc: *mut ngx_peer_connection_t, data: *mut c_void) -> ngx_int_t {
     // SAFETY: `wrap` put it there; the balancer's own callback with its own data.
     unsafe {
-        let balancer = (*data.cast::<Wrapped<'_>>()).balancer.get();
+        let data = &*data.cast::<PeerData<'_>>();
+        if data.released.get() {
+            return OK;
+        }
+        let balancer = data.balancer.get();
         balancer.set_session.map_or(OK, |original| original(pc, balancer.data))
     }
 }
@@ -402,7 +447,11 @@ unsafe extern "C" fn set_session(pc: *mut ngx_peer_connection_t, data: *mut c_vo
 unsafe extern "C" fn save_session(pc: *mut ngx_peer_connection_t, data: *mut c_void) {
     // SAFETY: as above.
     unsafe {
-        let balancer = (*data.cast::<Wrapped<'_>>()).balancer.get();
+        let data = &*data.cast::<PeerData<'_>>();
+        if data.released.get() {
+            return;
+        }
+        let balancer = data.balancer.get();
         if let Some(original) = balancer.save_session {
             original(pc, balancer.data);
         }

@@ -9,14 +9,15 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Once;
 
 use super::conf::{self, Conf};
+use super::request::{go_on, read_body};
 use super::sys::{
     ngx_conf_t, ngx_cycle_t, ngx_http_request_t, ngx_int_t, ngx_process, ngx_test_config,
     NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_OK, NGX_PROCESS_MASTER,
 };
 use super::{module, slots, Error, Log, Request};
-use crate::conf::reuse::Settings;
+use crate::conf::reuse::{Settings, Shared};
 use crate::conf::LocConf;
-use crate::handler::UpstreamHandler;
+use crate::handler::{Content, Next, UpstreamHandler};
 use crate::version::VERSION;
 
 const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
@@ -36,7 +37,8 @@ pub(super) fn with_request<T>(
     match catch_unwind(AssertUnwindSafe(|| run(r))) {
         Ok(value) => value,
         Err(panic) => {
-            log_panic(r.log(), &*panic);
+            // the request, and its log, may be gone
+            log_panic(Log::of_worker(), &*panic);
             failed
         }
     }
@@ -57,19 +59,19 @@ fn status(result: Result<(), Error>) -> ngx_int_t {
 
 /// The content handler, `clcf->handler`.
 pub unsafe extern "C" fn content<H: UpstreamHandler>(r: *mut ngx_http_request_t) -> ngx_int_t {
-    with_request(r, INTERNAL_SERVER_ERROR, |r| H::content(r))
+    match with_request(r, Content::Ended(INTERNAL_SERVER_ERROR), |r| H::content(r)) {
+        Content::Ended(status) => status,
+        // SAFETY: nginx's request, and the last thing that is done with it here.
+        Content::ReadBody => unsafe { read_body::<H>(r) },
+    }
 }
 
 /// The client's body, or its beginning, was read. Never inlined: `make profile` finds the step by it.
 #[inline(never)]
 pub unsafe extern "C" fn body_ready<H: UpstreamHandler>(r: *mut ngx_http_request_t) {
-    if with_request(r, false, |r| {
-        H::body_ready(r);
-        true
-    }) {
-        return;
-    }
-    with_request(r, (), |r| r.finalize(INTERNAL_SERVER_ERROR));
+    let next = with_request(r, Next::Finalize(INTERNAL_SERVER_ERROR), |r| H::body_ready(r));
+    // SAFETY: nginx's request, and the last thing that is done with it here.
+    unsafe { go_on(r, next) };
 }
 
 /// `u->create_request`.
@@ -204,6 +206,29 @@ pub unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         LOADED.call_once(|| log.notice(format_args!("rs_uwsgi module {VERSION} loaded")));
     }
     NGX_OK as ngx_int_t
+}
+
+/// Sets what the users of an upstream share (see [`slots::shared`]), among the [`Settings`] of the block
+/// that is being read.
+pub unsafe extern "C" fn set_shared(
+    cf: *mut ngx_conf_t,
+    cmd: *mut super::sys::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let set = with_conf(cf, |cf| {
+        // SAFETY: `slots::shared` put a `Shared` there, in static memory; `conf` came from
+        // `create_loc_conf`, or is not looked at: in "upstream" it is another's. Nobody else uses
+        // either, or the block's settings, now.
+        let (shared, settings) = unsafe {
+            let own = || conf.cast::<LocConf>().as_mut().map(|conf| &mut conf.reuse);
+            ((*cmd).post.cast::<Shared>().as_ref(), cf.upstream_settings().or_else(own))
+        };
+        match (shared, settings) {
+            (Some(shared), Some(settings)) => shared.set(cf, settings),
+            _ => Err(conf::Error::Logged),
+        }
+    });
+    conf::result_in(cf, set)
 }
 
 /// Runs a directive's own setter (see [`slots::own`]), which `cmd->post` points to.

@@ -215,6 +215,12 @@ pub fn parse_seconds(time: &[u8]) -> Option<super::sys::time_t> {
     super::sys::time_t::try_from(seconds).ok().filter(|seconds| *seconds >= 0)
 }
 
+/// A time such as "500ms", in milliseconds (`ngx_parse_time`).
+pub fn parse_milliseconds(time: &[u8]) -> Option<ngx_uint_t> {
+    // SAFETY: only reads the bytes.
+    ngx_uint_t::try_from(unsafe { super::sys::ngx_parse_time(&mut str_of(time), 0) }).ok()
+}
+
 /// What a setter returns to nginx.
 pub(super) fn result_in(cf: *mut ngx_conf_t, result: Result<(), Error>) -> *mut c_char {
     match result {

@@ -95,9 +95,8 @@ impl Connection<'_> {
 }
 
 /// An idle connection, in the pool or on its way in or out. It belongs to whoever has the value, who
-/// must give it to a request or close it.
+/// may give it to a request; else it is closed when the value is dropped.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "a connection that is forgotten stays open"]
 pub struct Idle {
     ptr: NonNull<ngx_connection_t>,
 }
@@ -197,7 +196,7 @@ impl Idle {
     /// Gives the connection to a request. `log` is the request's.
     pub(super) fn into_ptr(self, log: *mut ngx_log_t) -> *mut ngx_connection_t {
         COUNT.set(COUNT.get() - 1);
-        let c = self.ptr.as_ptr();
+        let c = core::mem::ManuallyDrop::new(self).ptr.as_ptr();
         // SAFETY: open and idle, see `from_request`.
         unsafe {
             (*c).set_idle(0);
@@ -232,19 +231,11 @@ impl Idle {
         // SAFETY: open and idle.
         unsafe { is_tls(self.ptr.as_ptr()) }
     }
+}
 
-    /// Closes a connection that stock `keepalive` had kept.
-    ///
-    /// # Safety
-    ///
-    /// `c` must be open and idle, and nobody else may know of it.
-    pub(super) unsafe fn discard(c: NonNull<ngx_connection_t>) {
-        // SAFETY: the caller's promise.
-        unsafe { close(c.as_ptr()) };
-    }
-
+impl Drop for Idle {
     /// Closes it.
-    pub fn close(self) {
+    fn drop(&mut self) {
         COUNT.set(COUNT.get() - 1);
         // SAFETY: open and idle, and nobody knows of it any more.
         unsafe { close(self.ptr.as_ptr()) };

@@ -5,13 +5,14 @@
 
 use super::callbacks::with_request;
 use super::connection::is_tls;
+use super::request::go_on;
 use super::sys::{
     ngx_chain_t, ngx_connection_error,
     ngx_connection_log_error_e_NGX_ERROR_IGNORE_ECONNRESET as IGNORE_ECONNRESET, ngx_connection_t,
     ngx_http_request_t, ngx_http_upstream_t, ngx_io, ngx_post_event, ngx_posted_events, NGX_AGAIN,
     NGX_ERROR,
 };
-use crate::handler::UpstreamHandler;
+use crate::handler::{Next, UpstreamHandler};
 use crate::uwsgi::packet::HEADER_SIZE;
 use crate::vars_limit::{Cut, BUFFER_SIZE};
 
@@ -115,5 +116,7 @@ unsafe extern "C" fn answer<H: UpstreamHandler>(
     r: *mut ngx_http_request_t,
     _: *mut ngx_http_upstream_t,
 ) {
-    with_request(r, (), |r| H::answer_cut(r));
+    let next = with_request(r, Next::Wait, |r| H::answer_cut(r));
+    // SAFETY: nginx's request, and the last thing that is done with it here.
+    unsafe { go_on(r, next) };
 }

@@ -13,15 +13,15 @@ use super::sys::{
     ngx_buf_t, ngx_chain_t, ngx_chain_writer, ngx_chain_writer_ctx_t, ngx_connection_error,
     ngx_connection_log_error_e_NGX_ERROR_IGNORE_ECONNRESET as IGNORE_ECONNRESET,
     ngx_connection_log_error_e_NGX_ERROR_INFO as INFO, ngx_connection_t, ngx_http_request_t,
-    ngx_http_upstream_t, ngx_int_t, ngx_io, ngx_socket_errno, off_t, NGX_AGAIN, NGX_ERROR,
-    NGX_LOG_INFO, NGX_LOG_NOTICE, NGX_OK,
+    ngx_int_t, ngx_io, ngx_socket_errno, off_t, NGX_AGAIN, NGX_ERROR, NGX_LOG_INFO, NGX_LOG_NOTICE,
+    NGX_OK,
 };
-use crate::handler::UpstreamHandler;
+use crate::handler::{Context, UpstreamHandler};
 
 const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
 const OK: ngx_int_t = NGX_OK as ngx_int_t;
 
-/// `u->output.output_filter`, with the upstream for its context: `ngx_chain_writer`, which nginx
+/// `u->output.output_filter`, with our state of the upstream for its context: `ngx_chain_writer`, which nginx
 /// would put there. Where the server has closed its end and left an answer, what remains of the
 /// request counts as sent, so that nginx goes on with reading; with nothing to read it is the error
 /// that it is in nginx.
@@ -29,10 +29,10 @@ pub(super) unsafe extern "C" fn send<H: UpstreamHandler>(
     data: *mut c_void,
     chain: *mut ngx_chain_t,
 ) -> ngx_int_t {
-    let u = data.cast::<ngx_http_upstream_t>();
     // SAFETY: nginx calls with the context that `Upstream::wire` set, while the upstream has a
     // connection, and with buffers that are its own or the request's.
     unsafe {
+        let u = (*data.cast::<Context<'_>>()).upstream.as_ptr();
         let writer = &raw mut (*u).writer;
         let c = (*writer).connection;
         if (*(*c).write).error() != 0 {

@@ -101,7 +101,8 @@ impl Conf<'_> {
 /// The main configuration that a request runs under.
 pub(super) fn main_conf(r: Request<'_>) -> &MainConf {
     // SAFETY: the slot of this module in the main configuration holds what `place_main_conf` made,
-    // which is not written to after the configuration is read, and outlives the requests.
+    // which outlives the requests. After the configuration is read it is only ever shared: what is
+    // still written to is in cells.
     unsafe { &*(*(*r.as_ptr()).main_conf.add(context_index())).cast::<MainConf>() }
 }
 

@@ -2,18 +2,19 @@
 
 use core::ptr::{self, NonNull};
 
+use super::balancer::PeerData;
 use super::connection::{Connection, Idle, Peek};
 use super::servers::Servers;
 use super::sys::{ngx_event_t, ngx_msec_t, ngx_peer_connection_t, sockaddr};
 use super::wait::{on_connection, on_waiter};
 use super::{slice_of, Brand, Request};
-use crate::handler::UpstreamHandler;
+use crate::handler::{Context, UpstreamHandler};
 
 /// The server that was chosen for a request.
 #[derive(Clone, Copy)]
 pub struct Peer<'a> {
     pub(super) ptr: NonNull<ngx_peer_connection_t>,
-    servers: &'a Servers,
+    data: &'a PeerData<'a>,
     pub(super) hooks: &'static Hooks,
     _life: Brand<'a>,
 }
@@ -43,15 +44,20 @@ impl<'a> Peer<'a> {
     /// The server that the balancer has chosen.
     pub(super) fn of<H: UpstreamHandler>(
         pc: *mut ngx_peer_connection_t,
-        servers: &'a Servers,
+        data: &'a PeerData<'a>,
     ) -> Option<Peer<'a>> {
         let (ptr, hooks) = (NonNull::new(pc)?, HooksOf::<H>::HOOKS);
-        Some(Peer { ptr, servers, hooks, _life: Brand::NEW })
+        Some(Peer { ptr, data, hooks, _life: Brand::NEW })
     }
 
     /// The upstream that it is one of.
     pub fn servers(self) -> &'a Servers {
-        self.servers
+        self.data.servers
+    }
+
+    /// The state of the request's upstream, and of the try.
+    pub fn context(self) -> &'a Context<'a> {
+        self.data.context
     }
 
     /// The connection to it.
@@ -65,7 +71,7 @@ impl<'a> Peer<'a> {
     /// TLS what is verified and shown. None where connections must not be shared: their own address
     /// is chosen for each request.
     pub fn pool_key(self, r: Request<'a>) -> Option<&'a [u8]> {
-        let u = r.upstream()?;
+        let u = self.context().upstream;
         if u.local_address_varies() {
             return None;
         }
@@ -103,7 +109,7 @@ impl<'a> Peer<'a> {
     /// Where it has none that is idle; what it has remains nginx's to close.
     pub fn detach(self, timeout: ngx_msec_t) -> Result<Idle, Peek> {
         let connection = self.connection().ok_or(Peek::Closed)?;
-        let idle = (self.hooks.keep)(connection, self.servers, timeout)?;
+        let idle = (self.hooks.keep)(connection, self.servers(), timeout)?;
         field!(self, connection = ptr::null_mut());
         Ok(idle)
     }

@@ -77,4 +77,14 @@ impl<'a> Pool<'a> {
         unsafe { place.write(value) };
         Ok(place)
     }
+
+    /// Moves a value into the pool, as [`Self::place`] does, to be shared from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn share<T: 'a>(self, value: T) -> Result<&'a T, Error> {
+        // SAFETY: just placed, in memory that lives as long as the pool, and nobody else knows of it.
+        self.place(value).map(|place| unsafe { place.as_ref() })
+    }
 }

@@ -16,7 +16,7 @@ use super::sys::{
 };
 use super::{bytes_of, callbacks, module, ok, slice_of, str_of, Brand, Error, Log, Pool, Upstream};
 use crate::conf::LocConf;
-use crate::handler::{Context, UpstreamHandler};
+use crate::handler::{Context, Next, UpstreamHandler};
 
 /// A request of a client's, or a subrequest.
 #[derive(Clone, Copy)]
@@ -78,33 +78,15 @@ impl<'a> Request<'a> {
     /// This module's configuration of the location.
     pub fn loc_conf(self) -> &'a LocConf {
         // SAFETY: nginx filled the slot of this module in every location with what
-        // `callbacks::create_loc_conf` made, which is not written to after the configuration is
-        // read, and outlives the requests.
+        // `callbacks::create_loc_conf` made, which outlives the requests. After the configuration is
+        // read it is only ever shared: what is still written to is in cells.
         unsafe { &*(*(*self.as_ptr()).loc_conf.add(module::context_index())).cast::<LocConf>() }
     }
 
-    /// This module's state of the request. None before [`Self::set_context`], and after an internal
-    /// redirect, which clears it.
+    /// This module's state of the request's upstream, whatever has become of the request's other
+    /// state. None where the upstream is another module's.
     pub fn context(self) -> Option<&'a Context<'a>> {
-        // SAFETY: the slot of this module holds null or what `set_context` put there, in the
-        // request's memory; it is only ever shared (`Context` has cells).
-        unsafe {
-            (*(*self.as_ptr()).ctx.add(module::context_index())).cast::<Context<'a>>().as_ref()
-        }
-    }
-
-    /// Keeps this module's state with the request.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] when memory runs out.
-    pub fn set_context(self, context: Context<'a>) -> Result<&'a Context<'a>, Error> {
-        let place = self.pool().place(context)?;
-        // SAFETY: the slot is this module's, and the memory just got lives as long as the request.
-        unsafe {
-            *(*self.as_ptr()).ctx.add(module::context_index()) = place.as_ptr().cast();
-            Ok(place.as_ref())
-        }
+        self.upstream()?.context()
     }
 
     /// Gives the request an upstream, in place of any it had (`ngx_http_upstream_create`).
@@ -122,88 +104,6 @@ impl<'a> Request<'a> {
     pub fn upstream(self) -> Option<Upstream<'a>> {
         // SAFETY: a request's upstream lives as long as the request.
         NonNull::new(field!(self, upstream)).map(|u| unsafe { Upstream::from_ptr(u) })
-    }
-
-    /// Reads the client's body, or its beginning where it is not buffered, and goes on with
-    /// [`UpstreamHandler::body_ready`]. The status is the content handler's.
-    pub fn read_body<H: UpstreamHandler>(self) -> ngx_int_t {
-        let r = self.as_ptr();
-        // SAFETY: the request is valid, and so is its main request; the callback takes a request.
-        unsafe {
-            // What nginx does without a body, but for the memory of one: 100 instructions. Where the
-            // client waits for "100 Continue", nginx sends it.
-            let expects = !(*r).headers_in.expect.is_null();
-            if self.content_length().is_none() && !self.is_chunked() && !expects {
-                self.hold();
-                (*r).set_request_body_no_buffering(0);
-                callbacks::body_ready::<H>(r);
-                return NGX_DONE as ngx_int_t;
-            }
-        }
-        // SAFETY: the request is valid; the callback takes the request that nginx hands it.
-        let status = unsafe {
-            ngx_http_read_client_request_body(self.as_ptr(), Some(callbacks::body_ready::<H>))
-        };
-        if status >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t {
-            status
-        } else {
-            NGX_DONE as ngx_int_t
-        }
-    }
-
-    /// Lets the request wait for one end more (`r->main->count`): each takes one such reference away.
-    fn hold(self) {
-        let main = field!(self, main);
-        // SAFETY: a request has a main request, itself as a rule.
-        unsafe { (*main).set_count((*main).count() + 1) };
-    }
-
-    /// Starts the upstream's work (`ngx_http_upstream_init`). The request may be gone after it.
-    pub fn start_upstream(self) {
-        // SAFETY: the request is valid and has an upstream with all callbacks set.
-        unsafe { ngx_http_upstream_init(self.as_ptr()) };
-    }
-
-    /// Ends the request with a status. It may be gone after it.
-    pub fn finalize(self, status: ngx_int_t) {
-        // SAFETY: the request is valid.
-        unsafe { ngx_http_finalize_request(self.as_ptr(), status) };
-    }
-
-    /// Answers with a status and, perhaps, a Retry-After of so many seconds (RFC 9110, 10.2.3), and drops
-    /// the upstream. The request may be gone after it.
-    pub fn refuse(self, status: ngx_int_t, retry_after: Option<u64>) {
-        let r = self.as_ptr();
-        let value = retry_after.map(|seconds| self.pool().copy(seconds.to_string().as_bytes()));
-        // SAFETY: the request is valid; `cleanup` is null, or where nginx keeps the callback that ends
-        // the upstream (ngx_http_upstream_cleanup). This takes the reference to the request away that
-        // the upstream has, so that the one for what follows comes first.
-        unsafe {
-            self.hold();
-            let u = (*r).upstream;
-            if let Some(state) = (*u).state.as_mut() {
-                state.status = status as ngx_uint_t;
-            }
-            if let Some(end) = (*u).cleanup.as_ref().copied().flatten() {
-                end(r.cast());
-            }
-            if let Some(Ok(value)) = value {
-                let header =
-                    ngx_list_push(&raw mut (*r).headers_out.headers).cast::<ngx_table_elt_t>();
-                if header.is_null() {
-                    return self.finalize(status);
-                }
-                header.write(ngx_table_elt_t {
-                    hash: 1,
-                    key: str_of(b"Retry-After"),
-                    value: ngx_str_t { len: value.len(), data: value.as_mut_ptr() },
-                    lowcase_key: core::ptr::null_mut(),
-                    #[cfg(nginx1_23_0)]
-                    next: core::ptr::null_mut(),
-                });
-            }
-        }
-        self.finalize(status);
     }
 
     /// Makes it the request that lines of its connection's log are about, as nginx does before it
@@ -363,12 +263,12 @@ impl<'a> Request<'a> {
     #[cfg(ngx_feature = "http_cache")]
     fn has_stale_response_for(self, failure: u32) -> bool {
         {
-            let (u, conf) = (field!(self, upstream), self.loc_conf());
             let failure = failure as ngx_uint_t;
-            // SAFETY: null, or valid as long as the request.
-            let status = unsafe { u.as_ref() }.map_or(0, |u| u.cache_status());
-            status == super::sys::NGX_HTTP_CACHE_EXPIRED
-                && conf.upstream.cache_use_stale & failure != 0
+            self.context().is_some_and(|context| {
+                let status = field!(context.upstream, cache_status());
+                status == super::sys::NGX_HTTP_CACHE_EXPIRED
+                    && context.conf.upstream.cache_use_stale & failure != 0
+            })
         }
     }
 
@@ -444,5 +344,103 @@ impl<'a> Request<'a> {
             *place = super::str_of(key);
         }
         Ok(())
+    }
+}
+
+/// Reads the client's body, or its beginning where it is not buffered, and goes on with
+/// [`UpstreamHandler::body_ready`]. The status is the content handler's.
+///
+/// # Safety
+///
+/// `r` must be nginx's request in its content handler. It may be gone after this.
+pub(super) unsafe fn read_body<H: UpstreamHandler>(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: the caller's promise; a request has a main request, itself as a rule, and the callback
+    // takes a request.
+    let status = unsafe {
+        // What nginx does without a body, but for the memory of one: 100 instructions. Where the
+        // client waits for "100 Continue", nginx sends it.
+        let head = &(*r).headers_in;
+        if head.content_length_n < 0 && head.chunked() == 0 && head.expect.is_null() {
+            hold(r);
+            (*r).set_request_body_no_buffering(0);
+            callbacks::body_ready::<H>(r);
+            return NGX_DONE as ngx_int_t;
+        }
+        ngx_http_read_client_request_body(r, Some(callbacks::body_ready::<H>))
+    };
+    if status >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t {
+        status
+    } else {
+        NGX_DONE as ngx_int_t
+    }
+}
+
+/// Does what a step has said.
+///
+/// # Safety
+///
+/// `r` must be nginx's request. It may be gone after this.
+pub(super) unsafe fn go_on(r: *mut ngx_http_request_t, next: Next) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match next {
+            Next::Wait => {}
+            Next::StartUpstream => ngx_http_upstream_init(r),
+            Next::Finalize(status) => ngx_http_finalize_request(r, status),
+            Next::Refuse { status, retry_after } => refuse(r, status, retry_after),
+        }
+    }
+}
+
+/// Lets the request wait for one end more (`r->main->count`): each takes one such reference away.
+///
+/// # Safety
+///
+/// `r` must be nginx's request.
+unsafe fn hold(r: *mut ngx_http_request_t) {
+    // SAFETY: the caller's promise; a request has a main request, itself as a rule.
+    unsafe {
+        let main = (*r).main;
+        (*main).set_count((*main).count() + 1);
+    }
+}
+
+/// Answers with a status and, perhaps, a Retry-After of so many seconds (RFC 9110, 10.2.3), and drops the
+/// upstream.
+///
+/// # Safety
+///
+/// `r` must be nginx's request, with an upstream. It may be gone after this.
+unsafe fn refuse(r: *mut ngx_http_request_t, status: ngx_int_t, retry_after: Option<u64>) {
+    // SAFETY: the caller's promise; `cleanup` is null, or where nginx keeps the callback that ends the
+    // upstream (ngx_http_upstream_cleanup). This takes the reference to the request away that the
+    // upstream has, so that the one for what follows comes first.
+    unsafe {
+        let pool = Pool::from_ptr(NonNull::new_unchecked((*r).pool));
+        let value = retry_after.and_then(|seconds| pool.copy(seconds.to_string().as_bytes()).ok());
+        hold(r);
+        let u = (*r).upstream;
+        if let Some(state) = (*u).state.as_mut() {
+            state.status = status as ngx_uint_t;
+        }
+        if let Some(end) = (*u).cleanup.as_ref().copied().flatten() {
+            end(r.cast());
+        }
+        let header = || ngx_list_push(&raw mut (*r).headers_out.headers);
+        if let Some((value, header)) =
+            value.map(|value| (value, header().cast::<ngx_table_elt_t>()))
+        {
+            if !header.is_null() {
+                header.write(ngx_table_elt_t {
+                    hash: 1,
+                    key: str_of(b"Retry-After"),
+                    value: ngx_str_t { len: value.len(), data: value.as_mut_ptr() },
+                    lowcase_key: core::ptr::null_mut(),
+                    #[cfg(nginx1_23_0)]
+                    next: core::ptr::null_mut(),
+                });
+            }
+        }
+        ngx_http_finalize_request(r, status);
     }
 }

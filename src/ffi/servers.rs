@@ -111,12 +111,9 @@ unsafe extern "C" fn init<H: UpstreamHandler>(
         return status;
     }
     with_request(r, FAILED, |r| {
-        let Some(u) = r.upstream() else { return FAILED };
-        if !u.is_of_this_module() {
-            return OK;
-        }
+        let Some(context) = r.context() else { return OK };
         // SAFETY: found above, in the configuration that the request runs under.
-        unsafe { wrap::<H>(r, u, &*servers) }
+        unsafe { wrap::<H>(r, context, &*servers) }
     })
 }
 
@@ -126,8 +123,8 @@ unsafe extern "C" fn init_address(
     _: *mut ngx_http_upstream_srv_conf_t,
 ) -> ngx_int_t {
     with_request(r, FAILED, |r| {
-        let (Some(u), Some(context)) = (r.upstream(), r.context()) else { return FAILED };
-        let chosen = context.address.get().map(|address| u.choose_from(r, address));
+        let Some(context) = r.context() else { return FAILED };
+        let chosen = context.address.get().map(|address| context.upstream.choose_from(r, address));
         if matches!(chosen, Some(Ok(()))) {
             OK
         } else {

@@ -7,6 +7,7 @@ use core::ptr::{self, NonNull};
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 
+use super::callbacks;
 use super::conf::{result_in, string, Conf, Error};
 use super::log::Printable;
 use super::sys::{
@@ -16,11 +17,10 @@ use super::sys::{
     ngx_conf_set_size_slot, ngx_conf_set_str_array_slot, ngx_conf_set_str_slot, ngx_conf_t,
     ngx_http_set_complex_value_size_slot, ngx_http_set_complex_value_slot,
     ngx_http_set_complex_value_zero_slot, ngx_http_set_predicate_slot,
-    ngx_http_upstream_bind_set_slot, ngx_http_upstream_ignore_headers_masks, ngx_parse_time,
-    ngx_str_t, ngx_uint_t, NGX_HTTP_LOC_CONF_OFFSET,
+    ngx_http_upstream_bind_set_slot, ngx_http_upstream_ignore_headers_masks, ngx_str_t, ngx_uint_t,
+    NGX_HTTP_LOC_CONF_OFFSET,
 };
-use super::{callbacks, str_of, NGX_CONF_UNSET_UINT};
-use crate::conf::reuse::Setting;
+use crate::conf::reuse::Shared;
 use crate::conf::LocConf;
 
 /// A row of the directive table.
@@ -208,141 +208,9 @@ mod for_cache {
     }
 }
 
-/// The words that a directive takes, and what they are kept as.
-pub type Words = &'static [(&'static str, ngx_uint_t)];
-
-enum Word {}
-
-impl Slot for Word {
-    const SET: RawSetter = set_word;
-}
-
-/// A row for a number that the users of an upstream share.
-pub const fn shared_num(name: &'static CStr, context: u32, setting: Setting) -> Directive {
-    shared::<Num>(name, context, setting, ptr::null_mut())
-}
-
-/// A row for a time in milliseconds that the users of an upstream share.
-pub const fn shared_msec(name: &'static CStr, context: u32, setting: Setting) -> Directive {
-    shared::<Msec>(name, context, setting, ptr::null_mut())
-}
-
-/// A row for a number, and after it the time in milliseconds that is the next setting
-/// (`timeout=10s`), 0 where it is not given.
-pub const fn shared_num_and_timeout(
-    name: &'static CStr,
-    context: u32,
-    setting: Setting,
-) -> Directive {
-    shared::<NumAndTimeout>(name, context, setting, ptr::null_mut())
-}
-
-/// A row for one of several words, which the users of an upstream share.
-pub const fn shared_word(
-    name: &'static CStr,
-    context: u32,
-    setting: Setting,
-    words: &'static Words,
-) -> Directive {
-    shared::<Word>(name, context, setting, ptr::from_ref(words).cast_mut().cast())
-}
-
-const fn shared<S: Slot>(
-    name: &'static CStr,
-    context: u32,
-    setting: Setting,
-    post: *mut c_void,
-) -> Directive {
-    row(name, context, set_shared::<S>, setting as usize * size_of::<ngx_uint_t>(), post)
-}
-
-/// Sets a value among the [`Settings`] of the block that is being read, and notes the place.
-unsafe extern "C" fn set_shared<S: Slot>(
-    cf: *mut ngx_conf_t,
-    cmd: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    let Some(handle) = NonNull::new(cf) else { return NGX_CONF_ERROR };
-    // SAFETY: the parser is valid; `conf` came from `create_loc_conf`, and nobody else uses it or
-    // the block's settings now.
-    let (handle, settings) = unsafe {
-        let handle = Conf::from_ptr(handle);
-        let own = conf.cast::<LocConf>().as_mut().map(|conf| &mut conf.reuse);
-        (handle, handle.upstream_settings().or(own))
-    };
-    let Some(settings) = settings else { return NGX_CONF_ERROR };
-    // SAFETY: `shared` made the row: its offset is that of one of the values.
-    let result = unsafe { set::<S>(cf, cmd, settings.values_mut().as_mut_ptr().cast()) };
-    if result == NGX_CONF_OK {
-        settings.set_place(handle.place());
-    }
-    result
-}
-
-enum NumAndTimeout {}
-
-impl Slot for NumAndTimeout {
-    const SET: RawSetter = set_num_and_timeout;
-}
-
-/// Sets a number, and the timeout that may follow it.
-unsafe extern "C" fn set_num_and_timeout(
-    cf: *mut ngx_conf_t,
-    cmd: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: called by nginx, with what it would have called its own slot function.
-    let result = unsafe { ngx_conf_set_num_slot(cf, cmd, conf) };
-    let Some(handle) = NonNull::new(cf) else { return NGX_CONF_ERROR };
-    // SAFETY: the parser is valid, and `shared_num_and_timeout` made the row: at the offset is one of
-    // the values, and another one follows.
-    let (handle, timeout) = unsafe {
-        let value = conf.cast::<u8>().add((*cmd).offset).cast::<ngx_uint_t>();
-        (Conf::from_ptr(handle), &mut *value.add(1))
-    };
-    if result != NGX_CONF_OK {
-        return result;
-    }
-    *timeout = 0;
-    if handle.words().count() < 3 {
-        return result;
-    }
-    let Some(time) = handle.arg(2).strip_prefix(b"timeout=") else {
-        return c"invalid parameter".as_ptr().cast_mut();
-    };
-    // SAFETY: a string that nginx reads.
-    match usize::try_from(unsafe { ngx_parse_time(&mut str_of(time), 0) }) {
-        Ok(milliseconds) if !time.is_empty() => {
-            *timeout = milliseconds;
-            NGX_CONF_OK
-        }
-        _ => c"invalid value".as_ptr().cast_mut(),
-    }
-}
-
-/// Sets the number of a word.
-unsafe extern "C" fn set_word(
-    cf: *mut ngx_conf_t,
-    cmd: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    let Some(handle) = NonNull::new(cf) else { return NGX_CONF_ERROR };
-    // SAFETY: the parser is valid, and `shared_word` made the row: `post` points to the words, and
-    // at the offset is one of the values.
-    let (handle, words, value) = unsafe {
-        let value = conf.cast::<u8>().add((*cmd).offset).cast::<ngx_uint_t>();
-        (Conf::from_ptr(handle), &*(*cmd).post.cast::<Words>(), &mut *value)
-    };
-    if *value != NGX_CONF_UNSET_UINT {
-        return c"is duplicate".as_ptr().cast_mut();
-    }
-    match words.iter().find(|(word, _)| word.as_bytes().eq_ignore_ascii_case(handle.arg(1))) {
-        Some((_, number)) => {
-            *value = *number;
-            NGX_CONF_OK
-        }
-        None => c"invalid value".as_ptr().cast_mut(),
-    }
+/// A row for what the users of an upstream share.
+pub const fn shared(name: &'static CStr, context: u32, shared: &'static Shared) -> Directive {
+    row(name, context, callbacks::set_shared, 0, ptr::from_ref(shared).cast_mut().cast())
 }
 
 /// Lets nginx set the value; where it says only that it is invalid, says which value.

@@ -6,11 +6,11 @@ use super::chain::Chain;
 use super::connection::Connection;
 use super::servers::Servers;
 use super::sys::{
-    ngx_http_upstream_conf_t, ngx_http_upstream_non_buffered_filter, ngx_http_upstream_t,
-    ngx_peer_connection_t, ngx_uint_t, NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT,
+    ngx_http_upstream_non_buffered_filter, ngx_http_upstream_t, ngx_peer_connection_t, ngx_uint_t,
+    NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT,
 };
 use super::{bytes_of, callbacks, early, module, slice_of, str_of, Brand, Error, Request};
-use crate::handler::UpstreamHandler;
+use crate::handler::{Context, UpstreamHandler};
 
 /// The upstream of a request.
 #[derive(Clone, Copy)]
@@ -29,6 +29,10 @@ impl<'a> Upstream<'a> {
         Upstream { ptr: u, _life: Brand::NEW }
     }
 
+    pub(super) fn as_ptr(self) -> *mut ngx_http_upstream_t {
+        self.ptr.as_ptr()
+    }
+
     /// Puts the callbacks of `H` in their places, with nginx's own event pipe for buffered and its
     /// own filter for unbuffered bodies.
     ///
@@ -38,15 +42,17 @@ impl<'a> Upstream<'a> {
     pub fn wire<H: UpstreamHandler>(
         self,
         r: Request<'a>,
-        conf: &'a ngx_http_upstream_conf_t,
+        context: &'a Context<'a>,
     ) -> Result<(), Error> {
+        let conf = &context.conf.upstream;
         // SAFETY: the upstream is valid and belongs to this request alone. nginx reads the
-        // configuration through its mutable pointer and does not write to it.
+        // configuration through its mutable pointer and does not write to it; of the context, which
+        // only our own callback looks at, it knows the address alone.
         unsafe {
             let u = self.ptr.as_ptr();
             (*u).output.tag = module::buffer_tag();
             (*u).output.output_filter = Some(early::send::<H>);
-            (*u).output.filter_ctx = u.cast();
+            (*u).output.filter_ctx = ptr::from_ref(context).cast_mut().cast();
             (*u).conf = ptr::from_ref(conf).cast_mut();
             (*u).set_buffering((conf.buffering != 0).into());
 
@@ -237,6 +243,17 @@ impl<'a> Upstream<'a> {
     /// Was all of the request sent, its body included? nginx says so of one that was cut, too.
     pub fn is_request_written(self) -> bool {
         field!(self, request_body_sent()) != 0
+    }
+
+    /// This module's state of the upstream. None where it is another module's.
+    pub fn context(self) -> Option<&'a Context<'a>> {
+        if !self.is_of_this_module() {
+            return None;
+        }
+        let context = field!(self, output.filter_ctx).cast::<Context<'a>>();
+        // SAFETY: `wire` put it there, in the request's memory; it is only ever shared (`Context` has
+        // cells).
+        unsafe { context.as_ref() }
     }
 
     /// Is it a request of this module's?

@@ -15,13 +15,14 @@ use super::callbacks::with_request;
 use super::connect::{Progress, DISABLED};
 use super::connection::{close, Idle};
 use super::peer::Peer;
+use super::request::go_on;
 use super::sys::{
     ngx_add_timer, ngx_connection_t, ngx_del_timer, ngx_event_handler_pt, ngx_event_t, ngx_msec_t,
     ngx_post_event, ngx_posted_events,
 };
 use super::wake::cancel;
 use super::{Error, Request};
-use crate::handler::UpstreamHandler;
+use crate::handler::{Next, UpstreamHandler};
 
 /// What stands between a request that waits and its connection. In the request's memory.
 pub struct Waiter<'a> {
@@ -153,7 +154,7 @@ impl<'a> Waiter<'a> {
         match progress {
             Progress::Connected => self.post_write(),
             Progress::Pending => {
-                let timeout = self.r.loc_conf().upstream.connect_timeout;
+                let timeout = self.peer.context().conf.upstream.connect_timeout;
                 // SAFETY: an open connection, that of this try.
                 unsafe { ngx_add_timer((*self.connection()).write, timeout) };
             }
@@ -178,8 +179,7 @@ impl<'a> Waiter<'a> {
             if (*old).tcp_nopush() == DISABLED {
                 (*new).set_tcp_nopush(DISABLED);
             }
-            let r = self.r.as_ptr();
-            let u = (*r).upstream;
+            let u = self.peer.context().upstream.as_ptr();
             (*u).output.set_sendfile((*new).sendfile());
             (*u).writer.connection = new;
             close(old);
@@ -273,7 +273,10 @@ pub(super) unsafe extern "C" fn on_connection<H: UpstreamHandler>(event: *mut ng
     run(r, |r| match leaving {
         // the worker is leaving, and waits no longer
         true => H::waited_in_vain(r),
-        false => H::connection_made(r),
+        false => {
+            H::connection_made(r);
+            Next::Wait
+        }
     });
 }
 
@@ -283,21 +286,26 @@ pub(super) unsafe extern "C" fn on_waiter<H: UpstreamHandler>(event: *mut ngx_ev
     // has set to the request.
     let r = unsafe { (*(*event).data.cast::<ngx_connection_t>()).data.cast() };
     run(r, |r| {
-        let Some(waiter) = r.context().and_then(|context| context.waiter.get()) else { return };
+        let Some(waiter) = r.context().and_then(|context| context.waiter.get()) else {
+            return Next::Wait;
+        };
         // SAFETY: events are handled when nginx is done with what it did before.
         unsafe { waiter.settle() };
-        if waiter.time() >= waiter.limit {
-            H::waited_in_vain(r);
+        match waiter.time() >= waiter.limit {
+            true => H::waited_in_vain(r),
+            false => Next::Wait,
         }
     });
 }
 
 /// Runs safe code on a request, from an event that is not of its client.
-fn run(r: *mut super::sys::ngx_http_request_t, run: impl FnOnce(Request<'_>)) {
-    with_request(r, (), |r| {
+fn run(r: *mut super::sys::ngx_http_request_t, run: impl FnOnce(Request<'_>) -> Next) {
+    let done = with_request(r, None, |r| {
         r.make_current();
-        let client = r.client();
-        run(r);
-        client.run_posted();
+        Some((r.client(), run(r)))
     });
+    let Some((client, next)) = done else { return };
+    // SAFETY: nginx's request, and the last thing that is done with it here.
+    unsafe { go_on(r, next) };
+    client.run_posted();
 }

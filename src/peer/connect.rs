@@ -55,7 +55,7 @@ pub fn connect<'a>(
         queue.begin(context, in_effect);
         return Chosen::New;
     }
-    let passes_over = has_others && peer.has_others() && r.loc_conf().tries_again_on_error();
+    let passes_over = has_others && peer.has_others() && context.conf.tries_again_on_error();
     if !has_turn && passes_over {
         return Chosen::Full;
     }
@@ -73,7 +73,7 @@ pub fn connect<'a>(
         }
         Attempt::Made(Progress::Pending) => {
             queue.begin(context, in_effect);
-            wait(r, peer, context, limit(r, in_effect)).map_or(Chosen::Failed, |waiter| {
+            wait(r, peer, context, limit(context, in_effect)).map_or(Chosen::Failed, |waiter| {
                 waiter.set_pending(true);
                 Chosen::Waiting
             })

@@ -18,7 +18,7 @@ use crate::ffi::servers::Servers;
 use crate::ffi::sys::{ngx_int_t, NGX_HTTP_SERVICE_UNAVAILABLE};
 use crate::ffi::wait::{Waiter, Waiting};
 use crate::ffi::{self, Request};
-use crate::handler::{Connection, Context};
+use crate::handler::{Connection, Context, Next};
 use crate::hints::{self, Hint, Hints};
 use crate::queue::{Backoff, Lines};
 use crate::refused;
@@ -54,18 +54,11 @@ impl Queue {
         lines.waiting() > 0 && lines.waiting_for(line) > 0
     }
 
-    /// The request has a connection, which counts where there is a limit.
+    /// The request has a connection, which counts where there is a limit: once, however often it has
+    /// been tried to connect it. It has this place until the try is over ([`Servers::end`]).
     pub fn begin(&self, context: &Context<'_>, in_effect: &InEffect) {
-        if in_effect.max_connections > 0 {
+        if in_effect.max_connections > 0 && !context.counted.replace(true) {
             self.lines.borrow_mut().begin(context.line.get());
-            context.counted.set(true);
-        }
-    }
-
-    /// The request is done with its connection.
-    pub fn end(&self, context: &Context<'_>) {
-        if context.counted.take() {
-            self.lines.borrow_mut().end(context.line.get());
         }
     }
 
@@ -73,16 +66,15 @@ impl Queue {
     pub fn leave(&self, r: Request<'_>, context: &Context<'_>, waiter: &Waiter<'_>) {
         self.lines.borrow_mut().remove(|waiting| *waiting == Waiting::of(waiter));
         waiter.leave();
-        self.end(context);
         self.finish(r, context, waiter);
     }
 
     /// Notes that the wait is over, for the log.
     fn finish(&self, r: Request<'_>, context: &Context<'_>, waiter: &Waiter<'_>) {
         let time = waiter.time();
-        if let Some(u) = r.upstream().filter(|_| !waiter.is_pending()) {
+        if !waiter.is_pending() {
             // what nginx measures is the server's
-            u.begin_anew();
+            context.upstream.begin_anew();
         }
         context.waiter.set(None);
         context.waited.set(context.waited.get() + time);
@@ -138,8 +130,12 @@ impl Queue {
 }
 
 impl Servers {
-    /// A connection has come free.
-    pub fn wake(&self) {
+    /// A try is over. Its place, which nothing else gives up, and its connection may be another's:
+    /// those who wait have their turn.
+    pub fn end(&self, context: &Context<'_>) {
+        if context.counted.take() {
+            self.queue.lines.borrow_mut().end(context.line.get());
+        }
         if self.queue.lines.borrow().waiting() > 0 {
             self.wake_soon();
         }
@@ -147,8 +143,8 @@ impl Servers {
 }
 
 /// How long the request may wait, in milliseconds.
-pub(super) fn limit(r: Request<'_>, in_effect: &InEffect) -> usize {
-    in_effect.queue_timeout.unwrap_or(r.loc_conf().upstream.connect_timeout)
+pub(super) fn limit(context: &Context<'_>, in_effect: &InEffect) -> usize {
+    in_effect.queue_timeout.unwrap_or(context.conf.upstream.connect_timeout)
 }
 
 /// Lets the request wait in the queue, where there is room in it.
@@ -166,7 +162,9 @@ pub(super) fn enqueue<'a>(
         // It can be answered only when nginx is done with it: it waits for no time.
         return wait(r, peer, context, 0).map_or(Chosen::Failed, |_| Chosen::Waiting);
     }
-    let Some(waiter) = wait(r, peer, context, limit(r, in_effect)) else { return Chosen::Failed };
+    let Some(waiter) = wait(r, peer, context, limit(context, in_effect)) else {
+        return Chosen::Failed;
+    };
     queue.lines.borrow_mut().push(line, Waiting::of(waiter));
     r.log().debug(format_args!(
         "http rs_uwsgi wait for a connection to {}: {cause:?}, {before} before",
@@ -253,9 +251,10 @@ pub fn wake(servers: &Servers) {
 
 /// Finds a connection for the request whose turn it is. Why it has to wait further, else.
 fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, servers: &Servers) -> Option<Cause> {
-    let context = r.context()?;
-    let in_effect = r.loc_conf().in_effect(Some(servers));
-    let (queue, line, peer) = (&servers.queue, context.line.get(), waiter.peer());
+    let peer = waiter.peer();
+    let context = peer.context();
+    let in_effect = context.conf.in_effect(Some(servers));
+    let (queue, line) = (&servers.queue, context.line.get());
     if let Some((idle, again)) = take(r, context, servers) {
         context.connection.set(Some(Connection::Reused));
         queue.begin(context, &in_effect);
@@ -263,7 +262,8 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, servers: &Servers) -> Optio
         waiter.attach(idle, again);
         return None;
     }
-    if !make_room(servers, line, &in_effect) {
+    let has_place = context.counted.get();
+    if !has_place && !make_room(servers, line, &in_effect) {
         return Some(Cause::Turn);
     }
     match attempt(queue, line, peer, &in_effect, waiter.time()) {
@@ -302,7 +302,7 @@ pub fn made(r: Request<'_>) {
     let peer = waiter.peer();
     let servers = peer.servers();
     let (queue, line) = (&servers.queue, context.line.get());
-    let in_effect = r.loc_conf().in_effect(Some(servers));
+    let in_effect = context.conf.in_effect(Some(servers));
     let errno = match peer.outcome() {
         Ok(Progress::Pending) => return,
         Ok(Progress::Connected) => {
@@ -313,9 +313,9 @@ pub fn made(r: Request<'_>) {
         Err(errno) => errno,
     };
     waiter.set_pending(false);
-    queue.end(context);
     match refused(queue, line, &in_effect, waiter.time(), errno) {
         Attempt::Wait(cause) => {
+            // with its place, which nobody behind it could use before it
             queue.lines.borrow_mut().push_first(line, Waiting::of(waiter));
             queue.tell_of_refusal(r, peer, cause, &in_effect);
             servers.wake_in(queue.next_attempt(false));
@@ -325,17 +325,16 @@ pub fn made(r: Request<'_>) {
 }
 
 /// The request has waited long enough, or finds too many before it: another server is asked, or it is
-/// answered with 503. It may be gone after this.
-pub fn waited_in_vain(r: Request<'_>) {
-    let Some(context) = r.context() else { return };
-    let Some(waiter) = context.waiter.get() else { return };
+/// answered with 503.
+pub fn waited_in_vain(r: Request<'_>) -> Next {
+    let Some(context) = r.context() else { return Next::Wait };
+    let Some(waiter) = context.waiter.get() else { return Next::Wait };
     let peer = waiter.peer();
-    let (queue, line, conf) = (&peer.servers().queue, context.line.get(), r.loc_conf());
+    let (queue, line, conf) = (&peer.servers().queue, context.line.get(), context.conf);
     let waiting = queue.lines.borrow().waiting_for(line);
     let was_queued =
         queue.lines.borrow_mut().remove(|waiting| *waiting == Waiting::of(waiter)).is_some();
-    let (time, why) = (waiter.time(), why(r, peer, line));
-    queue.end(context);
+    let (time, why) = (waiter.time(), why(context, peer, line));
     queue.finish(r, context, waiter);
     if context.too_large.get() {
         waiter.leave();
@@ -343,7 +342,8 @@ pub fn waited_in_vain(r: Request<'_>) {
     }
     let goes_on = peer.has_others() && conf.tries_again_on_timeout() || r.has_stale_response();
     if waiter.is_pending() || goes_on {
-        return waiter.time_out();
+        waiter.time_out();
+        return Next::Wait;
     }
     waiter.leave();
     let name = Printable(peer.name());
@@ -360,12 +360,15 @@ pub fn waited_in_vain(r: Request<'_>) {
              {why}"
         )),
     }
-    r.refuse(NGX_HTTP_SERVICE_UNAVAILABLE as ngx_int_t, Some(hints::retry_after(time)));
+    Next::Refuse {
+        status: NGX_HTTP_SERVICE_UNAVAILABLE as ngx_int_t,
+        retry_after: Some(hints::retry_after(time)),
+    }
 }
 
 /// Why requests wait for this server.
-fn why(r: Request<'_>, peer: Peer<'_>, line: &[u8]) -> &'static str {
-    let in_effect = r.loc_conf().in_effect(Some(peer.servers()));
+fn why(context: &Context<'_>, peer: Peer<'_>, line: &[u8]) -> &'static str {
+    let in_effect = context.conf.in_effect(Some(peer.servers()));
     if !peer.servers().has_room(line, &in_effect) {
         "\"rs_uwsgi_max_connections\" are in use"
     } else if in_effect.connect_retry > 0 {

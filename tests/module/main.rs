@@ -20,6 +20,7 @@ mod conf_errors;
 mod differences;
 mod docs;
 mod early;
+mod ends;
 mod examples;
 mod hints;
 mod inheritance;
