@@ -40,6 +40,7 @@ pub mod chain;
 pub mod conf;
 pub mod connect;
 pub mod connection;
+mod cut;
 mod early;
 pub mod filter;
 pub mod headers;

@@ -11,15 +11,11 @@ use crate::hints::Hint;
 use crate::peer;
 use crate::pool::policy::{self, Facts, Left, Refusal, Reuse};
 use crate::uwsgi::framing::End;
-use crate::uwsgi::packet::HEADER_SIZE;
-use crate::{conf::reuse::InEffect, request};
+use crate::vars_limit::Fault;
+use crate::{conf::reuse::InEffect, refused, request};
 
 /// What an HTTP server answers to a packet of uwsgi, if anything.
 const BAD_REQUEST: u16 = 400;
-
-/// What uWSGI takes for vars, in bytes, unless its `buffer-size` says otherwise. It resets the
-/// connection on more.
-const UWSGI_BUFFER_SIZE: usize = 4096;
 
 /// Parks the connection or leaves it to nginx, which closes it; whoever waits for one has its turn.
 pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
@@ -30,6 +26,9 @@ pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome 
         // given up: the client has left
         peer.servers().queue.leave(r, context, waiter);
         return outcome;
+    }
+    if context.upstream.is_request_begun() {
+        context.sent.set(context.connection.get());
     }
     // where it could not be made, there is none
     let connection = peer.connection();
@@ -55,11 +54,8 @@ fn judge<'a>(
 ) -> Outcome {
     let u = context.upstream;
     let in_effect = context.conf.in_effect(Some(peer.servers()));
-    let told = match told(context, connection, outcome) {
-        Outcome::Failed if was_unread(r, context, peer, connection, &in_effect) => Outcome::Unread,
-        told => told,
-    };
-    if told == outcome {
+    let told = told(r, context, u, peer, connection, outcome, &in_effect);
+    if told == outcome || told == Outcome::Next {
         advise(r, context, u, peer, outcome);
     }
     let facts = facts(r, context, u, &in_effect, connection, outcome);
@@ -85,39 +81,43 @@ fn judge<'a>(
 
 /// A connection from the pool that the server had closed says nothing of the server: the same request
 /// goes to it again on a new connection, where it may be repeated.
-fn told(context: &Context<'_>, connection: Connection<'_>, outcome: Outcome) -> Outcome {
+///
+/// Neither does one that the request itself has ended, nor a head too large for nginx's buffer: a client
+/// that repeats such a request must not take the server from all others.
+fn told<'a>(
+    r: Request<'a>,
+    context: &Context<'a>,
+    u: Upstream<'a>,
+    peer: Peer<'a>,
+    connection: Connection<'_>,
+    outcome: Outcome,
+    in_effect: &InEffect,
+) -> Outcome {
+    if outcome != Outcome::Failed || connection.has_timed_out() {
+        return outcome;
+    }
     let reused = context.connection.get() == Some(handler::Connection::Reused);
-    let was_closed = reused && !context.answered.get() && !connection.has_timed_out();
-    if outcome == Outcome::Failed && was_closed {
+    if context.answered.get() {
+        let is_too_big = context.head.get().is_none() && u.is_head_too_big();
+        return if is_too_big { Outcome::Next } else { outcome };
+    }
+    if reused {
         context.needs_new_connection.set(true);
         return Outcome::Stale;
     }
-    outcome
-}
-
-/// Was the server stopped before it read the request? Where `rs_uwsgi_connect_retry` bridges restarts,
-/// what may be repeated is then sent again, once, to the one that takes its place.
-///
-/// What lies in the listen queue of a server that stops is reset. One that has read a request and dies of
-/// it closes the connection in order, as its system does for it: that request is not repeated.
-fn was_unread<'a>(
-    r: Request<'a>,
-    context: &Context<'a>,
-    peer: Peer<'a>,
-    connection: Connection<'a>,
-    in_effect: &InEffect,
-) -> bool {
-    let was_unread = in_effect.connect_retry > 0
-        && !context.answered.get()
-        && !connection.has_timed_out()
-        && connection.was_reset()
-        && !peer.has_others()
-        && peer::may_repeat(r, context)
-        && !context.repeated.replace(true);
-    if was_unread {
-        context.needs_new_connection.set(true);
+    if !u.is_request_begun() {
+        return outcome;
     }
-    was_unread
+    if connection.was_reset() && peer::bridges_restart(r, context, peer, in_effect) {
+        context.repeated.set(true);
+        context.needs_new_connection.set(true);
+        return Outcome::Unread;
+    }
+    match refused::ended(r, context, peer) {
+        Fault::Server => outcome,
+        Fault::Unclear => Outcome::Next,
+        Fault::Request | Fault::TooLarge => Outcome::Refused,
+    }
 }
 
 /// Says what may be wrong with a server that gives no answer, or none that is its own.
@@ -131,29 +131,29 @@ fn advise<'a>(
     let (hints, name) = (&peer.servers().queue.hints, Printable(peer.name()));
     match context.head.get().map(|head| head.status) {
         Some(BAD_REQUEST) if !hints.is_understood() => {}
-        Some(_) => return hints.set_understood(),
+        Some(_) => {
+            refused::answered(context, peer);
+            return hints.set_understood();
+        }
         None if outcome == Outcome::Failed && u.is_request_begun() => {}
         None => return,
     }
     let answered = context.answered.get();
     let timed_out = peer.connection().is_some_and(Connection::has_timed_out);
-    let size = context.packet.get().len().saturating_sub(HEADER_SIZE);
-    if !answered && !timed_out && size > UWSGI_BUFFER_SIZE {
-        if hints.is_due(Hint::BufferSize, ffi::now()) {
-            r.log().warn(format_args!(
-                "\"{name}\" has closed the connection on {size} bytes of vars: uWSGI takes no more \
-                 than its \"buffer-size\", which is {UWSGI_BUFFER_SIZE} unless configured"
-            ));
-        }
-        return;
-    }
-    // An HTTP server looks for the end of a line: without one it waits, with one it complains.
+    let closed = peer.connection().is_some_and(|connection| connection.cut().is_some());
+    // An HTTP server looks for the end of a line: without one it waits, until one of the two gives up,
+    // with one it complains.
     let is_strange = match answered {
         true => context.sent_html.get() || context.head.get().is_some(),
-        false => timed_out && hints.is_mute(),
+        false => {
+            if timed_out || closed {
+                hints.count_unanswered();
+            }
+            hints.is_mute()
+        }
     };
-    if is_strange && !hints.is_understood() && hints.is_due(Hint::Http, ffi::now()) {
-        r.log().warn(format_args!(
+    if is_strange && !hints.is_understood() && hints.take_due(Hint::Http, ffi::now()) {
+        r.log().error(format_args!(
             "\"{name}\" has understood no request yet: if it speaks HTTP, use \"proxy_pass\", or let it \
              speak uwsgi (uWSGI's \"socket\", gunicorn's \"--protocol uwsgi\")"
         ));

@@ -21,7 +21,8 @@ use crate::peer::wait;
 use crate::pool::policy;
 use crate::uwsgi::chunked::Decoder;
 use crate::uwsgi::framing::{Chunks, Fields};
-use crate::{body, finalize, peer, request, response};
+use crate::vars_limit::Cut;
+use crate::{body, finalize, peer, refused, request, response};
 
 /// What nginx asks of a module that talks to an upstream, in the order of a request's life.
 pub trait UpstreamHandler {
@@ -55,6 +56,11 @@ pub trait UpstreamHandler {
         bytes: &[u8],
         data: &mut dyn FnMut(Range<usize>) -> Result<(), Error>,
     ) -> Result<u64, Error>;
+    /// The server has closed the connection before it answered. Will the request be answered by
+    /// [`Self::answer_cut`]?
+    fn connection_cut(r: Request<'_>, cut: Cut) -> bool;
+    /// Answers a request whose connection was cut.
+    fn answer_cut(r: Request<'_>) -> Next;
     /// nginx gives the request up.
     fn abort_request(r: Request<'_>);
     /// The upstream's part is over, with nginx's status.
@@ -88,8 +94,14 @@ pub enum Next {
     StartUpstream,
     /// It ends with this status.
     Finalize(ngx_int_t),
-    /// It is answered with 503, and a Retry-After of so many seconds.
-    Refuse(u64),
+    /// It is answered with this status and, perhaps, a Retry-After of so many seconds; its upstream is
+    /// dropped.
+    Refuse {
+        /// The status.
+        status: ngx_int_t,
+        /// The seconds.
+        retry_after: Option<u64>,
+    },
 }
 
 const NOT_IMPLEMENTED: ngx_int_t = NGX_HTTP_NOT_IMPLEMENTED as ngx_int_t;
@@ -163,6 +175,14 @@ impl UpstreamHandler for Uwsgi {
         body::decode(r, bytes, data)
     }
 
+    fn connection_cut(r: Request<'_>, cut: Cut) -> bool {
+        refused::cut(r, cut)
+    }
+
+    fn answer_cut(r: Request<'_>) -> Next {
+        refused::answer(r)
+    }
+
     fn abort_request(r: Request<'_>) {
         r.log().debug(format_args!("abort http rs_uwsgi request"));
     }
@@ -214,6 +234,10 @@ pub struct Context<'a> {
     pub held: Cell<Option<&'a Held<'a>>>,
     /// For how long the request has waited for connections, in milliseconds.
     pub waited: Cell<usize>,
+    /// The connection that something of the request was sent on last, by the tries that are over.
+    pub sent: Cell<Option<Connection>>,
+    /// The bytes of the vars that were found too large to be sent.
+    pub refused_size: Cell<Option<usize>>,
 }
 
 /// A try with one server, from its choice to its release.
@@ -221,6 +245,10 @@ pub struct Context<'a> {
 pub struct Attempt<'a> {
     /// The connection to the server; None before one was chosen.
     pub connection: Cell<Option<Connection>>,
+    /// The server of this try.
+    pub peer: Cell<Option<Peer<'a>>>,
+    /// Is it known to refuse the request, which waits to be told so?
+    pub too_large: Cell<bool>,
     /// When this try began, in milliseconds of nginx's clock.
     pub begun: Cell<usize>,
     /// Has the server of this try begun to answer?
@@ -283,6 +311,8 @@ impl<'a> Context<'a> {
             repeated: Cell::default(),
             held: Cell::default(),
             waited: Cell::default(),
+            sent: Cell::default(),
+            refused_size: Cell::default(),
         })
     }
 

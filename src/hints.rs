@@ -18,11 +18,13 @@ pub enum Hint {
     Permission,
     /// The server speaks HTTP.
     Http,
-    /// The vars are larger than the server takes.
-    BufferSize,
+    /// Requests have been waiting for long, because a listen queue is full.
+    Waiting,
+    /// SERVER_PROTOCOL is no protocol.
+    Protocol,
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 /// How often one is given, in milliseconds.
 pub const INTERVAL: usize = 60_000;
@@ -32,6 +34,12 @@ pub const INTERVAL: usize = 60_000;
 pub struct Hints {
     given: [Cell<Option<usize>>; KINDS],
     understood: Cell<bool>,
+    /// Requests that were refused because the queue was full.
+    pub queue_full: Flood,
+    /// Requests that have waited in vain.
+    pub in_vain: Flood,
+    /// Requests that were known to be too large.
+    pub too_large: Flood,
     unanswered: Cell<usize>,
 }
 
@@ -41,11 +49,14 @@ impl Hints {
         self.understood.get()
     }
 
-    /// A request was not answered in time. Is it one of several in a row, with no answer ever before?
+    /// Have several requests had no answer, and none ever one?
     pub fn is_mute(&self) -> bool {
-        let unanswered = self.unanswered.get().saturating_add(1);
-        self.unanswered.set(unanswered);
-        !self.is_understood() && unanswered >= 3
+        !self.is_understood() && self.unanswered.get() >= 2
+    }
+
+    /// A request had none.
+    pub fn count_unanswered(&self) {
+        self.unanswered.set(self.unanswered.get().saturating_add(1));
     }
 
     /// One has.
@@ -53,15 +64,41 @@ impl Hints {
         self.understood.set(true);
     }
 
-    /// Is it time for a hint of this kind? It is then given: the next one has to wait. `now` is in
+    /// Takes the hint of this kind where it is time for one: the next has to wait. `now` is in
     /// milliseconds.
-    pub fn is_due(&self, hint: Hint, now: usize) -> bool {
+    pub fn take_due(&self, hint: Hint, now: usize) -> bool {
         let Some(given) = self.given.get(hint as usize) else { return false };
         if given.get().is_some_and(|given| now.wrapping_sub(given) < INTERVAL) {
             return false;
         }
         given.set(Some(now));
         true
+    }
+}
+
+/// A line that many requests may have: one a second tells of all.
+#[derive(Debug, Default)]
+pub struct Flood {
+    told: Cell<Option<usize>>,
+    untold: Cell<usize>,
+}
+
+impl Flood {
+    /// Counts one more. Returns how many there are to tell of, this one included, where it is time for a
+    /// line. `now` is in milliseconds.
+    pub fn add(&self, now: usize) -> Option<usize> {
+        let untold = self.untold.get() + 1;
+        self.untold.set(untold);
+        if self.told.get().is_some_and(|told| now.wrapping_sub(told) < 1000) {
+            return None;
+        }
+        self.told.set(Some(now));
+        self.untold.take().into()
+    }
+
+    /// How many there are to tell of when it is over.
+    pub fn take(&self) -> usize {
+        self.untold.take()
     }
 }
 

@@ -18,6 +18,8 @@
 //! | idle connections, and the rules by which one is used again, with no nginx in sight | pool.rs, pool/ |
 //! | requests that wait, and when they try again, with no nginx in sight | queue.rs |
 //! | variables for logs, and what the log advises | variables.rs, hints.rs |
+//! | how much of vars a server takes, and whose fault an end without an answer is, with no nginx in sight | vars_limit.rs |
+//! | requests that a server has refused | refused.rs |
 //! | which build this is | version.rs |
 //! | the protocol itself, with no nginx in sight | uwsgi.rs, uwsgi/ |
 //! | nginx's structures and functions: the only unsafe code | ffi.rs, ffi/ |
@@ -29,6 +31,7 @@ pub mod hints;
 pub mod pool;
 pub mod queue;
 pub mod uwsgi;
+pub mod vars_limit;
 
 #[cfg(feature = "module")]
 pub mod body;
@@ -42,6 +45,8 @@ pub mod finalize;
 pub mod handler;
 #[cfg(feature = "module")]
 pub mod peer;
+#[cfg(feature = "module")]
+pub mod refused;
 #[cfg(feature = "module")]
 pub mod request;
 #[cfg(feature = "module")]

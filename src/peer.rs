@@ -18,6 +18,7 @@ use crate::ffi::servers::Servers;
 use crate::ffi::{self, Request};
 use crate::handler::{Connection, Context};
 use crate::pool::policy::{Left, Refusal, Reuse};
+use crate::refused;
 
 /// Must the request's body not be passed on? Where it is so, the log says why: a puwsgi-socket takes
 /// the bytes of a body for the next request.
@@ -40,11 +41,16 @@ pub fn refuses_body(r: Request<'_>) -> bool {
 /// which the request may have to wait. `has_others`: if there is no room, others are asked.
 pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, has_others: bool) -> Chosen {
     let (context, servers) = (peer.context(), peer.servers());
+    context.peer.set(Some(peer));
     let in_effect = context.conf.in_effect(Some(servers));
     let is_pooled = in_effect.reuse != Reuse::Off && in_effect.limits.idle != 0;
     let pool_key = is_pooled.then(|| peer.pool_key(r)).flatten().unwrap_or_default();
     context.pool_key.set(pool_key);
     context.line.set(if pool_key.is_empty() { peer.address() } else { pool_key });
+    if refused::is_known_too_large(context, peer) {
+        return refuse(r, peer, context, has_others);
+    }
+    refused::begin(context, peer);
     // nobody gets in before those who wait
     if !servers.queue.is_waiting(context.line.get()) {
         if let Some((idle, again)) = take(r, context, servers) {
@@ -55,6 +61,19 @@ pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, has_others: bool) -> Chosen {
         }
     }
     connect::connect(r, peer, context, &in_effect, has_others)
+}
+
+/// The request is too large for this server: one that may take more is asked, or it is answered when nginx
+/// is done with it.
+fn refuse<'a>(r: Request<'a>, peer: Peer<'a>, context: &Context<'a>, has_others: bool) -> Chosen {
+    if has_others && peer.has_others() {
+        return Chosen::Full;
+    }
+    context.too_large.set(true);
+    if peer.open().is_err() {
+        return Chosen::Failed;
+    }
+    wait::wait(r, peer, context, 0).map_or(Chosen::Failed, |_| Chosen::Waiting)
 }
 
 /// Takes a connection from the pool, if one fits. Beside it: will the request be sent again if it
@@ -97,9 +116,22 @@ fn find(r: Request<'_>, servers: &Servers, key: &[u8], risk: Risk) -> Option<Idl
     }
 }
 
-/// Is the request sent again when its connection turns out to be dead?
-pub fn may_repeat(r: Request<'_>, context: &Context<'_>) -> bool {
-    Risk::of(r, context) == Risk::None
+/// If the server has reset the connection before an answer, is the request sent again to the one that
+/// takes its place? `rs_uwsgi_connect_retry` bridges restarts: what may be repeated is, once.
+///
+/// What lies in the listen queue of a server that stops is reset. One that has read a request and dies of
+/// it closes the connection in order, as its system does for it: that request is not repeated.
+pub fn bridges_restart(
+    r: Request<'_>,
+    context: &Context<'_>,
+    peer: Peer<'_>,
+    in_effect: &InEffect,
+) -> bool {
+    in_effect.connect_retry > 0
+        && !context.answered.get()
+        && !peer.has_others()
+        && !context.repeated.get()
+        && Risk::of(r, context) == Risk::None
 }
 
 /// What becomes of a request whose connection turns out to be dead after it was sent.

@@ -20,7 +20,7 @@ use crate::uwsgi::header_set::HeaderSet;
 use crate::uwsgi::packet::{Packet, TooLarge};
 
 /// "Request Header Fields Too Large", RFC 6585, 5.
-const REQUEST_HEADER_FIELDS_TOO_LARGE: ngx_int_t = 431;
+pub const REQUEST_HEADER_FIELDS_TOO_LARGE: ngx_int_t = 431;
 const INTERNAL_SERVER_ERROR: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 
 thread_local! {
@@ -115,6 +115,7 @@ fn encode_into<'a>(
 
     let bytes = packet.finish(modifier1, modifier2, conf.max_vars).map_err(|too_large| {
         log_too_large(r, conf, &too_large);
+        context.refused_size.set(Some(too_large.size));
         REQUEST_HEADER_FIELDS_TOO_LARGE
     })?;
     let bytes = r.pool().copy(bytes).map_err(|_| INTERNAL_SERVER_ERROR)?;

@@ -5,10 +5,13 @@
 
 use crate::ffi::log::{debug, Printable};
 use crate::ffi::sys::NGX_HTTP_SWITCHING_PROTOCOLS;
-use crate::ffi::{Error, Request, Upstream};
+use crate::ffi::{self, Error, Request, Upstream};
 use crate::handler::{Context, Head};
+use crate::hints::Hint;
 use crate::uwsgi::head::plain;
 use crate::uwsgi::head::{self, Line, NotAStatusLine, Parsed};
+use crate::uwsgi::packet::HEADER_SIZE;
+use crate::uwsgi::vars::Vars;
 
 /// Begins with a new response, of the next server.
 pub fn restart(r: Request<'_>) {
@@ -165,8 +168,27 @@ fn header_line<'a>(r: Request<'a>, u: Upstream<'a>, context: &Context<'a>) -> Re
                 Printable(unparsed.get(..invalid.end).unwrap_or_default()),
                 invalid.byte,
             ));
+            advise_on_protocol(r, context, unparsed);
             Err(Error::InvalidHeader)
         }
+    }
+}
+
+/// uWSGI begins its status line with the SERVER_PROTOCOL that it was sent: says so where that is no
+/// protocol.
+#[cold]
+fn advise_on_protocol(r: Request<'_>, context: &Context<'_>, line: &[u8]) {
+    let vars = Vars::new(context.packet.get().get(HEADER_SIZE..).unwrap_or_default());
+    let protocol = vars.flatten().filter(|(name, _)| *name == b"SERVER_PROTOCOL").last();
+    let (Some((_, protocol)), Some(peer)) = (protocol, context.peer.get()) else { return };
+    let is_echoed = line.strip_prefix(protocol).is_some_and(|rest| rest.starts_with(b" "));
+    let hints = &peer.servers().queue.hints;
+    if is_echoed && !r.is_cached() && hints.take_due(Hint::Protocol, ffi::now()) {
+        r.log().error(format_args!(
+            "\"SERVER_PROTOCOL\" is \"{}\", which is no protocol: uWSGI begins its responses with it, \
+             configure \"rs_uwsgi_param SERVER_PROTOCOL $server_protocol\"",
+            Printable(protocol),
+        ));
     }
 }
 

@@ -4,7 +4,6 @@ use crate::ffi::conf::{Conf, Error};
 use crate::ffi::variables::{self, Getter};
 use crate::ffi::Request;
 use crate::handler::Connection;
-use crate::uwsgi::packet::HEADER_SIZE;
 
 /// Name and value of each.
 const VARIABLES: &[(&str, &Getter)] = &[
@@ -22,19 +21,28 @@ pub fn add(cf: Conf<'_>) -> Result<(), Error> {
     VARIABLES.iter().try_for_each(|(name, getter)| variables::add(cf, name, getter))
 }
 
-/// `$rs_uwsgi_vars_size`: the bytes of the vars that were sent. None where none were.
+/// `$rs_uwsgi_vars_size`: the bytes of the vars that were sent, or that were too large for it. None where
+/// none were.
 fn vars_size(r: Request<'_>) -> Option<String> {
-    let packet = r.context()?.packet.get().len();
-    Some(packet.checked_sub(HEADER_SIZE)?.to_string())
+    let context = r.context()?;
+    let sent = || sent(r).map(|_| context.vars_size());
+    Some(context.refused_size.get().or_else(sent)?.to_string())
 }
 
-/// `$rs_uwsgi_connection`: `new` or `reused`, the connection to the server that was asked last. None
-/// where none was.
+/// The connection that something of the request was sent on last. None where nothing was.
+fn sent(r: Request<'_>) -> Option<Connection> {
+    let context = r.context()?;
+    match context.upstream.is_request_begun() {
+        // hosts that a resolver has looked up have no pool
+        true => context.connection.get().or(Some(Connection::New)),
+        false => context.sent.get(),
+    }
+}
+
+/// `$rs_uwsgi_connection`: `new` or `reused`, the connection that the request was sent on last. None
+/// where it was not sent.
 fn connection(r: Request<'_>) -> Option<String> {
-    let chosen = r.context()?.connection.get();
-    // hosts that a resolver has looked up have no pool
-    let chosen = chosen.or_else(|| r.upstream()?.is_request_begun().then_some(Connection::New));
-    Some(match chosen? {
+    Some(match sent(r)? {
         Connection::New => "new".into(),
         Connection::Reused => "reused".into(),
     })

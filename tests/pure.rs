@@ -31,5 +31,7 @@ mod pool;
 mod queue;
 #[path = "pure/seeds.rs"]
 mod seeds;
+#[path = "pure/vars_limit.rs"]
+mod vars_limit;
 
 type Bytes = Vec<u8>;

@@ -35,6 +35,9 @@ pub enum Outcome {
     Next,
     /// The server failed (`NGX_PEER_FAILED`).
     Failed,
+    /// The request is to blame for the end of its connection: no other server is asked, and this one is
+    /// not to blame.
+    Refused,
     /// The connection was dead before it was used, which says nothing of the server: the next try is
     /// with the same one, and the balancer hears nothing of this one.
     Stale,
@@ -57,7 +60,9 @@ impl Outcome {
     fn state(self) -> ngx_uint_t {
         match self {
             Outcome::Done => 0,
-            Outcome::Next | Outcome::Stale | Outcome::Unread => NGX_PEER_NEXT as ngx_uint_t,
+            Outcome::Next | Outcome::Refused | Outcome::Stale | Outcome::Unread => {
+                NGX_PEER_NEXT as ngx_uint_t
+            }
             Outcome::Failed => NGX_PEER_FAILED as ngx_uint_t,
         }
     }
@@ -425,6 +430,9 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
         match data.released.get() {
             false => data.balancer.get().release(pc, state),
             true => (*pc).tries = (*pc).tries.saturating_sub(1),
+        }
+        if told == Outcome::Refused {
+            (*pc).tries = 0;
         }
     }
 }

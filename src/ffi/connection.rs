@@ -17,6 +17,7 @@ use super::sys::{
 use super::sys::{ngx_ssl_shutdown, NGX_AGAIN};
 use super::{early, Log};
 use crate::handler::UpstreamHandler;
+use crate::vars_limit::Cut;
 
 /// A request's connection.
 #[derive(Clone, Copy)]
@@ -69,6 +70,20 @@ impl Connection<'_> {
     /// Did the server refuse what was sent?
     pub fn has_failed_to_send(self) -> bool {
         self.events().1.error() != 0
+    }
+
+    /// How the server has ended it, if it has.
+    pub fn cut(self) -> Option<Cut> {
+        let (read, write) = self.events();
+        if self.has_timed_out() || (read.eof() | read.error() | write.error()) == 0 {
+            return None;
+        }
+        // SAFETY: an open connection.
+        Some(match unsafe { is_tls(self.as_ptr()) } {
+            true => Cut::Hidden,
+            false if (read.error() | write.error()) != 0 => Cut::Reset,
+            false => Cut::Closed,
+        })
     }
 
     /// Was something waited for in vain?

@@ -8,6 +8,7 @@ use core::ffi::c_void;
 use core::ptr;
 
 use super::connection::{self, is_tls, Peek};
+use super::cut;
 use super::sys::{
     ngx_buf_t, ngx_chain_t, ngx_chain_writer, ngx_chain_writer_ctx_t, ngx_connection_error,
     ngx_connection_log_error_e_NGX_ERROR_IGNORE_ECONNRESET as IGNORE_ECONNRESET,
@@ -15,7 +16,7 @@ use super::sys::{
     ngx_int_t, ngx_io, ngx_socket_errno, off_t, NGX_AGAIN, NGX_ERROR, NGX_LOG_INFO, NGX_LOG_NOTICE,
     NGX_OK,
 };
-use crate::handler::Context;
+use crate::handler::{Context, UpstreamHandler};
 
 const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
 const OK: ngx_int_t = NGX_OK as ngx_int_t;
@@ -24,7 +25,10 @@ const OK: ngx_int_t = NGX_OK as ngx_int_t;
 /// would put there. Where the server has closed its end and left an answer, what remains of the
 /// request counts as sent, so that nginx goes on with reading; with nothing to read it is the error
 /// that it is in nginx.
-pub(super) unsafe extern "C" fn send(data: *mut c_void, chain: *mut ngx_chain_t) -> ngx_int_t {
+pub(super) unsafe extern "C" fn send<H: UpstreamHandler>(
+    data: *mut c_void,
+    chain: *mut ngx_chain_t,
+) -> ngx_int_t {
     // SAFETY: nginx calls with the context that `Upstream::wire` set, while the upstream has a
     // connection, and with buffers that are its own or the request's.
     unsafe {
@@ -34,6 +38,9 @@ pub(super) unsafe extern "C" fn send(data: *mut c_void, chain: *mut ngx_chain_t)
         if (*(*c).write).error() != 0 {
             discard(chain);
             return OK;
+        }
+        if cut::is_large(c, chain) {
+            cut::watch::<H>(c);
         }
         let status = match is_tls(c) {
             // what it has to say of a failure would be lost
@@ -48,15 +55,16 @@ pub(super) unsafe extern "C" fn send(data: *mut c_void, chain: *mut ngx_chain_t)
         let closed = error == libc::EPIPE || error == libc::ECONNRESET;
         // when its head has gone to the client, the answer may have been read to its end
         let answered = closed && ((*u).header_sent() != 0 || connection::peek(c) == Peek::Data);
+        let refused = closed && !answered && cut::is_answered::<H>(c);
         if !is_tls(c) {
             let log_error = (*c).log_error();
-            if answered {
+            if answered || refused {
                 (*c).set_log_error(INFO);
             }
             ngx_connection_error(c, error, c"writev() failed".as_ptr().cast_mut());
             (*c).set_log_error(log_error);
         }
-        if !answered {
+        if !answered && !refused {
             return FAILED;
         }
         // in the writer's list or, where it was sent without, not

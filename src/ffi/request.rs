@@ -11,8 +11,8 @@ use super::sys::{
     ngx_http_upstream_create, ngx_http_upstream_init, ngx_int_t, ngx_list_part_t, ngx_list_push,
     ngx_str_t, ngx_table_elt_t, ngx_uint_t, NGX_DONE, NGX_HTTP_COPY, NGX_HTTP_DELETE, NGX_HTTP_GET,
     NGX_HTTP_HEAD, NGX_HTTP_LOCK, NGX_HTTP_MKCOL, NGX_HTTP_MOVE, NGX_HTTP_OPTIONS, NGX_HTTP_PATCH,
-    NGX_HTTP_POST, NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT,
-    NGX_HTTP_SERVICE_UNAVAILABLE, NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_TRACE, NGX_HTTP_UNLOCK,
+    NGX_HTTP_POST, NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT, NGX_HTTP_SPECIAL_RESPONSE,
+    NGX_HTTP_TRACE, NGX_HTTP_UNLOCK,
 };
 use super::{bytes_of, callbacks, module, ok, slice_of, str_of, Brand, Error, Log, Pool, Upstream};
 use crate::conf::LocConf;
@@ -247,16 +247,29 @@ impl<'a> Request<'a> {
     /// (`rs_uwsgi_cache_use_stale timeout`)?
     pub fn has_stale_response(self) -> bool {
         #[cfg(ngx_feature = "http_cache")]
+        return self.has_stale_response_for(super::sys::NGX_HTTP_UPSTREAM_FT_TIMEOUT);
+        #[cfg(not(ngx_feature = "http_cache"))]
+        false
+    }
+
+    /// As [`Self::has_stale_response`], for a server that closes the connection.
+    pub fn has_stale_response_for_error(self) -> bool {
+        #[cfg(ngx_feature = "http_cache")]
+        return self.has_stale_response_for(super::sys::NGX_HTTP_UPSTREAM_FT_ERROR);
+        #[cfg(not(ngx_feature = "http_cache"))]
+        false
+    }
+
+    #[cfg(ngx_feature = "http_cache")]
+    fn has_stale_response_for(self, failure: u32) -> bool {
         {
-            let timeout = super::sys::NGX_HTTP_UPSTREAM_FT_TIMEOUT as ngx_uint_t;
+            let failure = failure as ngx_uint_t;
             self.context().is_some_and(|context| {
                 let status = field!(context.upstream, cache_status());
                 status == super::sys::NGX_HTTP_CACHE_EXPIRED
-                    && context.conf.upstream.cache_use_stale & timeout != 0
+                    && context.conf.upstream.cache_use_stale & failure != 0
             })
         }
-        #[cfg(not(ngx_feature = "http_cache"))]
-        false
     }
 
     /// Is the client's body in chunks, of a length that is known only at its end?
@@ -374,7 +387,7 @@ pub(super) unsafe fn go_on(r: *mut ngx_http_request_t, next: Next) {
             Next::Wait => {}
             Next::StartUpstream => ngx_http_upstream_init(r),
             Next::Finalize(status) => ngx_http_finalize_request(r, status),
-            Next::Refuse(retry_after) => refuse(r, retry_after),
+            Next::Refuse { status, retry_after } => refuse(r, status, retry_after),
         }
     }
 }
@@ -392,37 +405,42 @@ unsafe fn hold(r: *mut ngx_http_request_t) {
     }
 }
 
-/// Answers 503 with a Retry-After of so many seconds (RFC 9110, 10.2.3), and drops the upstream.
+/// Answers with a status and, perhaps, a Retry-After of so many seconds (RFC 9110, 10.2.3), and drops the
+/// upstream.
 ///
 /// # Safety
 ///
 /// `r` must be nginx's request, with an upstream. It may be gone after this.
-unsafe fn refuse(r: *mut ngx_http_request_t, retry_after: u64) {
+unsafe fn refuse(r: *mut ngx_http_request_t, status: ngx_int_t, retry_after: Option<u64>) {
     // SAFETY: the caller's promise; `cleanup` is null, or where nginx keeps the callback that ends the
     // upstream (ngx_http_upstream_cleanup). This takes the reference to the request away that the
     // upstream has, so that the one for what follows comes first.
     unsafe {
         let pool = Pool::from_ptr(NonNull::new_unchecked((*r).pool));
-        let value = pool.copy(retry_after.to_string().as_bytes());
+        let value = retry_after.and_then(|seconds| pool.copy(seconds.to_string().as_bytes()).ok());
         hold(r);
         let u = (*r).upstream;
         if let Some(state) = (*u).state.as_mut() {
-            state.status = NGX_HTTP_SERVICE_UNAVAILABLE as ngx_uint_t;
+            state.status = status as ngx_uint_t;
         }
         if let Some(end) = (*u).cleanup.as_ref().copied().flatten() {
             end(r.cast());
         }
-        let header = ngx_list_push(&raw mut (*r).headers_out.headers).cast::<ngx_table_elt_t>();
-        if let (Ok(value), false) = (value, header.is_null()) {
-            header.write(ngx_table_elt_t {
-                hash: 1,
-                key: str_of(b"Retry-After"),
-                value: ngx_str_t { len: value.len(), data: value.as_mut_ptr() },
-                lowcase_key: core::ptr::null_mut(),
-                #[cfg(nginx1_23_0)]
-                next: core::ptr::null_mut(),
-            });
+        let header = || ngx_list_push(&raw mut (*r).headers_out.headers);
+        if let Some((value, header)) =
+            value.map(|value| (value, header().cast::<ngx_table_elt_t>()))
+        {
+            if !header.is_null() {
+                header.write(ngx_table_elt_t {
+                    hash: 1,
+                    key: str_of(b"Retry-After"),
+                    value: ngx_str_t { len: value.len(), data: value.as_mut_ptr() },
+                    lowcase_key: core::ptr::null_mut(),
+                    #[cfg(nginx1_23_0)]
+                    next: core::ptr::null_mut(),
+                });
+            }
         }
-        ngx_http_finalize_request(r, NGX_HTTP_SERVICE_UNAVAILABLE as ngx_int_t);
+        ngx_http_finalize_request(r, status);
     }
 }

@@ -21,6 +21,7 @@ use crate::conf::reuse::Settings;
 use crate::handler::UpstreamHandler;
 use crate::peer::wait::Queue;
 use crate::pool::Pool;
+use crate::vars_limit::Limits;
 
 const OK: ngx_int_t = NGX_OK as ngx_int_t;
 const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
@@ -37,6 +38,8 @@ pub struct Servers {
     pub idle: RefCell<Pool<Idle>>,
     /// The requests that wait for a connection.
     pub queue: Queue,
+    /// What is known of the vars that the servers take.
+    pub vars_limits: RefCell<Limits>,
     pub(super) wake: Wake,
 }
 
@@ -54,8 +57,16 @@ impl Servers {
             let peer = &raw mut (*block.0.as_ptr()).peer;
             (*peer).init.replace(init::<H>)
         };
-        let (name, idle, queue) = (block.name().to_vec(), RefCell::default(), Queue::default());
-        Servers { block, init, name, settings, idle, queue, wake: Wake::new::<H>() }
+        Servers {
+            block,
+            init,
+            name: block.name().to_vec(),
+            settings,
+            idle: RefCell::default(),
+            queue: Queue::default(),
+            vars_limits: RefCell::default(),
+            wake: Wake::new::<H>(),
+        }
     }
 
     /// The port in an address; 0 for a block and for a socket.

@@ -51,7 +51,7 @@ impl<'a> Upstream<'a> {
         unsafe {
             let u = self.ptr.as_ptr();
             (*u).output.tag = module::buffer_tag();
-            (*u).output.output_filter = Some(early::send);
+            (*u).output.output_filter = Some(early::send::<H>);
             (*u).output.filter_ctx = ptr::from_ref(context).cast_mut().cast();
             (*u).conf = ptr::from_ref(conf).cast_mut();
             (*u).set_buffering((conf.buffering != 0).into());
@@ -211,6 +211,16 @@ impl<'a> Upstream<'a> {
     /// Keeps the response out of the cache.
     pub fn forbid_caching(self) {
         field!(self, set_cacheable(0));
+    }
+
+    /// The try begins now, as far as `$upstream_connect_time` and its kin know.
+    pub fn begin_anew(self) {
+        field!(self, start_time = super::now());
+    }
+
+    /// Does what was read of the response fill the buffer for its head (`rs_uwsgi_buffer_size`)?
+    pub fn is_head_too_big(self) -> bool {
+        field!(self, buffer.last) == field!(self, buffer.end)
     }
 
     /// Was the request sent, or at least its beginning?

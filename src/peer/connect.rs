@@ -34,7 +34,7 @@ pub(super) enum Attempt {
 
 impl Servers {
     /// May one more connection to this server be opened?
-    fn has_room(&self, line: &[u8], in_effect: &InEffect) -> bool {
+    pub(super) fn has_room(&self, line: &[u8], in_effect: &InEffect) -> bool {
         let most = in_effect.max_connections;
         most == 0 || self.queue.lines.borrow().in_use(line) + self.idle.borrow().len_of(line) < most
     }
@@ -163,8 +163,8 @@ pub(super) fn report(r: Request<'_>, peer: Peer<'_>, errno: Errno) {
     }
     let queue = &peer.servers().queue;
     let is_permission = errno.0 == libc::EACCES && peer.is_unix() && !peer.is_abstract();
-    if is_permission && queue.hints.is_due(Hint::Permission, ffi::now()) {
+    if is_permission && queue.hints.take_due(Hint::Permission, ffi::now()) {
         let path = name.strip_prefix(b"unix:").unwrap_or(name);
-        log.warn(format_args!("{}", hints::permission(path, &ffi::user())));
+        log.error(format_args!("{}", hints::permission(path, &ffi::user())));
     }
 }

@@ -15,11 +15,13 @@ use crate::ffi::connect::{Errno, Progress};
 use crate::ffi::log::Printable;
 use crate::ffi::peer::Peer;
 use crate::ffi::servers::Servers;
+use crate::ffi::sys::{ngx_int_t, NGX_HTTP_SERVICE_UNAVAILABLE};
 use crate::ffi::wait::{Waiter, Waiting};
 use crate::ffi::{self, Request};
 use crate::handler::{Connection, Context, Next};
 use crate::hints::{self, Hint, Hints};
 use crate::queue::{Backoff, Lines};
+use crate::refused;
 
 /// The requests that wait for the servers of an upstream.
 #[derive(Default)]
@@ -41,6 +43,9 @@ struct Crowd {
 
 /// For how long one may wait before the log tells of it, in milliseconds.
 const LONG: usize = 1000;
+
+const ADVICE: &str =
+    "raise \"listen\" of the server and net.core.somaxconn, or give it more workers";
 
 impl Queue {
     /// Does anybody wait for this server?
@@ -67,34 +72,60 @@ impl Queue {
     /// Notes that the wait is over, for the log.
     fn finish(&self, r: Request<'_>, context: &Context<'_>, waiter: &Waiter<'_>) {
         let time = waiter.time();
+        if !waiter.is_pending() {
+            // what nginx measures is the server's
+            context.upstream.begin_anew();
+        }
         context.waiter.set(None);
         context.waited.set(context.waited.get() + time);
         self.lines.borrow_mut().left();
         let mut crowd = self.crowd.get();
-        if crowd.count == 0 {
-            return;
+        if crowd.count > 0 {
+            crowd.longest = crowd.longest.max(time);
+            self.crowd.set(crowd);
         }
-        crowd.longest = crowd.longest.max(time);
-        self.crowd.set(crowd);
-        // told when it is over, or has been going on for a while
-        if self.lines.borrow().waiting() == 0 || crowd.longest >= LONG {
+        if self.lines.borrow().waiting() == 0 {
             self.tell(r, waiter);
         }
     }
 
-    /// Tells the log of those who wait, where it is time.
+    /// Tells the log of those who have waited, when nobody waits any more, where it is time.
     fn tell(&self, r: Request<'_>, waiter: &Waiter<'_>) {
-        if !self.hints.is_due(Hint::ListenQueue, ffi::now()) {
+        let name = Printable(waiter.peer().name());
+        let refused = self.hints.queue_full.take();
+        if refused > 0 {
+            r.log().error(format_args!(
+                "queue for \"{name}\" was full: {refused} more requests refused"
+            ));
+        }
+        let in_vain = self.hints.in_vain.take();
+        if in_vain > 0 {
+            r.log().error(format_args!(
+                "waited for a connection to \"{name}\" in vain: {in_vain} more requests"
+            ));
+        }
+        if self.crowd.get().count == 0 || !self.hints.take_due(Hint::ListenQueue, ffi::now()) {
             return;
         }
         let crowd = self.crowd.take();
         r.log().warn(format_args!(
-            "listen queue of \"{}\" is full: {} requests waited for a connection, up to {} ms; raise \
-             \"listen\" of the server and net.core.somaxconn, or give it more workers",
-            Printable(waiter.peer().name()),
-            crowd.count,
-            crowd.longest.max(waiter.time()),
+            "listen queue of \"{name}\" was full: {} requests waited for a connection, up to {} ms; \
+             {ADVICE}",
+            crowd.count, crowd.longest,
         ));
+    }
+
+    /// Tells the log that requests have been waiting for long, where it is time.
+    fn tell_of_waiting(&self, r: Request<'_>, waiter: &Waiter<'_>) {
+        if self.hints.take_due(Hint::Waiting, ffi::now()) {
+            r.log().warn(format_args!(
+                "listen queue of \"{}\" is full: {} requests wait for a connection, the first of them \
+                 for {} ms; {ADVICE}",
+                Printable(waiter.peer().name()),
+                self.lines.borrow().waiting() + 1,
+                waiter.time(),
+            ));
+        }
     }
 }
 
@@ -168,7 +199,7 @@ impl Queue {
     /// Tells the log that a server is not there, where it is time.
     fn tell_of_refusal(&self, r: Request<'_>, peer: Peer<'_>, cause: Cause, in_effect: &InEffect) {
         let Cause::Refused(errno) = cause else { return };
-        if self.hints.is_due(Hint::Refused, ffi::now()) {
+        if self.hints.take_due(Hint::Refused, ffi::now()) {
             r.log().warn_of(
                 errno.0,
                 format_args!(
@@ -248,7 +279,7 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, servers: &Servers) -> Optio
         }
         Attempt::Wait(cause) => {
             if cause == Cause::ListenQueue && waiter.time() >= LONG {
-                queue.tell(r, waiter);
+                queue.tell_of_waiting(r, waiter);
             }
             return Some(cause);
         }
@@ -303,8 +334,12 @@ pub fn waited_in_vain(r: Request<'_>) -> Next {
     let waiting = queue.lines.borrow().waiting_for(line);
     let was_queued =
         queue.lines.borrow_mut().remove(|waiting| *waiting == Waiting::of(waiter)).is_some();
-    let time = waiter.time();
+    let (time, why) = (waiter.time(), why(context, peer, line));
     queue.finish(r, context, waiter);
+    if context.too_large.get() {
+        waiter.leave();
+        return refused::answer_at_once(r);
+    }
     let goes_on = peer.has_others() && conf.tries_again_on_timeout() || r.has_stale_response();
     if waiter.is_pending() || goes_on {
         waiter.time_out();
@@ -312,13 +347,33 @@ pub fn waited_in_vain(r: Request<'_>) -> Next {
     }
     waiter.leave();
     let name = Printable(peer.name());
-    match was_queued {
-        true => {
-            r.log().error(format_args!("waited {time} ms for a connection to \"{name}\" in vain"))
-        }
-        false => r.log().error(format_args!(
-            "queue for \"{name}\" is full: {waiting} requests wait for a connection"
+    // one line a second, or a flood of requests would be one of lines
+    let (hints, now) = (&queue.hints, ffi::now());
+    let flood = if was_queued { &hints.in_vain } else { &hints.queue_full };
+    match (was_queued, flood.add(now)) {
+        (_, None) => {}
+        (true, Some(count)) => r.log().error(format_args!(
+            "waited {time} ms for a connection to \"{name}\" in vain, {count} requests so: {why}"
+        )),
+        (false, Some(count)) => r.log().error(format_args!(
+            "queue for \"{name}\" is full: {waiting} requests wait for a connection, {count} refused: \
+             {why}"
         )),
     }
-    Next::Refuse(hints::retry_after(time))
+    Next::Refuse {
+        status: NGX_HTTP_SERVICE_UNAVAILABLE as ngx_int_t,
+        retry_after: Some(hints::retry_after(time)),
+    }
+}
+
+/// Why requests wait for this server.
+fn why(context: &Context<'_>, peer: Peer<'_>, line: &[u8]) -> &'static str {
+    let in_effect = context.conf.in_effect(Some(peer.servers()));
+    if !peer.servers().has_room(line, &in_effect) {
+        "\"rs_uwsgi_max_connections\" are in use"
+    } else if in_effect.connect_retry > 0 {
+        "the server does not accept connections"
+    } else {
+        "the listen queue of the server is full"
+    }
 }

@@ -12,18 +12,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 const HTTP: &str = "has understood no request yet";
-const BUFFER_SIZE: &str = "uWSGI takes no more than its \"buffer-size\"";
+const BUFFER_SIZE: &str = "\"buffer-size\"";
 const PERMISSION: &str = "connecting takes the permission";
 
 fn application() -> PathBuf {
     root().join("tests/support/application.py")
 }
 
-/// The one line, at level warn, that holds `text`.
+/// The one line, beside the failure that it explains, that holds `text`.
 fn one_line(nginx: &Nginx, text: &str) -> String {
     let lines = nginx.logged(text);
     assert_eq!(lines.len(), 1, "{lines:#?}");
-    assert_eq!(lines[0].level, "warn");
+    assert_eq!(lines[0].level, "error");
     lines[0].text.clone()
 }
 
@@ -50,9 +50,41 @@ fn a_server_that_waits_for_the_end_of_a_line() {
     for number in 1..6 {
         assert_eq!(get(nginx.address(), "/").status, 504);
         // one that is slow once is no reason to doubt it
-        assert_eq!(nginx.logged(HTTP).len(), usize::from(number >= 3), "{number}");
+        assert_eq!(nginx.logged(HTTP).len(), usize::from(number >= 2), "{number}");
     }
     one_line(&nginx, HTTP);
+}
+
+/// A uWSGI that waits for HTTP gives up before nginx does.
+#[test]
+fn an_http_socket_of_uwsgi() {
+    let server = Uwsgi::http(&application(), &["--socket-timeout", "1"]);
+    let nginx = Nginx::serve(&format!("location / {{ rs_uwsgi_pass {}; }}", server.address()));
+    for number in 1..4 {
+        assert_eq!(get(nginx.address(), "/").status, 502, "{}", server.log());
+        assert_eq!(nginx.logged(HTTP).len(), usize::from(number >= 2), "{number}");
+    }
+    one_line(&nginx, HTTP);
+}
+
+/// uWSGI begins its answers with what it was told of the protocol.
+#[test]
+fn a_protocol_that_is_none() {
+    let server = Uwsgi::unix(&application());
+    let nginx = Nginx::serve(&format!(
+        "location / {{ rs_uwsgi_param SERVER_PROTOCOL $scheme; rs_uwsgi_pass {0};
+            rs_uwsgi_param REQUEST_METHOD $request_method; rs_uwsgi_param PATH_INFO $uri; }}
+        location /right {{ rs_uwsgi_param SERVER_PROTOCOL HTTP/1.1; rs_uwsgi_pass {0};
+            rs_uwsgi_param REQUEST_METHOD $request_method; rs_uwsgi_param PATH_INFO $uri; }}",
+        server.address()
+    ));
+    assert_eq!(get(nginx.address(), "/right").status, 200);
+    for _ in 0..2 {
+        assert_eq!(get(nginx.address(), "/").status, 502);
+    }
+    let line = one_line(&nginx, "SERVER_PROTOCOL");
+    assert!(line.contains("\"SERVER_PROTOCOL\" is \"http\", which is no protocol"), "{line}");
+    assert_eq!(nginx.logged("upstream sent invalid header").len(), 2);
 }
 
 #[test]
@@ -69,35 +101,10 @@ fn a_page_without_a_head() {
 #[test]
 fn a_server_that_was_understood_may_answer_400() {
     let server = Uwsgi::unix(&application());
-    let nginx = Nginx::serve(&format!(
-        "location / {{ rs_uwsgi_read_timeout 50ms; rs_uwsgi_pass {}; }}",
-        server.address()
-    ));
+    let nginx = Nginx::serve(&format!("location / {{ rs_uwsgi_pass {}; }}", server.address()));
     assert_eq!(get(nginx.address(), "/echo").status, 200);
     assert_eq!(get(nginx.address(), "/status/400").status, 400);
     assert!(nginx.logged(HTTP).is_empty());
-}
-
-#[test]
-fn vars_that_are_larger_than_the_buffer_of_uwsgi() {
-    let dir = nginx::prefix();
-    let address = crate::support::backend::Address::Unix(dir.path().join("s"));
-    let file = application();
-    let arguments = ["--wsgi-file", file.to_str().unwrap(), "--buffer-size", "4096"];
-    let server = Uwsgi::start(dir, address, &arguments);
-    let nginx = Nginx::serve(&format!(
-        "large_client_header_buffers 8 64k; location / {{ rs_uwsgi_pass {}; }}",
-        server.address()
-    ));
-    assert_eq!(get(nginx.address(), "/echo").status, 200);
-    let large = format!("X-A: {}\r\n", "a".repeat(5000));
-    for _ in 0..2 {
-        assert_eq!(get_with(nginx.address(), "/echo", &large).status, 502, "{}", server.log());
-    }
-    let line = one_line(&nginx, BUFFER_SIZE);
-    assert!(line.contains("has closed the connection on 5"), "{line}");
-    assert!(line.contains(" bytes of vars: "), "{line}");
-    assert_eq!(get(nginx.address(), "/echo").status, 200);
 }
 
 #[test]

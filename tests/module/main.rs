@@ -31,6 +31,7 @@ mod oracle_responses;
 mod overload;
 mod pair;
 mod real_uwsgi;
+mod refused;
 mod requests;
 mod response_ends;
 mod responses;

@@ -206,8 +206,8 @@ impl Stopped {
     }
 }
 
-/// The line about a full listen queue.
+/// The line about a listen queue that was full.
 fn hint(address: &Address) -> String {
     let name = address.to_string();
-    format!("listen queue of \"{name}\" is full")
+    format!("listen queue of \"{name}\" was full")
 }

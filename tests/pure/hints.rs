@@ -2,21 +2,21 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use ngx_http_rs_uwsgi_module::hints::{self, Hint, Hints, INTERVAL};
+use ngx_http_rs_uwsgi_module::hints::{self, Flood, Hint, Hints, INTERVAL};
 
 #[test]
 fn one_of_each_kind_in_a_while() {
     let hints = Hints::default();
-    let (start, kinds) = (usize::MAX - 5, [Hint::ListenQueue, Hint::BufferSize]);
+    let (start, kinds) = (usize::MAX - 5, [Hint::ListenQueue, Hint::Permission]);
     for kind in kinds {
-        assert!(hints.is_due(kind, start));
-        assert!(!hints.is_due(kind, start));
-        assert!(!hints.is_due(kind, start.wrapping_add(INTERVAL - 1)));
+        assert!(hints.take_due(kind, start));
+        assert!(!hints.take_due(kind, start));
+        assert!(!hints.take_due(kind, start.wrapping_add(INTERVAL - 1)));
         assert!(
-            hints.is_due(kind, start.wrapping_add(INTERVAL)),
+            hints.take_due(kind, start.wrapping_add(INTERVAL)),
             "also where the clock begins anew"
         );
-        assert!(!hints.is_due(kind, start.wrapping_add(INTERVAL)));
+        assert!(!hints.take_due(kind, start.wrapping_add(INTERVAL)));
     }
 }
 
@@ -43,4 +43,27 @@ fn a_socket_that_must_not_be_written_to() {
     assert!(said.contains("\" with mode 0640, the worker is user \"www-data\": "), "{said}");
     let said = hints::permission(b"/no/such\n", "nobody");
     assert!(said.starts_with("\"/no/such\\n\" cannot be looked at by user \"nobody\" ("), "{said}");
+}
+
+#[test]
+fn a_flood_has_a_line_a_second() {
+    let (flood, start) = (Flood::default(), usize::MAX - 5);
+    assert_eq!(flood.add(start), Some(1));
+    assert_eq!(flood.add(start), None);
+    assert_eq!(flood.add(start.wrapping_add(999)), None);
+    assert_eq!(flood.add(start.wrapping_add(1000)), Some(3), "none is left out");
+    assert_eq!(flood.take(), 0);
+    assert_eq!(flood.add(start.wrapping_add(1001)), None);
+    assert_eq!((flood.take(), flood.take()), (1, 0));
+}
+
+#[test]
+fn mute_is_who_has_never_answered() {
+    let hints = Hints::default();
+    hints.count_unanswered();
+    assert!(!hints.is_mute(), "one that is slow once");
+    hints.count_unanswered();
+    assert!(hints.is_mute());
+    hints.set_understood();
+    assert!(!hints.is_mute());
 }

@@ -100,13 +100,26 @@ impl Uwsgi {
 
     /// As `tcp`, over TLS, with a certificate and its key in PEM.
     pub fn tls(application: &Path, certificate: &str, key: &str) -> Uwsgi {
+        Uwsgi::tls_with(application, certificate, key, &[])
+    }
+
+    /// As `tls`, with more arguments.
+    pub fn tls_with(application: &Path, certificate: &str, key: &str, arguments: &[&str]) -> Uwsgi {
         let dir = nginx::prefix();
         fs::write(dir.path().join("pem"), certificate).unwrap();
         fs::write(dir.path().join("key"), key).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], nginx::free_port()));
         let socket = ["--suwsgi-socket", &format!("{address},pem,key")];
-        let arguments = ["--wsgi-file", application.to_str().unwrap()];
+        let arguments = [&["--wsgi-file", application.to_str().unwrap()], arguments].concat();
         Uwsgi::start_on(&socket, dir, Address::Tcp(address), &arguments)
+    }
+
+    /// Serves the WSGI file `application` on an `http-socket`, which speaks no uwsgi.
+    pub fn http(application: &Path, arguments: &[&str]) -> Uwsgi {
+        let address = SocketAddr::from(([127, 0, 0, 1], nginx::free_port()));
+        let socket = ["--http-socket", &address.to_string()];
+        let arguments = [&["--wsgi-file", application.to_str().unwrap()], arguments].concat();
+        Uwsgi::start_on(&socket, nginx::prefix(), Address::Tcp(address), &arguments)
     }
 
     /// Starts with `arguments` that say what to serve; returns when connections are accepted.

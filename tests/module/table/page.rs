@@ -57,6 +57,19 @@ const DIFFERENCES: &[(&str, &[&str])] = &[
     ),
     ("a chunked response (gunicorn 24 to 26)", &["differences::chunks_are_decoded"]),
     ("the connection to the server", &["reuse::servers::behind_nginx_gunicorn_gthread"]),
+    (
+        "vars larger than uWSGI's `buffer-size`",
+        &["refused::vars_beyond_the_buffer_size_over_unix", "refused::the_limit_is_forgotten"],
+    ),
+    ("a response head larger than `…_buffer_size`", &["refused::a_response_head_that_is_too_big"]),
+    (
+        "a server that resets a request with a body before it answers",
+        &["refused::a_body_larger_than_uwsgi_takes"],
+    ),
+    (
+        "`$upstream_connect_time`, `$upstream_header_time`, `$upstream_response_time`",
+        &["overload::queue::variables_of_what_waited"],
+    ),
     ("a listen queue that is full", &["overload::bursts::a_thousand_before_the_default_queue"]),
     (
         "a server that answers and closes before it has read the request's body",
