@@ -10,6 +10,7 @@ use crate::conf::cache;
 use crate::conf::pass;
 use crate::ffi::address::Address;
 use crate::ffi::balancer::{Chosen, Held, Outcome};
+use crate::ffi::client_body::ClientBody;
 use crate::ffi::connection::{Idle, Lost};
 use crate::ffi::log::debug;
 use crate::ffi::peer::Peer;
@@ -73,15 +74,21 @@ impl UpstreamHandler for Uwsgi {
     fn content(r: Request<'_>) -> ngx_int_t {
         match prepare(r) {
             Ok(()) if r.has_body() && peer::refuses_body(r) => NOT_IMPLEMENTED,
-            Ok(()) => r.read_body::<Uwsgi>(),
+            Ok(()) => read_body(r),
             Err(_) => NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t,
         }
     }
 
     fn body_ready(r: Request<'_>) {
         // a subrequest has the body of its main request
-        if request::body_length(r, r.loc_conf()) > 0 && peer::refuses_body(r) {
-            return r.finalize(NOT_IMPLEMENTED);
+        if request::body_length(r, r.loc_conf()) > 0 {
+            if peer::refuses_body(r) {
+                return r.finalize(NOT_IMPLEMENTED);
+            }
+        } else if r.has_lost_body() && r.loc_conf().upstream.pass_request_body != 0 {
+            if let Err(status) = go_without(r, 0, r.content_length()) {
+                return r.finalize(status);
+            }
         }
         match request::prepare(r) {
             Ok(()) => r.start_upstream(),
@@ -160,6 +167,8 @@ impl UpstreamHandler for Uwsgi {
 pub struct Context<'a> {
     /// The encoded vars with their packet header.
     pub packet: Cell<&'a [u8]>,
+    /// Was the client's body cut, so that none of it is passed on?
+    pub without_body: Cell<bool>,
     /// Is the response past its status line, or known to have none?
     pub past_status_line: Cell<bool>,
     /// The address that variables yielded, where it is not the name of an upstream.
@@ -230,21 +239,58 @@ impl Context<'_> {
     }
 }
 
+/// Goes on with `body_ready` when the client's body was read, or its beginning. What other locations
+/// have left of it must be all that the client sends: the server would take less for all.
+fn read_body(r: Request<'_>) -> ngx_int_t {
+    let conf = r.loc_conf();
+    if conf.upstream.pass_request_body == 0 {
+        return r.read_body::<Uwsgi>();
+    }
+    match r.client_body() {
+        ClientBody::Unread => {
+            // Its length goes in front of the body: one of unknown length has to be read to its end
+            // first. nginx calls HTTP/2's and HTTP/3's without a Content-Length chunked, too.
+            if conf.upstream.request_buffering == 0 && !r.is_chunked() {
+                r.disable_body_buffering();
+            }
+            r.read_body::<Uwsgi>()
+        }
+        ClientBody::Whole => r.read_body::<Uwsgi>(),
+        ClientBody::Begun => match conf.upstream.request_buffering != 0 || r.is_chunked() {
+            true if r.can_read_rest() => r.read_rest::<Uwsgi>(),
+            _ => r.pass_rest::<Uwsgi>(),
+        },
+        ClientBody::Cut { left, of } => match go_without(r, left, of) {
+            Ok(()) => r.read_body::<Uwsgi>(),
+            Err(status) => status,
+        },
+    }
+}
+
+/// The client's body was cut, so none of it may be passed on. Only the page for an error does without.
+///
+/// # Errors
+///
+/// The status to answer with; the reason is in the log.
+#[cold]
+fn go_without(r: Request<'_>, left: u64, of: Option<u64>) -> Result<(), ngx_int_t> {
+    if let (Some(context), true) = (r.context(), r.is_error_page()) {
+        context.without_body.set(true);
+        return Ok(());
+    }
+    let of = of.map_or(String::new(), |of| format!("of {of} "));
+    r.log().error(format_args!(
+        "{left} {of}bytes of client request body are left, the others were passed on or discarded \
+         before: \"rs_uwsgi_pass_request_body off\" would pass the request without its body"
+    ));
+    Err(r.cut_status())
+}
+
 fn prepare(r: Request<'_>) -> Result<(), Error> {
     let conf = r.loc_conf();
     let u = r.create_upstream()?;
     r.set_context(Context::default())?;
 
     u.wire::<Uwsgi>(r, &conf.upstream)?;
-    pass::resolve(r, u)?;
-
-    // Its length goes in front of the body: one of unknown length has to be read to its end first.
-    // nginx calls HTTP/2's and HTTP/3's without a Content-Length chunked, too.
-    if conf.upstream.request_buffering == 0
-        && conf.upstream.pass_request_body != 0
-        && !r.is_chunked()
-    {
-        r.disable_body_buffering();
-    }
-    Ok(())
+    pass::resolve(r, u)
 }

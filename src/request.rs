@@ -72,7 +72,8 @@ pub fn create(r: Request<'_>) -> Result<(), Error> {
     let mut chain = ChainBuilder::new(r.pool());
     chain.push(context.packet.get())?;
     // An unbuffered body is added by nginx as it comes.
-    if !r.is_body_unbuffered() && conf.upstream.pass_request_body != 0 {
+    let passes_body = conf.upstream.pass_request_body != 0 && !context.without_body.get();
+    if passes_body && !r.is_body_unbuffered() {
         chain.push_chain(u.request())?;
     }
     u.set_request(chain.finish());
@@ -136,12 +137,16 @@ fn log_too_large(r: Request<'_>, conf: &LocConf, too_large: &TooLarge) {
 /// The number of body bytes that follow the packet.
 pub fn body_length(r: Request<'_>, conf: &LocConf) -> u64 {
     if r.is_body_unbuffered() {
-        r.content_length().unwrap_or(0)
-    } else if conf.upstream.pass_request_body != 0 {
-        r.body().size()
-    } else {
-        0
+        return r.content_length().unwrap_or(0);
     }
+    if conf.upstream.pass_request_body == 0 {
+        return 0;
+    }
+    let size = r.body().size();
+    if size > 0 && r.context().is_some_and(|context| context.without_body.get()) {
+        return 0;
+    }
+    size
 }
 
 #[inline(never)]

@@ -152,10 +152,17 @@ impl<'a> Request<'a> {
     }
 
     /// Lets the request wait for one end more (`r->main->count`): each takes one such reference away.
-    fn hold(self) {
+    pub(super) fn hold(self) {
         let main = field!(self, main);
         // SAFETY: a request has a main request, itself as a rule.
         unsafe { (*main).set_count((*main).count() + 1) };
+    }
+
+    /// Takes [`Self::hold`] back.
+    pub(super) fn let_go(self) {
+        let main = field!(self, main);
+        // SAFETY: as above.
+        unsafe { (*main).set_count((*main).count() - 1) };
     }
 
     /// Starts the upstream's work (`ngx_http_upstream_init`). The request may be gone after it.
