@@ -16,7 +16,7 @@ use crate::ffi::request::HeaderLine;
 use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR};
 use crate::ffi::{Error, Request};
 use crate::uwsgi::decimal::Decimal;
-use crate::uwsgi::header_set::HeaderSet;
+use crate::uwsgi::header_set::{is_same_var, HeaderSet};
 use crate::uwsgi::packet::{Packet, TooLarge};
 
 /// "Request Header Fields Too Large", RFC 6585, 5.
@@ -255,6 +255,9 @@ impl Param {
 /// Each header as HTTP_NAME, at the place of the first of its name; more of the same name are joined
 /// to it (RFC 9110, 5.3; for Cookie RFC 6265, 5.4).
 ///
+/// Of names that become one var and are spelled differently, those with an underscore are left out: a
+/// client could add to what a proxy before nginx has set.
+///
 /// Ordinary requests repeat no header: one pass writes them all, and only where it meets a repeated
 /// one, the work is begun anew.
 #[inline(never)]
@@ -268,11 +271,12 @@ fn write_headers(r: Request<'_>, filter: &HeaderFilter, packet: &mut Packet) {
         }
     }
 
+    let may_have_underscores = r.may_have_underscores();
     let start = packet.end();
     let mut names = Names::default();
     let mut lines = r.headers();
     while let Some(line) = lines.next() {
-        if dropped.contains(line.name) {
+        if dropped.contains(line.name) || may_have_underscores && is_respelled(r, &line) {
             continue;
         }
         if names.insert(&line) && has_earlier(r, line, lines.clone().count()) {
@@ -303,8 +307,9 @@ fn write_headers_joined(
             repeated.insert(&line);
         }
     }
+    let may_have_underscores = r.may_have_underscores();
     for (position, line) in r.headers().enumerate() {
-        if dropped.contains(line.name) {
+        if dropped.contains(line.name) || may_have_underscores && is_respelled(r, &line) {
             continue;
         }
         if !repeated.may_hold(&line) || authority.is_some() && is_host(line.name) {
@@ -313,6 +318,13 @@ fn write_headers_joined(
             write_repeated(r, &line, position, packet);
         }
     }
+}
+
+/// Has the name an underscore, and does another one, spelled differently, become the same var?
+#[inline(never)]
+fn is_respelled(r: Request<'_>, line: &HeaderLine<'_>) -> bool {
+    line.name.contains(&b'_')
+        && r.headers().any(|other| is_same_var(other.name, line.name) && !other.is_same(line))
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
+use ngx::http::{HttpModuleLocationConf, HttpModuleServerConf, NgxHttpCoreModule};
 
 use super::chain::Chain;
 use super::sys::{
@@ -253,6 +253,15 @@ impl<'a> Request<'a> {
             // SAFETY: as above.
             lines = unsafe { slice_of(next.elts.cast::<ngx_table_elt_t>(), next.nelts) }.iter();
             part = next.next;
+        })
+    }
+
+    /// May names of headers have underscores (`underscores_in_headers on`, `ignore_invalid_headers off`)?
+    pub fn may_have_underscores(self) -> bool {
+        // SAFETY: the request is valid; its server has a configuration of the core module.
+        let server = unsafe { NgxHttpCoreModule::server_conf(&*self.as_ptr()) };
+        server.is_none_or(|server| {
+            server.underscores_in_headers != 0 || server.ignore_invalid_headers == 0
         })
     }
 
