@@ -12,7 +12,7 @@
 //! | what nginx calls, and the module's place in nginx's tables | callbacks.rs, module.rs |
 //! | the configuration while it is read | conf.rs, slots.rs, block.rs, upstream_conf.rs, tls.rs |
 //! | values and variables | value.rs, variables.rs |
-//! | a request, and what it is written to | request.rs, chain.rs, pool.rs, log.rs |
+//! | a request, its body, and what it is written to | request.rs, client_body.rs, chain.rs, pool.rs, log.rs |
 //! | its upstream, and the address of one | upstream.rs, address.rs |
 //! | the choice of a server | servers.rs, balancer.rs, peer.rs |
 //! | connections: made, waited for, kept | connect.rs, wait.rs, wake.rs, connection.rs |
@@ -37,6 +37,7 @@ pub mod block;
 mod body;
 pub(crate) mod callbacks;
 pub mod chain;
+pub mod client_body;
 pub mod conf;
 pub mod connect;
 pub mod connection;

@@ -10,6 +10,7 @@ use crate::conf::cache;
 use crate::conf::{pass, LocConf};
 use crate::ffi::address::Address;
 use crate::ffi::balancer::{Chosen, Held, Outcome};
+use crate::ffi::client_body::ClientBody;
 use crate::ffi::connection::{Idle, Lost};
 use crate::ffi::log::debug;
 use crate::ffi::peer::Peer;
@@ -79,6 +80,10 @@ pub trait UpstreamHandler {
 pub enum Content {
     /// The client's body is read, and then it goes on.
     ReadBody,
+    /// A body that another location has begun to read is read to its end, and then it goes on.
+    ReadRest,
+    /// A body that another location has begun to read is passed on, the rest as it comes.
+    PassRest,
     /// It ends with this status.
     Ended(ngx_int_t),
 }
@@ -113,15 +118,21 @@ impl UpstreamHandler for Uwsgi {
     fn content(r: Request<'_>) -> Content {
         match prepare(r) {
             Ok(()) if r.has_body() && peer::refuses_body(r) => Content::Ended(NOT_IMPLEMENTED),
-            Ok(()) => Content::ReadBody,
+            Ok(()) => read_body(r),
             Err(_) => Content::Ended(NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t),
         }
     }
 
     fn body_ready(r: Request<'_>) -> Next {
         // a subrequest has the body of its main request
-        if request::body_length(r, r.loc_conf()) > 0 && peer::refuses_body(r) {
-            return Next::Finalize(NOT_IMPLEMENTED);
+        if request::body_length(r, r.loc_conf()) > 0 {
+            if peer::refuses_body(r) {
+                return Next::Finalize(NOT_IMPLEMENTED);
+            }
+        } else if r.has_lost_body() && r.loc_conf().upstream.pass_request_body != 0 {
+            if let Err(status) = go_without(r, 0, r.content_length()) {
+                return Next::Finalize(status);
+            }
         }
         match request::prepare(r) {
             Ok(()) => Next::StartUpstream,
@@ -222,6 +233,8 @@ pub struct Context<'a> {
     attempt: Cell<&'a Attempt<'a>>,
     /// The encoded vars with their packet header.
     pub packet: Cell<&'a [u8]>,
+    /// Was the client's body cut, so that none of it is passed on?
+    pub without_body: Cell<bool>,
     /// Is the response past its status line, or known to have none?
     pub past_status_line: Cell<bool>,
     /// The address that variables yielded, where it is not the name of an upstream.
@@ -305,6 +318,7 @@ impl<'a> Context<'a> {
             conf,
             attempt: Cell::new(r.pool().share(Attempt::default())?),
             packet: Cell::default(),
+            without_body: Cell::default(),
             past_status_line: Cell::default(),
             address: Cell::default(),
             needs_new_connection: Cell::default(),
@@ -341,19 +355,56 @@ impl<'a> Deref for Context<'a> {
     }
 }
 
+/// Goes on with `body_ready` when the client's body was read, or its beginning. What other locations
+/// have left of it must be all that the client sends: the server would take less for all.
+fn read_body(r: Request<'_>) -> Content {
+    let conf = r.loc_conf();
+    if conf.upstream.pass_request_body == 0 {
+        return Content::ReadBody;
+    }
+    match r.client_body() {
+        ClientBody::Unread => {
+            // Its length goes in front of the body: one of unknown length has to be read to its end
+            // first. nginx calls HTTP/2's and HTTP/3's without a Content-Length chunked, too.
+            if conf.upstream.request_buffering == 0 && !r.is_chunked() {
+                r.disable_body_buffering();
+            }
+            Content::ReadBody
+        }
+        ClientBody::Whole => Content::ReadBody,
+        ClientBody::Begun => match conf.upstream.request_buffering != 0 || r.is_chunked() {
+            true if r.can_read_rest() => Content::ReadRest,
+            _ => Content::PassRest,
+        },
+        ClientBody::Cut { left, of } => match go_without(r, left, of) {
+            Ok(()) => Content::ReadBody,
+            Err(status) => Content::Ended(status),
+        },
+    }
+}
+
+/// The client's body was cut, so none of it may be passed on. Only the page for an error does without.
+///
+/// # Errors
+///
+/// The status to answer with; the reason is in the log.
+#[cold]
+fn go_without(r: Request<'_>, left: u64, of: Option<u64>) -> Result<(), ngx_int_t> {
+    if let (Some(context), true) = (r.context(), r.is_error_page()) {
+        context.without_body.set(true);
+        return Ok(());
+    }
+    let of = of.map_or(String::new(), |of| format!("of {of} "));
+    r.log().error(format_args!(
+        "{left} {of}bytes of client request body are left, the others were passed on or discarded \
+         before: \"rs_uwsgi_pass_request_body off\" would pass the request without its body"
+    ));
+    Err(r.cut_status())
+}
+
 fn prepare(r: Request<'_>) -> Result<(), Error> {
     let conf = r.loc_conf();
     let u = r.create_upstream()?;
     u.wire::<Uwsgi>(r, r.pool().share(Context::new(r, u, conf)?)?)?;
-    pass::resolve(r, u)?;
-
-    // Its length goes in front of the body: one of unknown length has to be read to its end first.
-    // nginx calls HTTP/2's and HTTP/3's without a Content-Length chunked, too.
-    if conf.upstream.request_buffering == 0
-        && conf.upstream.pass_request_body != 0
-        && !r.is_chunked()
-    {
-        r.disable_body_buffering();
-    }
-    Ok(())
+    pass::resolve(r, u)
 }

@@ -16,7 +16,7 @@ use crate::ffi::request::HeaderLine;
 use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR};
 use crate::ffi::{Error, Request};
 use crate::uwsgi::decimal::Decimal;
-use crate::uwsgi::header_set::HeaderSet;
+use crate::uwsgi::header_set::{is_same_var, HeaderSet};
 use crate::uwsgi::packet::{Packet, TooLarge};
 
 /// "Request Header Fields Too Large", RFC 6585, 5.
@@ -72,7 +72,8 @@ pub fn create(r: Request<'_>) -> Result<(), Error> {
     let mut chain = ChainBuilder::new(r.pool());
     chain.push(context.packet.get())?;
     // An unbuffered body is added by nginx as it comes.
-    if !r.is_body_unbuffered() && conf.upstream.pass_request_body != 0 {
+    let passes_body = conf.upstream.pass_request_body != 0 && !context.without_body.get();
+    if passes_body && !r.is_body_unbuffered() {
         chain.push_chain(u.request())?;
     }
     u.set_request(chain.finish());
@@ -137,12 +138,16 @@ fn log_too_large(r: Request<'_>, conf: &LocConf, too_large: &TooLarge) {
 /// The number of body bytes that follow the packet.
 pub fn body_length(r: Request<'_>, conf: &LocConf) -> u64 {
     if r.is_body_unbuffered() {
-        r.content_length().unwrap_or(0)
-    } else if conf.upstream.pass_request_body != 0 {
-        r.body().size()
-    } else {
-        0
+        return r.content_length().unwrap_or(0);
     }
+    if conf.upstream.pass_request_body == 0 {
+        return 0;
+    }
+    let size = r.body().size();
+    if size > 0 && r.context().is_some_and(|context| context.without_body.get()) {
+        return 0;
+    }
+    size
 }
 
 #[inline(never)]
@@ -251,6 +256,9 @@ impl Param {
 /// Each header as HTTP_NAME, at the place of the first of its name; more of the same name are joined
 /// to it (RFC 9110, 5.3; for Cookie RFC 6265, 5.4).
 ///
+/// Of names that become one var and are spelled differently, those with an underscore are left out: a
+/// client could add to what a proxy before nginx has set.
+///
 /// Ordinary requests repeat no header: one pass writes them all, and only where it meets a repeated
 /// one, the work is begun anew.
 #[inline(never)]
@@ -264,11 +272,12 @@ fn write_headers(r: Request<'_>, filter: &HeaderFilter, packet: &mut Packet) {
         }
     }
 
+    let may_have_underscores = r.may_have_underscores();
     let start = packet.end();
     let mut names = Names::default();
     let mut lines = r.headers();
     while let Some(line) = lines.next() {
-        if dropped.contains(line.name) {
+        if dropped.contains(line.name) || may_have_underscores && is_respelled(r, &line) {
             continue;
         }
         if names.insert(&line) && has_earlier(r, line, lines.clone().count()) {
@@ -299,8 +308,9 @@ fn write_headers_joined(
             repeated.insert(&line);
         }
     }
+    let may_have_underscores = r.may_have_underscores();
     for (position, line) in r.headers().enumerate() {
-        if dropped.contains(line.name) {
+        if dropped.contains(line.name) || may_have_underscores && is_respelled(r, &line) {
             continue;
         }
         if !repeated.may_hold(&line) || authority.is_some() && is_host(line.name) {
@@ -309,6 +319,13 @@ fn write_headers_joined(
             write_repeated(r, &line, position, packet);
         }
     }
+}
+
+/// Has the name an underscore, and does another one, spelled differently, become the same var?
+#[inline(never)]
+fn is_respelled(r: Request<'_>, line: &HeaderLine<'_>) -> bool {
+    line.name.contains(&b'_')
+        && r.headers().any(|other| is_same_var(other.name, line.name) && !other.is_same(line))
 }
 
 #[inline(always)]

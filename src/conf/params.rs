@@ -282,6 +282,9 @@ impl HeaderFilter {
             filter.ordinary.insert(name);
             filter.upgrade.insert(name);
         }
+        // CONTENT_LENGTH alone tells of the body that follows: some servers believe the header first.
+        filter.ordinary.insert(b"Content-Length");
+        filter.upgrade.insert(b"Content-Length");
         filter
     }
 

@@ -14,7 +14,7 @@ use super::sys::{
     ngx_conf_t, ngx_cycle_t, ngx_http_request_t, ngx_int_t, ngx_process, ngx_test_config,
     NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_OK, NGX_PROCESS_MASTER,
 };
-use super::{module, slots, Error, Log, Request};
+use super::{client_body, module, slots, Error, Log, Request};
 use crate::conf::reuse::{Settings, Shared};
 use crate::conf::LocConf;
 use crate::handler::{Content, Next, UpstreamHandler};
@@ -63,6 +63,10 @@ pub unsafe extern "C" fn content<H: UpstreamHandler>(r: *mut ngx_http_request_t)
         Content::Ended(status) => status,
         // SAFETY: nginx's request, and the last thing that is done with it here.
         Content::ReadBody => unsafe { read_body::<H>(r) },
+        // SAFETY: as above.
+        Content::ReadRest => unsafe { client_body::read_rest::<H>(r) },
+        // SAFETY: as above.
+        Content::PassRest => unsafe { client_body::pass_rest::<H>(r) },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
+use ngx::http::{HttpModuleLocationConf, HttpModuleServerConf, NgxHttpCoreModule};
 
 use super::chain::Chain;
 use super::sys::{
@@ -150,6 +150,15 @@ impl<'a> Request<'a> {
             // SAFETY: as above.
             lines = unsafe { slice_of(next.elts.cast::<ngx_table_elt_t>(), next.nelts) }.iter();
             part = next.next;
+        })
+    }
+
+    /// May names of headers have underscores (`underscores_in_headers on`, `ignore_invalid_headers off`)?
+    pub fn may_have_underscores(self) -> bool {
+        // SAFETY: the request is valid; its server has a configuration of the core module.
+        let server = unsafe { NgxHttpCoreModule::server_conf(&*self.as_ptr()) };
+        server.is_none_or(|server| {
+            server.underscores_in_headers != 0 || server.ignore_invalid_headers == 0
         })
     }
 
@@ -397,11 +406,24 @@ pub(super) unsafe fn go_on(r: *mut ngx_http_request_t, next: Next) {
 /// # Safety
 ///
 /// `r` must be nginx's request.
-unsafe fn hold(r: *mut ngx_http_request_t) {
+pub(super) unsafe fn hold(r: *mut ngx_http_request_t) {
     // SAFETY: the caller's promise; a request has a main request, itself as a rule.
     unsafe {
         let main = (*r).main;
         (*main).set_count((*main).count() + 1);
+    }
+}
+
+/// Takes [`hold`] back.
+///
+/// # Safety
+///
+/// As for [`hold`].
+pub(super) unsafe fn let_go(r: *mut ngx_http_request_t) {
+    // SAFETY: the caller's promise; a request has a main request, itself as a rule.
+    unsafe {
+        let main = (*r).main;
+        (*main).set_count((*main).count() - 1);
     }
 }
 

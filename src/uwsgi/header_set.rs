@@ -45,6 +45,12 @@ pub fn lowcase_var(name: &[u8]) -> Vec<u8> {
     name.iter().map(|byte| lowcase(*byte)).collect()
 }
 
+/// Do these two names of headers become one var?
+pub fn is_same_var(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len()
+        && one.iter().zip(other).all(|(one, other)| lowcase(*one) == lowcase(*other))
+}
+
 /// A set of header names, blind to case and to the difference of `-` and `_`, as the names of vars
 /// are. Built when the configuration is read; asked for every header of every request, and most
 /// answers are no.

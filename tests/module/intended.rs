@@ -72,12 +72,14 @@ fn hosted(mut headers: Vec<Var>, facts: &Facts) -> Vec<Var> {
     headers
 }
 
-/// Without the hop-by-hop headers, but for Connection in a request for an upgrade.
+/// Without Content-Length and the hop-by-hop headers, but for Connection in a request for an upgrade.
 fn kept(headers: Vec<Var>) -> Vec<Var> {
     let upgrade = headers.iter().any(|(key, _)| key == b"HTTP_UPGRADE");
     let stays = |key: &[u8]| {
         (upgrade && key == b"HTTP_CONNECTION") || !DROPPED.iter().any(|name| name.as_bytes() == key)
     };
+    // its value is that of CONTENT_LENGTH, which stands among the params
+    let stays = |key: &[u8]| key != b"HTTP_CONTENT_LENGTH" && stays(key);
     headers.into_iter().filter(|(key, _)| stays(key)).collect()
 }
 

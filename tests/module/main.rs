@@ -10,6 +10,7 @@ mod support;
 
 mod bad_backend;
 mod behaviour;
+mod bodies;
 mod buffers;
 mod cache;
 mod cache_disk;
