@@ -42,7 +42,7 @@ PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 # What the tests need beside the module: tests/probe.
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
-.PHONY: help packages module probe demo demo-check test lint test-pure test-module parity bench \
+.PHONY: help packages module probe demo demo-check test lint test-pure test-module soak parity bench \
 	bench-overload profile check-reproducible test-source docs deb test-deb rpm clean
 
 help:
@@ -53,6 +53,7 @@ help:
 	@echo 'make lint         rustfmt, clippy and, where it is installed, cargo-deny'
 	@echo 'make test-pure    the parts that need no nginx'
 	@echo 'make test-module  the module in nginx, against real and scripted uwsgi servers'
+	@echo 'make soak         random traffic with aborts, kills and reloads: TIME=60 or 10m, and some 1 min more'
 	@echo 'make parity       write docs/parity.md anew, the part of this nginx'
 	@echo 'make bench        compare speed with uwsgi_pass and proxy_pass (BENCH=quick: the short way)'
 	@echo '                  BENCH=costs: large bodies, memory, many headers; README=write: into the README'
@@ -108,6 +109,13 @@ test-pure:
 
 test-module: module probe
 	cargo test --no-default-features --locked --test module
+
+# Random traffic with faults for TIME (seconds, or 10m); SEED=N repeats one of before.
+TIME ?= 60
+SEED ?=
+
+soak: module
+	cargo test --no-default-features --locked --test soak -- $(TIME) $(SEED)
 
 parity: module probe
 	RS_UWSGI_PARITY=write cargo test --no-default-features --locked --test module table::page::
