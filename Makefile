@@ -4,8 +4,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 
-# The nginx to build for and to test with: "installed", or "vendored", the one in the crate nginx-src;
-# or any source tree that is configured, with NGINX_BUILD_DIR where that is not its folder objs.
+# The nginx to build for and to test with: "installed", or "vendored", the one in the crate nginx-src,
+# or "sanitize", the same with the checks of the sanitizers; or any source tree that is configured, with
+# NGINX_BUILD_DIR where that is not its folder objs.
 ifdef NGINX_SOURCE_DIR
 NGINX := source
 NGINX_BUILD_DIR ?= $(NGINX_SOURCE_DIR)/objs
@@ -35,15 +36,26 @@ REMAP = $(patsubst %,--remap-path-prefix=%,$(CURDIR)=. $(abspath $(NGINX_TREE))=
 # Runs cargo with the variables by which nginx-sys finds it. Debuggers and -dbgsym packages find a
 # module by its build ID.
 WITH_NGINX = vars=$$(scripts/prepare-nginx $(NGINX) $(NGINX_TREE) $(NGINX_SOURCE_DIR) $(NGINX_BUILD_DIR)) \
-	|| exit 1; env $$vars RUSTFLAGS="$${RUSTFLAGS:-} $(REMAP) -Clink-arg=-Wl,--build-id=sha1"
+	|| exit 1; env $$vars RUSTFLAGS="$${RUSTFLAGS:-} $(REMAP) -Clink-arg=-Wl,--build-id=sha1$(SANITIZE)"
+CARGO_OUT := $(NGINX_TREE)/cargo/release
+# The module with the checks of Rust's AddressSanitizer, and those of overflows; the runtime that they
+# call is in nginx, whose compiler's has the same interface (__asan_version_mismatch_check_v8, or
+# the module does not load). A target by name keeps all of it away from build scripts.
+ifeq ($(NGINX),sanitize)
+SANITIZE_TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+SANITIZE := $(EMPTY) -Zsanitizer=address
+WITH_NGINX += RUSTC_BOOTSTRAP=1 CARGO_BUILD_TARGET=$(SANITIZE_TARGET) \
+	CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
+CARGO_OUT := $(NGINX_TREE)/cargo/$(SANITIZE_TARGET)/release
+endif
 # Who brings a source tree brings what it needs.
 PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 
 # What the tests need beside the module: tests/probe.
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
-.PHONY: help packages module probe demo demo-check test lint test-pure test-module parity bench \
-	bench-overload profile fuzz check-reproducible test-source docs deb test-deb rpm clean
+.PHONY: help packages module probe demo demo-check test lint test-pure test-module test-sanitize soak \
+	fuzz parity bench bench-overload profile check-reproducible test-source docs deb test-deb rpm clean
 
 help:
 	@echo 'make demo         build the module and show a Django and Flask site behind it'
@@ -54,6 +66,8 @@ help:
 	@echo 'make test-pure    the parts that need no nginx'
 	@echo 'make fuzz         the same parts under libFuzzer, TIME seconds in all (60)'
 	@echo 'make test-module  the module in nginx, against real and scripted uwsgi servers'
+	@echo 'make test-sanitize  test-module under AddressSanitizer and UBSan (TESTS=FILTER: some of it)'
+	@echo 'make soak         random traffic with aborts, kills and reloads: TIME=60 or 10m, and some 1 min more'
 	@echo 'make parity       write docs/parity.md anew, the part of this nginx'
 	@echo 'make bench        compare speed with uwsgi_pass and proxy_pass (BENCH=quick: the short way)'
 	@echo '                  BENCH=costs: large bodies, memory, many headers; README=write: into the README'
@@ -78,14 +92,14 @@ packages:
 module: $(PACKAGES)
 	+@$(WITH_NGINX) cargo build --release --lib --locked --target-dir $(NGINX_TREE)/cargo
 	@mkdir -p $(dir $(MODULE))
-	@cp $(NGINX_TREE)/cargo/release/libngx_http_rs_uwsgi_module.so $(MODULE).new
+	@cp $(CARGO_OUT)/libngx_http_rs_uwsgi_module.so $(MODULE).new
 	@mv $(MODULE).new $(MODULE)
 	@echo 'built $(MODULE)'
 
 probe: $(PACKAGES)
 	@$(WITH_NGINX) cargo build --release -p ngx_probe_module --locked --target-dir $(NGINX_TREE)/cargo
 	@mkdir -p $(dir $(PROBE))
-	@cp $(NGINX_TREE)/cargo/release/libngx_probe_module.so $(PROBE).new
+	@cp $(CARGO_OUT)/libngx_probe_module.so $(PROBE).new
 	@mv $(PROBE).new $(PROBE)
 
 demo: module
@@ -114,6 +128,26 @@ fuzz:
 
 test-module: module probe
 	cargo test --no-default-features --locked --test module
+
+# The module's tests in an nginx that checks every access to memory, or some of them: TESTS=traffic::.
+# A leak until the process ends is none: what belongs to a request is in its pool, what grows is found by
+# `make soak`, and nginx itself ends without freeing everything.
+TESTS ?=
+SANITIZE_OPTIONS := ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=1 \
+	UBSAN_OPTIONS=print_stacktrace=1
+
+test-sanitize:
+	@$(MAKE) --no-print-directory NGINX=sanitize module probe
+	$(SANITIZE_OPTIONS) RS_UWSGI_MODULE=$(CURDIR)/target/module/sanitize/ngx_http_rs_uwsgi_module.so \
+	RS_UWSGI_NGINX=$(CURDIR)/target/nginx/sanitize/objs/nginx \
+	cargo test --no-default-features --locked --test module -- $(TESTS)
+
+# Random traffic with faults for TIME (seconds, or 10m); SEED=N repeats one of before.
+TIME ?= 60
+SEED ?=
+
+soak: module
+	cargo test --no-default-features --locked --test soak -- $(TIME) $(SEED)
 
 parity: module probe
 	RS_UWSGI_PARITY=write cargo test --no-default-features --locked --test module table::page::

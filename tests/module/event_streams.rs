@@ -282,7 +282,6 @@ fn only_for_the_response_that_says_so() {
         let nginx = Nginx::builder()
             // a head in the log looks like an alarm
             .log_level("debug_http")
-            .allow_alarms()
             .http(&format!(
                 "upstream u {{ server {}; server {} backup; }}
                 server {{ listen 127.0.0.1:@port@; rs_uwsgi_next_upstream error http_503;

@@ -167,6 +167,11 @@ impl Gunicorn {
         });
     }
 
+    /// The process id of the arbiter.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Stops it, as an update would: requests that are being served are finished.
     pub fn stop(&mut self) {
         self.process.stop();

@@ -34,6 +34,14 @@ pub fn is_alarming(line: &Line) -> bool {
         || TEXTS.iter().any(|text| line.text.contains(text))
 }
 
+/// What a sanitizer or valgrind reported in `log`, which nginx's standard error goes to: nothing but
+/// a fault of memory has these words, so no test may ask for it.
+pub fn sanitizer_report(log: &str) -> Option<&str> {
+    const REPORTS: [&str; 4] =
+        ["ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error: ", "== Invalid "];
+    log.lines().find(|line| REPORTS.iter().any(|report| line.contains(report)))
+}
+
 fn parse_line(line: &str) -> Option<Line> {
     let (_, rest) = line.split_once(" [")?;
     let (level, rest) = rest.split_once("] ")?;

@@ -157,6 +157,7 @@ impl Builder {
         let status = process.wait(DEADLINE).expect("nginx -t hangs");
         let stderr = fs::read(dir.path().join("stderr")).unwrap();
         let stderr = String::from_utf8_lossy(&stderr);
+        assert_eq!(log::sanitizer_report(&stderr), None, "{stderr}");
         Check { status, stderr: stderr.replace(dir.path().to_str().unwrap(), "@dir@") }
     }
 
@@ -364,9 +365,11 @@ impl Drop for Nginx {
             let lines = self.error_log_text();
             let from = lines.char_indices().rev().nth(2500).map_or(0, |(at, _)| at);
             eprintln!("error log of nginx:\n{}", &lines[from..]);
-        } else {
-            self.assert_clean();
+            return;
         }
+        self.assert_clean();
+        let said = self.error_log_text() + &self.stderr();
+        assert_eq!(log::sanitizer_report(&said), None, "{said}");
     }
 }
 

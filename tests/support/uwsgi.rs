@@ -144,6 +144,11 @@ impl Uwsgi {
         uwsgi
     }
 
+    /// The process id of the master, or of the only process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Stops it, as a crash or an update would.
     pub fn stop(&mut self) {
         self.process.stop();

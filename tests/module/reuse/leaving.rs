@@ -94,7 +94,6 @@ fn gunicorn_logs_nothing_when_nginx_reloads() {
         Gunicorn::builder(&application).worker_class("gthread").threads(4).unix().start();
     let nginx = Nginx::builder()
         .log_level("debug")
-        .allow_alarms()
         .http(&format!(
             "server {{ listen 127.0.0.1:@port@; location / {{ rs_uwsgi_pass {}; }} }}",
             gunicorn.address()
