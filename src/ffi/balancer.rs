@@ -293,7 +293,7 @@ unsafe fn choose(
     // SAFETY: the caller's promise.
     unsafe {
         (*pc).connection = ptr::null_mut();
-        (*pc).set_cached(0);
+        flag!(pc, cached = 0);
     }
     OK
 }

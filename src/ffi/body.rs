@@ -42,7 +42,7 @@ impl<'a> Upstream<'a> {
 
     /// Is the body in chunks, as nginx understood the head?
     pub fn is_chunked(self) -> bool {
-        field!(self, headers_in.chunked()) != 0
+        flag_of!(self, headers_in.chunked) != 0
     }
 
     /// Forgets a Content-Length that chunks override.
@@ -89,16 +89,16 @@ impl<'a> Upstream<'a> {
         let length = self.content_length();
         let is_whole = length > 0 && usize::try_from(length) == Ok(self.unparsed().len());
         let needs_pipe = self.is_bodiless()
-            || field!(self, buffering()) == 0
-            || field!(self, cacheable()) != 0
-            || field!(self, store()) != 0
-            || field!(self, upgrade()) != 0;
+            || flag_of!(self, buffering) == 0
+            || flag_of!(self, cacheable) != 0
+            || flag_of!(self, store) != 0
+            || flag_of!(self, upgrade) != 0;
         if is_whole && !needs_pipe && r.is_sent_unlimited() {
-            field!(self, set_buffering(0));
+            flag_of!(self, buffering = 0);
             field!(self, input_filter = Some(filter::whole));
             return Ok(());
         }
-        if field!(self, buffering()) != 0 {
+        if flag_of!(self, buffering) != 0 {
             self.add_pipe(r)?;
         }
         match self.place_for_headers(r) {
@@ -113,14 +113,14 @@ impl<'a> Upstream<'a> {
         let whole: unsafe extern "C" fn(*mut c_void, isize) -> ngx_int_t = filter::whole;
         let filter = field!(self, input_filter);
         if filter.is_some_and(|filter| ptr::fn_addr_eq(filter, whole)) {
-            field!(self, set_buffering(1));
+            flag_of!(self, buffering = 1);
             field!(self, input_filter = Some(ngx_http_upstream_non_buffered_filter));
         }
     }
 
     /// The bytes that came after the head, once nginx reads the body.
     pub fn body_received(self) -> u64 {
-        let received = if field!(self, buffering()) != 0 {
+        let received = if flag_of!(self, buffering) != 0 {
             let pipe = field!(self, pipe);
             // SAFETY: null, or what `add_pipe` made.
             unsafe { pipe.as_ref() }.map_or(0, |pipe| pipe.read_length)

@@ -57,25 +57,27 @@ impl Connection<'_> {
     /// Has something gone wrong on it, or has the server closed it?
     pub fn has_failed(self) -> bool {
         let (read, write) = self.events();
-        (read.eof() | read.error() | write.error()) != 0 || self.has_timed_out()
+        // SAFETY: an open connection has both events.
+        let failed = unsafe { flag!(read, eof) | flag!(read, error) | flag!(write, error) };
+        failed != 0 || self.has_timed_out()
     }
 
     /// Did the server refuse what was sent?
     pub fn has_failed_to_send(self) -> bool {
-        self.events().1.error() != 0
+        // SAFETY: an open connection has both events.
+        unsafe { flag!(self.events().1, error) != 0 }
     }
 
     /// Was something waited for in vain?
     pub fn has_timed_out(self) -> bool {
         let (read, write) = self.events();
-        (read.timedout() | write.timedout()) != 0
+        // SAFETY: an open connection has both events.
+        unsafe { (flag!(read, timedout) | flag!(write, timedout)) != 0 }
     }
 
-    /// The read and the write event, as they are now.
-    fn events(self) -> (ngx_event_t, ngx_event_t) {
-        let (read, write) = (field!(self, read), field!(self, write));
-        // SAFETY: an open connection has both.
-        unsafe { (*read, *write) }
+    /// The read and the write event.
+    fn events(self) -> (*mut ngx_event_t, *mut ngx_event_t) {
+        (field!(self, read), field!(self, write))
     }
 }
 
@@ -158,21 +160,21 @@ impl Idle {
             if ngx_handle_read_event(read, 0) != NGX_OK as isize {
                 return Err(Peek::Closed);
             }
-            let unread = if (*read).ready() == 0 { Peek::Quiet } else { look(c) };
+            let unread = if flag!(read, ready) == 0 { Peek::Quiet } else { look(c) };
             if unread != Peek::Quiet {
                 return Err(unread);
             }
-            (*read).set_delayed(0);
+            flag!(read, delayed = 0);
             early::unwatch(c);
             ngx_add_timer(read, timeout);
-            if (*write).timer_set() != 0 {
+            if flag!(write, timer_set) != 0 {
                 ngx_del_timer(write);
             }
             (*read).handler = Some(on_event::<H>);
             (*write).handler = Some(ignore);
             (*c).data = ptr::from_ref(servers).cast_mut().cast::<c_void>();
             // Lets nginx close it when a worker leaves (ngx_close_idle_connections).
-            (*c).set_idle(1);
+            flag!(c, idle = 1);
             set_log(c, (*ngx_cycle).log);
         }
         COUNT.set(COUNT.get() + 1);
@@ -185,11 +187,11 @@ impl Idle {
         let c = self.ptr.as_ptr();
         // SAFETY: open and idle, see `from_request`.
         unsafe {
-            (*c).set_idle(0);
+            flag!(c, idle = 0);
             (*c).sent = 0;
             (*c).data = ptr::null_mut();
             set_log(c, log);
-            if (*(*c).read).timer_set() != 0 {
+            if flag!((*c).read, timer_set) != 0 {
                 ngx_del_timer((*c).read);
             }
         }
@@ -261,10 +263,10 @@ pub(super) unsafe extern "C" fn close(c: *mut ngx_connection_t) {
     // SAFETY: the caller's promise.
     unsafe {
         #[cfg(ngx_feature = "http_ssl")]
-        if let Some(ssl) = (*c).ssl.as_mut() {
+        if !(*c).ssl.is_null() {
             // as nginx does with every connection to an upstream: nobody waits for the answer
-            ssl.set_no_wait_shutdown(1);
-            ssl.set_no_send_shutdown(1);
+            flag!((*c).ssl, no_wait_shutdown = 1);
+            flag!((*c).ssl, no_send_shutdown = 1);
             if ngx_ssl_shutdown(c) == NGX_AGAIN as isize {
                 if let Some(ssl) = (*c).ssl.as_mut() {
                     ssl.handler = Some(close);
@@ -345,16 +347,16 @@ unsafe extern "C" fn on_event<H: UpstreamHandler>(event: *mut ngx_event_t) {
     };
     // SAFETY: as above.
     let why = unsafe {
-        if (*c).close() != 0 {
+        if flag!(c, close) != 0 {
             Lost::Leaving
-        } else if (*event).timedout() != 0 {
+        } else if flag!(event, timedout) != 0 {
             Lost::Timeout
         } else {
             match peek(c) {
                 Peek::Closed => Lost::Closed,
                 Peek::Data => Lost::Data,
                 Peek::Quiet => {
-                    (*event).set_ready(0);
+                    flag!(event, ready = 0);
                     if ngx_handle_read_event(event, 0) == NGX_OK as isize {
                         return;
                     }

@@ -135,7 +135,7 @@ impl<'a> Request<'a> {
             let expects = !(*r).headers_in.expect.is_null();
             if self.content_length().is_none() && !self.is_chunked() && !expects {
                 self.hold();
-                (*r).set_request_body_no_buffering(0);
+                flag!(r, request_body_no_buffering = 0);
                 callbacks::body_ready::<H>(r);
                 return NGX_DONE as ngx_int_t;
             }
@@ -155,7 +155,7 @@ impl<'a> Request<'a> {
     fn hold(self) {
         let main = field!(self, main);
         // SAFETY: a request has a main request, itself as a rule.
-        unsafe { (*main).set_count((*main).count() + 1) };
+        unsafe { flag!(main, count = flag!(main, count) + 1) };
     }
 
     /// Starts the upstream's work (`ngx_http_upstream_init`). The request may be gone after it.
@@ -323,8 +323,8 @@ impl<'a> Request<'a> {
         unsafe {
             let core = NgxHttpCoreModule::location_conf(&*r);
             let is_limited =
-                (*r).limit_rate_set() != 0 || core.is_none_or(|core| !core.limit_rate.is_null());
-            let is_plain = r == (*r).main && (*r).post_action() == 0 && !self.is_head();
+                flag!(r, limit_rate_set) != 0 || core.is_none_or(|core| !core.limit_rate.is_null());
+            let is_plain = r == (*r).main && flag!(r, post_action) == 0 && !self.is_head();
             #[cfg(ngx_feature = "http_cache")]
             let is_plain = is_plain && (*r).cache.is_null();
             is_plain && !is_limited
@@ -334,7 +334,7 @@ impl<'a> Request<'a> {
     /// Does the response come from the cache?
     pub fn is_cached(self) -> bool {
         #[cfg(ngx_feature = "http_cache")]
-        return field!(self, cached()) != 0;
+        return flag_of!(self, cached) != 0;
         #[cfg(not(ngx_feature = "http_cache"))]
         false
     }
@@ -347,7 +347,12 @@ impl<'a> Request<'a> {
             let (u, conf) = (field!(self, upstream), self.loc_conf());
             let timeout = super::sys::NGX_HTTP_UPSTREAM_FT_TIMEOUT as ngx_uint_t;
             // SAFETY: null, or valid as long as the request.
-            let status = unsafe { u.as_ref() }.map_or(0, |u| u.cache_status());
+            let status = unsafe {
+                match u.is_null() {
+                    true => 0,
+                    false => flag!(u, cache_status),
+                }
+            };
             status == super::sys::NGX_HTTP_CACHE_EXPIRED
                 && conf.upstream.cache_use_stale & timeout != 0
         }
@@ -357,7 +362,7 @@ impl<'a> Request<'a> {
 
     /// Is the client's body in chunks, of a length that is known only at its end?
     pub fn is_chunked(self) -> bool {
-        field!(self, headers_in.chunked()) != 0
+        flag_of!(self, headers_in.chunked) != 0
     }
 
     /// Does the client send a body?
@@ -372,12 +377,12 @@ impl<'a> Request<'a> {
 
     /// Lets the body be passed on while it is still being read.
     pub fn disable_body_buffering(self) {
-        field!(self, set_request_body_no_buffering(1));
+        flag_of!(self, request_body_no_buffering = 1);
     }
 
     /// Is the body passed on while it is still being read?
     pub fn is_body_unbuffered(self) -> bool {
-        field!(self, request_body_no_buffering()) != 0
+        flag_of!(self, request_body_no_buffering) != 0
     }
 
     /// The body as read; empty where there is none or where it is not buffered.
@@ -402,12 +407,13 @@ impl<'a> Request<'a> {
     pub fn variable(self, index: ngx_uint_t) -> Option<&'a [u8]> {
         // SAFETY: the request is valid, and so is the index: it came from this nginx's
         // configuration (`Conf::variable`).
-        let value = unsafe { ngx_http_get_flushed_variable(self.as_ptr(), index).as_ref() }?;
-        if value.not_found() != 0 {
-            return None;
+        let value = NonNull::new(unsafe { ngx_http_get_flushed_variable(self.as_ptr(), index) })?;
+        let value = value.as_ptr();
+        // SAFETY: the value is the request's; one that was found has `len` bytes, kept as long.
+        unsafe {
+            (flag!(value, not_found) == 0)
+                .then(|| slice_of((*value).data, flag!(value, len) as usize))
         }
-        // SAFETY: a value that was found has `len` bytes, kept as long as the request.
-        Some(unsafe { slice_of(value.data, value.len() as usize) })
     }
 
     /// Adds to the key under which the response is cached.
