@@ -10,9 +10,9 @@ use super::connection::Idle;
 use super::peer::Peer;
 use super::servers::Servers;
 use super::sys::{
-    ngx_event_free_peer_pt, ngx_event_get_peer_pt, ngx_int_t, ngx_peer_connection_t, ngx_str_t,
-    ngx_uint_t, sockaddr, NGX_AGAIN, NGX_BUSY, NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_OK,
-    NGX_PEER_FAILED, NGX_PEER_NEXT,
+    ngx_event_free_peer_pt, ngx_event_get_peer_pt, ngx_event_notify_peer_pt, ngx_int_t,
+    ngx_peer_connection_t, ngx_str_t, ngx_uint_t, sockaddr, NGX_AGAIN, NGX_BUSY, NGX_DECLINED,
+    NGX_DONE, NGX_ERROR, NGX_OK, NGX_PEER_FAILED, NGX_PEER_NEXT,
 };
 #[cfg(ngx_feature = "http_ssl")]
 use super::sys::{ngx_event_save_peer_session_pt, ngx_event_set_peer_session_pt};
@@ -92,6 +92,7 @@ struct Balancer {
     data: *mut c_void,
     get: ngx_event_get_peer_pt,
     free: ngx_event_free_peer_pt,
+    notify: ngx_event_notify_peer_pt,
     #[cfg(ngx_feature = "http_ssl")]
     set_session: ngx_event_set_peer_session_pt,
     #[cfg(ngx_feature = "http_ssl")]
@@ -109,6 +110,7 @@ impl Balancer {
                 data: (*pc).data,
                 get: (*pc).get,
                 free: (*pc).free,
+                notify: (*pc).notify,
                 #[cfg(ngx_feature = "http_ssl")]
                 set_session: (*pc).set_session,
                 #[cfg(ngx_feature = "http_ssl")]
@@ -212,6 +214,10 @@ unsafe fn intercept<H: UpstreamHandler>(pc: *mut ngx_peer_connection_t, wrapped:
         (*pc).data = wrapped;
         (*pc).get = Some(get::<H>);
         (*pc).free = Some(free::<H>);
+        // most balancers have none, and nginx asks
+        if (*pc).notify.is_some() {
+            (*pc).notify = Some(notify);
+        }
         #[cfg(ngx_feature = "http_ssl")]
         {
             (*pc).set_session = Some(set_session);
@@ -312,7 +318,7 @@ unsafe fn begin_anew<H: UpstreamHandler>(
     // their places.
     unsafe {
         let (data, tries) = ((*pc).data, (*pc).tries);
-        (*pc).data = ptr::null_mut();
+        ((*pc).data, (*pc).notify) = (ptr::null_mut(), None);
         let status = init(wrapped.r.as_ptr(), wrapped.servers.address().as_ptr());
         if status == OK {
             wrapped.balancer.set(Balancer::of(pc));
@@ -380,6 +386,17 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
             false => wrapped.balancer.get().release(pc, state),
             true => (*pc).tries = (*pc).tries.saturating_sub(1),
         }
+    }
+}
+
+/// `peer.notify`, called since nginx 1.29.6: the head of a response has come.
+unsafe extern "C" fn notify(pc: *mut ngx_peer_connection_t, data: *mut c_void, kind: ngx_uint_t) {
+    // SAFETY: `wrap` put it there; it is only ever shared.
+    let wrapped = unsafe { &*data.cast::<Wrapped<'_>>() };
+    let balancer = wrapped.balancer.get();
+    if let (Some(original), false) = (balancer.notify, wrapped.released.get()) {
+        // SAFETY: the balancer's own callback with its own data, while its server is chosen.
+        unsafe { original(pc, balancer.data, kind) };
     }
 }
 
