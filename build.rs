@@ -33,6 +33,8 @@ mod nginx {
         for (_, cfg) in VERSIONS {
             println!("cargo::rustc-check-cfg=cfg({cfg})");
         }
+        // what a balancer calls its server in sessions: 1.29.6 (build/layout.rs)
+        println!("cargo::rustc-check-cfg=cfg(peer_sid)");
         println!("cargo::rustc-check-cfg=cfg(ngx_feature, values(any()))");
     }
 

@@ -97,7 +97,10 @@ pub fn generate(include: &str, cflags: &str, out: &Path) {
         println!("cargo::rerun-if-changed={read}");
     }
     let structures = structures(include, cflags);
-    check_peer(&structures);
+    let peer = check_peer(&structures);
+    if peer.members.iter().any(|member| member.name == "sid") {
+        println!("cargo::rustc-cfg=peer_sid");
+    }
     let object = measure(&structures, include, cflags, out);
     let mut entries = Entries::of(&object);
 
@@ -224,7 +227,7 @@ const KEYWORDS: [&str; 26] = [
 ];
 
 /// Is there a member that src/ffi/balancer.rs does not know?
-fn check_peer(structures: &[Structure]) {
+fn check_peer(structures: &[Structure]) -> &Structure {
     let peer = structures.iter().find(|structure| structure.name == "ngx_peer_connection_s");
     let Some(peer) = peer else { panic!("{HEADER} brings no ngx_peer_connection_t") };
     for Member { name, .. } in &peer.members {
@@ -234,6 +237,7 @@ fn check_peer(structures: &[Structure]) {
              hand it on to the balancer (see build/layout.rs)"
         );
     }
+    peer
 }
 
 /// Compiles the source that measures. The object is returned.

@@ -150,6 +150,8 @@ pub struct Held<'a> {
     sockaddr: *mut sockaddr,
     socklen: u32,
     name: *mut ngx_str_t,
+    #[cfg(peer_sid)]
+    sid: *mut ngx_str_t,
 }
 
 impl<'a> Held<'a> {
@@ -159,7 +161,15 @@ impl<'a> Held<'a> {
         // SAFETY: nginx's peer, whose server it forgets next.
         let peer = unsafe { pc.as_ref() };
         let (sockaddr, socklen, name) = (peer.sockaddr, peer.socklen, peer.name);
-        let held = Held { pc, wrapped, sockaddr, socklen, name };
+        let held = Held {
+            pc,
+            wrapped,
+            sockaddr,
+            socklen,
+            name,
+            #[cfg(peer_sid)]
+            sid: peer.sid,
+        };
         let held = wrapped.r.pool().place(held).ok()?;
         // SAFETY: new in the request's memory, and only ever shared.
         Some(unsafe { held.as_ref() })
@@ -172,6 +182,10 @@ impl<'a> Held<'a> {
         unsafe {
             let pc = self.pc.as_ptr();
             ((*pc).sockaddr, (*pc).socklen, (*pc).name) = (self.sockaddr, self.socklen, self.name);
+            #[cfg(peer_sid)]
+            {
+                (*pc).sid = self.sid;
+            }
         }
     }
 
@@ -268,6 +282,10 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
                     wrapped.balancer.get().release(pc, Outcome::Next.state());
                 }
                 (*pc).sockaddr = ptr::null_mut();
+                #[cfg(peer_sid)]
+                {
+                    (*pc).sid = ptr::null_mut();
+                }
                 passed_over = true;
             },
         }
