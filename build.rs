@@ -27,7 +27,13 @@ mod nginx {
         (1_027_004, "nginx1_27_4"),
         // ngx_http_upstream_merge_ssl_passwords
         (1_027_005, "nginx1_27_5"),
+        // upstream.socket_rcvbuf and socket_sndbuf
+        (1_031_003, "nginx1_31_3"),
     ];
+
+    /// The versions that the module's tests have run against, without the last number.
+    #[cfg(feature = "module")]
+    const TESTED: &[u64] = &[1_022, 1_028];
 
     pub fn check_cfgs() {
         for (_, cfg) in VERSIONS {
@@ -53,6 +59,9 @@ mod nginx {
         let version: u64 = variable("DEP_NGINX_VERSION_NUMBER")
             .parse()
             .unwrap_or_else(|e| panic!("DEP_NGINX_VERSION_NUMBER: {e}"));
+        if !TESTED.contains(&(version / 1000)) {
+            println!("cargo::warning={}", untested(version));
+        }
         for (since, cfg) in VERSIONS {
             if version >= *since {
                 println!("cargo::rustc-cfg={cfg}");
@@ -62,15 +71,28 @@ mod nginx {
             println!("cargo::rustc-cfg=ngx_feature=\"{feature}\"");
         }
 
-        // 1028003 is 1.28.3
-        let (major, minor, patch) = (version / 1_000_000, version / 1000 % 1000, version % 1000);
-        println!("cargo::rustc-env=RS_UWSGI_NGINX_VERSION={major}.{minor}.{patch}");
+        println!("cargo::rustc-env=RS_UWSGI_NGINX_VERSION={}", shown(version));
         println!("cargo::rustc-env=RS_UWSGI_COMMIT={}", commit());
 
         let out = std::path::PathBuf::from(variable("OUT_DIR"));
         let (include, cflags) = (variable("DEP_NGINX_INCLUDE"), cflags());
         generate_macros(&include, &cflags, &out);
         crate::layout::generate(&include, &cflags, &out);
+    }
+
+    /// 1028003 is 1.28.3.
+    #[cfg(feature = "module")]
+    fn shown(version: u64) -> String {
+        let (major, minor, patch) = (version / 1_000_000, version / 1000 % 1000, version % 1000);
+        format!("{major}.{minor}.{patch}")
+    }
+
+    #[cfg(feature = "module")]
+    fn untested(version: u64) -> String {
+        let nginx = shown(version);
+        format!(
+            "nobody has tested nginx {nginx}; its structures are where the module looks for them"
+        )
     }
 
     /// The commit built from: the variable RS_UWSGI_COMMIT; what `git archive` wrote into `.commit`;

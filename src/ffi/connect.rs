@@ -89,6 +89,14 @@ impl<'a> Peer<'a> {
             log.alert_of(ngx_socket_errno(), format_args!("setsockopt(SO_RCVBUF) failed"));
             return Err(Error::Failed);
         }
+        #[cfg(nginx1_31_3)]
+        {
+            let sndbuf = field!(self, sndbuf);
+            if sndbuf != 0 && set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, sndbuf).is_err() {
+                log.alert_of(ngx_socket_errno(), format_args!("setsockopt(SO_SNDBUF) failed"));
+                return Err(Error::Failed);
+            }
+        }
         let keepalive = flag_of!(self, so_keepalive) != 0;
         if keepalive && set(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1).is_err() {
             log.alert_of(

@@ -6,17 +6,12 @@ use crate::support::backend::{Address, Backend};
 use crate::support::client::{exchange, get};
 use crate::support::nginx::{self, Nginx};
 use std::collections::HashSet;
-use std::process::Command;
 use std::sync::Mutex;
 
 /// Has the nginx under test these balancers? One that has not refuses their directives, which is shown
 /// here, and there is nothing more to show.
 fn has(directive: &str) -> bool {
-    let said = Command::new(nginx::nginx_path()).arg("-v").output().unwrap().stderr;
-    let said = String::from_utf8(said).unwrap();
-    let version = said.trim().split('/').nth(1).unwrap().split(' ').next().unwrap();
-    let number = version.split('.').fold(0, |n, part| n * 1000 + part.parse::<u32>().unwrap());
-    let is_new = number >= 1_029_006;
+    let is_new = nginx::nginx_version() >= 1_029_006;
     if !is_new {
         let block = format!("upstream u {{ server 127.0.0.1:1; {directive} x; }}");
         let said = Nginx::builder().http(&block).check().stderr;
