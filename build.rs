@@ -3,6 +3,10 @@
 //!
 //! Without the feature `module` there is no nginx in sight and nothing to do.
 
+#[cfg(feature = "module")]
+#[path = "build/layout.rs"]
+mod layout;
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     nginx::check_cfgs();
@@ -23,24 +27,41 @@ mod nginx {
         (1_027_004, "nginx1_27_4"),
         // ngx_http_upstream_merge_ssl_passwords
         (1_027_005, "nginx1_27_5"),
+        // upstream.socket_rcvbuf and socket_sndbuf
+        (1_031_003, "nginx1_31_3"),
     ];
+
+    /// The versions that the module's tests have run against, without the last number.
+    #[cfg(feature = "module")]
+    const TESTED: &[u64] = &[1_022, 1_028];
 
     pub fn check_cfgs() {
         for (_, cfg) in VERSIONS {
             println!("cargo::rustc-check-cfg=cfg({cfg})");
         }
+        // what a balancer calls its server in sessions: 1.29.6 (build/layout.rs)
+        println!("cargo::rustc-check-cfg=cfg(peer_sid)");
         println!("cargo::rustc-check-cfg=cfg(ngx_feature, values(any()))");
     }
 
     #[cfg(feature = "module")]
     pub fn configure() {
-        for var in ["DEP_NGINX_VERSION_NUMBER", "DEP_NGINX_FEATURES", "DEP_NGINX_INCLUDE"] {
+        for var in [
+            "DEP_NGINX_VERSION_NUMBER",
+            "DEP_NGINX_FEATURES",
+            "DEP_NGINX_INCLUDE",
+            "DEP_NGINX_CFLAGS",
+            "DEP_NGINX_METADATA",
+        ] {
             println!("cargo::rerun-if-env-changed={var}");
         }
 
         let version: u64 = variable("DEP_NGINX_VERSION_NUMBER")
             .parse()
             .unwrap_or_else(|e| panic!("DEP_NGINX_VERSION_NUMBER: {e}"));
+        if !TESTED.contains(&(version / 1000)) {
+            println!("cargo::warning={}", untested(version));
+        }
         for (since, cfg) in VERSIONS {
             if version >= *since {
                 println!("cargo::rustc-cfg={cfg}");
@@ -50,19 +71,35 @@ mod nginx {
             println!("cargo::rustc-cfg=ngx_feature=\"{feature}\"");
         }
 
-        // 1028003 is 1.28.3
-        let (major, minor, patch) = (version / 1_000_000, version / 1000 % 1000, version % 1000);
-        println!("cargo::rustc-env=RS_UWSGI_NGINX_VERSION={major}.{minor}.{patch}");
+        println!("cargo::rustc-env=RS_UWSGI_NGINX_VERSION={}", shown(version));
         println!("cargo::rustc-env=RS_UWSGI_COMMIT={}", commit());
 
-        generate_macros();
+        let out = std::path::PathBuf::from(variable("OUT_DIR"));
+        let (include, cflags) = (variable("DEP_NGINX_INCLUDE"), cflags());
+        generate_macros(&include, &cflags, &out);
+        crate::layout::generate(&include, &cflags, &out);
+    }
+
+    /// 1028003 is 1.28.3.
+    #[cfg(feature = "module")]
+    fn shown(version: u64) -> String {
+        let (major, minor, patch) = (version / 1_000_000, version / 1000 % 1000, version % 1000);
+        format!("{major}.{minor}.{patch}")
+    }
+
+    #[cfg(feature = "module")]
+    fn untested(version: u64) -> String {
+        let nginx = shown(version);
+        format!(
+            "nobody has tested nginx {nginx}; its structures are where the module looks for them"
+        )
     }
 
     /// The commit built from: the variable RS_UWSGI_COMMIT; what `git archive` wrote into `.commit`;
     /// that of the git repository, with a mark where files of the module differ from it.
     #[cfg(feature = "module")]
     fn commit() -> String {
-        const SOURCES: [&str; 4] = ["src", "build.rs", "Cargo.toml", "Cargo.lock"];
+        const SOURCES: [&str; 5] = ["src", "build", "build.rs", "Cargo.toml", "Cargo.lock"];
         const ARCHIVED: &str = ".commit";
         const LENGTH: usize = 12;
 
@@ -103,15 +140,12 @@ mod nginx {
     }
 
     #[cfg(feature = "module")]
-    fn generate_macros() {
+    fn generate_macros(include: &str, cflags: &str, out: &std::path::Path) {
         const HEADER: &str = "src/ffi/macros.h";
         println!("cargo::rerun-if-changed={HEADER}");
 
-        let include = variable("DEP_NGINX_INCLUDE");
-        let out = std::path::Path::new(&variable("OUT_DIR")).join("macros.rs");
-        bindgen::Builder::default()
-            .header(HEADER)
-            .clang_args(std::env::split_paths(&include).map(|dir| format!("-I{}", dir.display())))
+        let out = out.join("macros.rs");
+        crate::layout::bindings(HEADER, include, cflags)
             .allowlist_type("rs_macros")
             .prepend_enum_name(false)
             .use_core()
@@ -121,8 +155,18 @@ mod nginx {
             .unwrap_or_else(|e| panic!("{}: {e}", out.display()));
     }
 
+    /// The definitions among nginx's CFLAGS. nginx-sys 0.5.0 names the variable "metadata" by mistake.
     #[cfg(feature = "module")]
-    fn variable(name: &str) -> String {
+    fn cflags() -> String {
+        let metadata = || std::env::var("DEP_NGINX_METADATA").ok();
+        std::env::var("DEP_NGINX_CFLAGS")
+            .ok()
+            .or_else(|| metadata()?.strip_prefix("cflags=").map(str::to_string))
+            .unwrap_or_default()
+    }
+
+    #[cfg(feature = "module")]
+    pub fn variable(name: &str) -> String {
         std::env::var(name)
             .unwrap_or_else(|_| panic!("{name} is not set: is nginx-sys a dependency?"))
     }

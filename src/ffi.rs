@@ -29,6 +29,9 @@ macro_rules! field {
     };
 }
 
+#[macro_use]
+mod layout;
+
 use core::marker::PhantomData;
 
 pub mod address;

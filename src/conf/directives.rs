@@ -89,6 +89,8 @@ pub static DIRECTIVES: Directives = Directives(&[
     flag(c"rs_uwsgi_ignore_client_abort", FLAG, at!(upstream.ignore_client_abort)),
     bind(c"rs_uwsgi_bind", ANY | NGX_CONF_TAKE12, at!(upstream.local)),
     flag(c"rs_uwsgi_socket_keepalive", FLAG, at!(upstream.socket_keepalive)),
+    #[cfg(nginx1_31_3)] size(c"rs_uwsgi_socket_rcvbuf", ONE, at!(upstream.socket_rcvbuf)),
+    #[cfg(nginx1_31_3)] size(c"rs_uwsgi_socket_sndbuf", ONE, at!(upstream.socket_sndbuf)),
     msec(c"rs_uwsgi_connect_timeout", ONE, at!(upstream.connect_timeout)),
     msec(c"rs_uwsgi_send_timeout", ONE, at!(upstream.send_timeout)),
     msec(c"rs_uwsgi_read_timeout", ONE, at!(upstream.read_timeout)),

@@ -125,6 +125,10 @@ plain_values! {
     store_access = 0o600;
     force_ranges = 0;
     socket_keepalive = 0;
+    #[cfg(nginx1_31_3)]
+    socket_rcvbuf = 0;
+    #[cfg(nginx1_31_3)]
+    socket_sndbuf = 0;
     local = Unset::NONE;
     limit_rate = Unset::NONE;
     #[cfg(ngx_feature = "http_cache")]

@@ -14,7 +14,8 @@ pub(super) fn url_of(address: &[u8]) -> ngx_url_t {
     // SAFETY: an ngx_url_t of zeros is how nginx itself begins.
     let mut url: ngx_url_t = unsafe { core::mem::zeroed() };
     url.url = str_of(address);
-    url.set_no_resolve(1);
+    // SAFETY: it is valid, and nobody else has it.
+    unsafe { flag!(&raw mut url, no_resolve = 1) };
     url
 }
 
@@ -82,7 +83,7 @@ impl<'a> Upstream<'a> {
             }
             (*resolved).host = url.host;
             (*resolved).port = url.port;
-            (*resolved).no_port = url.no_port() as ngx_uint_t;
+            (*resolved).no_port = flag!(&raw mut url, no_port) as ngx_uint_t;
         }
         field!(self, resolved = resolved);
         Ok(())

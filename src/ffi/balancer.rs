@@ -10,9 +10,9 @@ use super::connection::close;
 use super::peer::Peer;
 use super::servers::Servers;
 use super::sys::{
-    ngx_event_free_peer_pt, ngx_event_get_peer_pt, ngx_int_t, ngx_peer_connection_t, ngx_str_t,
-    ngx_uint_t, sockaddr, NGX_AGAIN, NGX_BUSY, NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_OK,
-    NGX_PEER_FAILED, NGX_PEER_NEXT,
+    ngx_event_free_peer_pt, ngx_event_get_peer_pt, ngx_event_notify_peer_pt, ngx_int_t,
+    ngx_peer_connection_t, ngx_str_t, ngx_uint_t, sockaddr, NGX_AGAIN, NGX_BUSY, NGX_DECLINED,
+    NGX_DONE, NGX_ERROR, NGX_OK, NGX_PEER_FAILED, NGX_PEER_NEXT,
 };
 #[cfg(ngx_feature = "http_ssl")]
 use super::sys::{ngx_event_save_peer_session_pt, ngx_event_set_peer_session_pt};
@@ -102,6 +102,7 @@ struct Balancer {
     data: *mut c_void,
     get: ngx_event_get_peer_pt,
     free: ngx_event_free_peer_pt,
+    notify: ngx_event_notify_peer_pt,
     #[cfg(ngx_feature = "http_ssl")]
     set_session: ngx_event_set_peer_session_pt,
     #[cfg(ngx_feature = "http_ssl")]
@@ -119,6 +120,7 @@ impl Balancer {
                 data: (*pc).data,
                 get: (*pc).get,
                 free: (*pc).free,
+                notify: (*pc).notify,
                 #[cfg(ngx_feature = "http_ssl")]
                 set_session: (*pc).set_session,
                 #[cfg(ngx_feature = "http_ssl")]
@@ -158,6 +160,8 @@ pub struct Held<'a> {
     sockaddr: *mut sockaddr,
     socklen: u32,
     name: *mut ngx_str_t,
+    #[cfg(peer_sid)]
+    sid: *mut ngx_str_t,
 }
 
 impl<'a> Held<'a> {
@@ -167,7 +171,15 @@ impl<'a> Held<'a> {
         // SAFETY: nginx's peer, whose server it forgets next.
         let peer = unsafe { pc.as_ref() };
         let (sockaddr, socklen, name) = (peer.sockaddr, peer.socklen, peer.name);
-        let held = Held { pc, data, sockaddr, socklen, name };
+        let held = Held {
+            pc,
+            data,
+            sockaddr,
+            socklen,
+            name,
+            #[cfg(peer_sid)]
+            sid: peer.sid,
+        };
         let held = data.r.pool().place(held).ok()?;
         // SAFETY: new in the request's memory, and only ever shared.
         Some(unsafe { held.as_ref() })
@@ -180,6 +192,10 @@ impl<'a> Held<'a> {
         unsafe {
             let pc = self.pc.as_ptr();
             ((*pc).sockaddr, (*pc).socklen, (*pc).name) = (self.sockaddr, self.socklen, self.name);
+            #[cfg(peer_sid)]
+            {
+                (*pc).sid = self.sid;
+            }
         }
     }
 
@@ -222,6 +238,10 @@ unsafe fn intercept<H: UpstreamHandler>(pc: *mut ngx_peer_connection_t, data: *m
         (*pc).data = data;
         (*pc).get = Some(get::<H>);
         (*pc).free = Some(free::<H>);
+        // most balancers have none, and nginx asks
+        if (*pc).notify.is_some() {
+            (*pc).notify = Some(notify);
+        }
         #[cfg(ngx_feature = "http_ssl")]
         {
             (*pc).set_session = Some(set_session);
@@ -274,6 +294,10 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
                     data.balancer.get().release(pc, Outcome::Next.state());
                 }
                 (*pc).sockaddr = ptr::null_mut();
+                #[cfg(peer_sid)]
+                {
+                    (*pc).sid = ptr::null_mut();
+                }
                 passed_over = true;
             },
         }
@@ -308,7 +332,7 @@ unsafe fn choose(
     // SAFETY: the caller's promise.
     unsafe {
         (*pc).connection = ptr::null_mut();
-        (*pc).set_cached(0);
+        flag!(pc, cached = 0);
     }
     OK
 }
@@ -327,7 +351,7 @@ unsafe fn begin_anew<H: UpstreamHandler>(
     // their places.
     unsafe {
         let (own, tries) = ((*pc).data, (*pc).tries);
-        (*pc).data = ptr::null_mut();
+        ((*pc).data, (*pc).notify) = (ptr::null_mut(), None);
         let status = init(data.r.as_ptr(), data.servers.address().as_ptr());
         if status == OK {
             data.balancer.set(Balancer::of(pc));
@@ -434,6 +458,17 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
         if told == Outcome::Refused {
             (*pc).tries = 0;
         }
+    }
+}
+
+/// `peer.notify`, called since nginx 1.29.6: the head of a response has come.
+unsafe extern "C" fn notify(pc: *mut ngx_peer_connection_t, data: *mut c_void, kind: ngx_uint_t) {
+    // SAFETY: `wrap` put it there; it is only ever shared.
+    let data = unsafe { &*data.cast::<PeerData<'_>>() };
+    let balancer = data.balancer.get();
+    if let (Some(original), false) = (balancer.notify, data.released.get()) {
+        // SAFETY: the balancer's own callback with its own data, while its server is chosen.
+        unsafe { original(pc, balancer.data, kind) };
     }
 }
 

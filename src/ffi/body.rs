@@ -42,7 +42,7 @@ impl<'a> Upstream<'a> {
 
     /// Is the body in chunks, as nginx understood the head?
     pub fn is_chunked(self) -> bool {
-        field!(self, headers_in.chunked()) != 0
+        flag_of!(self, headers_in.chunked) != 0
     }
 
     /// Forgets a Content-Length that chunks override.
@@ -89,16 +89,16 @@ impl<'a> Upstream<'a> {
         let length = self.content_length();
         let is_whole = length > 0 && usize::try_from(length) == Ok(self.unparsed().len());
         let needs_pipe = self.is_bodiless()
-            || field!(self, buffering()) == 0
-            || field!(self, cacheable()) != 0
-            || field!(self, store()) != 0
-            || field!(self, upgrade()) != 0;
+            || flag_of!(self, buffering) == 0
+            || flag_of!(self, cacheable) != 0
+            || flag_of!(self, store) != 0
+            || flag_of!(self, upgrade) != 0;
         if is_whole && !needs_pipe && r.is_sent_unlimited() {
-            field!(self, set_buffering(0));
+            flag_of!(self, buffering = 0);
             field!(self, input_filter = Some(filter::whole));
             return Ok(());
         }
-        if field!(self, buffering()) != 0 {
+        if flag_of!(self, buffering) != 0 {
             self.add_pipe(r)?;
         }
         match self.place_for_headers(r) {
@@ -113,13 +113,13 @@ impl<'a> Upstream<'a> {
         let conf = field!(self, conf);
         // SAFETY: `wire` put the location's configuration there.
         let buffering = unsafe { (*conf).buffering } != 0;
-        field!(self, set_buffering(buffering.into()));
+        flag_of!(self, buffering = buffering.into());
         field!(self, input_filter = Some(ngx_http_upstream_non_buffered_filter));
     }
 
     /// Is the response buffered, which it must be to be kept?
     pub fn is_buffered(self) -> bool {
-        field!(self, buffering()) != 0
+        flag_of!(self, buffering) != 0
     }
 
     /// Has all of the body that is announced come with the head? For the time when nginx begins with it.
@@ -135,16 +135,18 @@ impl<'a> Upstream<'a> {
 
     /// Leaves out the body and keeps nothing of it: what has come of it is forgotten.
     pub fn drop_body(self) {
-        field!(self, set_cacheable(0));
-        field!(self, set_store(0));
+        flag_of!(self, cacheable = 0);
+        flag_of!(self, store = 0);
         let pos = field!(self, buffer.pos);
         field!(self, buffer.last = pos);
         let pipe = field!(self, pipe);
-        // SAFETY: null, or what `add_pipe` made. The file that it would have written has not been opened.
-        if let Some(pipe) = unsafe { pipe.as_mut() } {
-            pipe.preread_size = 0;
-            pipe.set_cacheable(0);
-            pipe.buf_to_file = ptr::null_mut();
+        if !pipe.is_null() {
+            // SAFETY: what `add_pipe` made. The file that it would have written has not been opened.
+            unsafe {
+                (*pipe).preread_size = 0;
+                flag!(pipe, cacheable = 0);
+                (*pipe).buf_to_file = ptr::null_mut();
+            }
         }
     }
 
@@ -181,14 +183,14 @@ impl<'a> Upstream<'a> {
             }
         });
         if !asks || ignores != 0 {
-            field!(self, set_buffering(0));
+            flag_of!(self, buffering = 0);
             debug!(r.log(), "http rs_uwsgi event stream is not buffered");
         }
     }
 
     /// The bytes that came after the head, once nginx reads the body.
     pub fn body_received(self) -> u64 {
-        let received = if field!(self, buffering()) != 0 {
+        let received = if flag_of!(self, buffering) != 0 {
             let pipe = field!(self, pipe);
             // SAFETY: null, or what `add_pipe` made.
             unsafe { pipe.as_ref() }.map_or(0, |pipe| pipe.read_length)

@@ -74,7 +74,8 @@ impl<'a> ChainBuilder<'a> {
         let range = bytes.as_ptr_range();
         (buffer.start, buffer.end) = (range.start.cast_mut(), range.end.cast_mut());
         (buffer.pos, buffer.last) = (buffer.start, buffer.end);
-        buffer.set_temporary(1);
+        // SAFETY: it is valid, and nobody else has it.
+        unsafe { flag!(&raw mut buffer, temporary = 1) };
         self.push_buffer(buffer)
     }
 
@@ -97,7 +98,7 @@ impl<'a> ChainBuilder<'a> {
         // SAFETY: `last` is null or the last link, with a buffer.
         if let Some(last) = unsafe { self.last.as_ref() } {
             // SAFETY: as above.
-            unsafe { (*last.buf).set_flush(1) };
+            unsafe { flag!(last.buf, flush = 1) };
         }
         Chain { first: self.first, _life: Brand::NEW }
     }
@@ -124,8 +125,10 @@ impl<'a> ChainBuilder<'a> {
 /// `ngx_buf_size`: the bytes of one buffer.
 fn size_of_buffer(buffer: *mut ngx_buf_t) -> u64 {
     // SAFETY: a link of a valid chain has a valid buffer.
-    let buffer = unsafe { &*buffer };
-    let in_memory = buffer.temporary() != 0 || buffer.memory() != 0 || buffer.mmap() != 0;
+    let (buffer, in_memory) = unsafe {
+        let in_memory = flag!(buffer, temporary) | flag!(buffer, memory) | flag!(buffer, mmap);
+        (&*buffer, in_memory != 0)
+    };
     if in_memory {
         (buffer.last as usize).saturating_sub(buffer.pos as usize) as u64
     } else {

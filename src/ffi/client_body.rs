@@ -45,7 +45,7 @@ impl Request<'_> {
     pub fn client_body(self) -> ClientBody {
         let is_main = field!(self, main) == self.as_ptr();
         let is_untouched =
-            field!(self, request_body).is_null() && field!(self, discard_body()) == 0;
+            field!(self, request_body).is_null() && flag_of!(self, discard_body) == 0;
         // what was thrown away is subtracted from the length
         if is_main && is_untouched && field!(self, headers_in.content_length_n) != 0 {
             return ClientBody::Unread;
@@ -65,7 +65,7 @@ impl Request<'_> {
         }
         // SAFETY: a request has a main request, itself as a rule.
         let (mains, headers, version) =
-            unsafe { ((*main).request_body, &raw const (*main).headers_in, (*main).http_version) };
+            unsafe { ((*main).request_body, &raw mut (*main).headers_in, (*main).http_version) };
         if body != mains {
             // made for this subrequest by who made the subrequest
             return ClientBody::Whole;
@@ -76,10 +76,10 @@ impl Request<'_> {
             (
                 readable(body),
                 (*body).rest,
-                (*body).last_saved() != 0,
+                flag!(body, last_saved) != 0,
                 (*body).received,
                 (*headers).content_length_n,
-                (*headers).chunked() != 0,
+                flag!(headers, chunked) != 0,
             )
         };
         // HTTP/1's chunks are added up in the length.
@@ -97,8 +97,8 @@ impl Request<'_> {
             return ClientBody::Whole;
         }
         let is_being_read = main == self.as_ptr()
-            && field!(self, reading_body()) != 0
-            && field!(self, post_action()) == 0;
+            && flag_of!(self, reading_body) != 0
+            && flag_of!(self, post_action) == 0;
         // `read_rest` needs HTTP/1, `pass_rest` a length
         if is_being_read && left >= taken && (is_length_known || !has_frames) {
             return ClientBody::Begun;
@@ -153,7 +153,7 @@ pub(super) unsafe fn pass_rest<H: UpstreamHandler>(r: *mut ngx_http_request_t) -
     // SAFETY: the caller's promise.
     unsafe {
         hold(r);
-        (*r).set_request_body_no_buffering(1);
+        flag!(r, request_body_no_buffering = 1);
         callbacks::body_ready::<H>(r);
     }
     NGX_DONE as ngx_int_t
@@ -170,7 +170,7 @@ pub(super) unsafe fn read_rest<H: UpstreamHandler>(r: *mut ngx_http_request_t) -
     // pieces. From here on it is read as a buffered one is, to a file where it outgrows the memory.
     unsafe {
         hold(r);
-        (*r).set_request_body_no_buffering(0);
+        flag!(r, request_body_no_buffering = 0);
         (*(*r).request_body).post_handler = Some(nothing);
         (*r).read_event_handler = Some(read_more::<H>);
         (*r).write_event_handler = Some(ngx_http_request_empty_handler);

@@ -169,7 +169,7 @@ impl<'a> Conf<'a> {
         // SAFETY: just got; the name is the location's and lives as long.
         unsafe {
             if bytes_of((*core.as_ptr()).name).ends_with(b"/") {
-                (*core.as_ptr()).set_auto_redirect(1);
+                flag!(core.as_ptr(), auto_redirect = 1);
             }
         }
     }
@@ -177,13 +177,13 @@ impl<'a> Conf<'a> {
     /// Is this the block of an `if` or `limit_except`, which has no name of its own?
     pub fn is_nameless(self) -> bool {
         // SAFETY: just got, and only one field is read.
-        self.core_loc_conf().is_some_and(|core| unsafe { (*core.as_ptr()).noname() != 0 })
+        self.core_loc_conf().is_some_and(|core| unsafe { flag!(core.as_ptr(), noname) != 0 })
     }
 
     /// Is this the block of a `limit_except`?
     pub fn is_limit_except(self) -> bool {
         // SAFETY: just got, and only one field is read.
-        self.core_loc_conf().is_some_and(|core| unsafe { (*core.as_ptr()).lmt_excpt() != 0 })
+        self.core_loc_conf().is_some_and(|core| unsafe { flag!(core.as_ptr(), lmt_excpt) != 0 })
     }
 }
 

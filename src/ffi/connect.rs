@@ -94,7 +94,15 @@ impl<'a> Peer<'a> {
             log.alert_of(ngx_socket_errno(), format_args!("setsockopt(SO_RCVBUF) failed"));
             return Err(Error::Failed);
         }
-        let keepalive = field!(self, so_keepalive()) != 0;
+        #[cfg(nginx1_31_3)]
+        {
+            let sndbuf = field!(self, sndbuf);
+            if sndbuf != 0 && set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, sndbuf).is_err() {
+                log.alert_of(ngx_socket_errno(), format_args!("setsockopt(SO_SNDBUF) failed"));
+                return Err(Error::Failed);
+            }
+        }
+        let keepalive = flag_of!(self, so_keepalive) != 0;
         if keepalive && set(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1).is_err() {
             log.alert_of(
                 ngx_socket_errno(),
@@ -104,7 +112,7 @@ impl<'a> Peer<'a> {
         let local = field!(self, local);
         // SAFETY: null, or an address of nginx's, as long as the request.
         let Some(local) = (unsafe { local.as_ref() }) else { return Ok(()) };
-        if field!(self, transparent()) != 0 {
+        if flag_of!(self, transparent) != 0 {
             self.set_transparent(fd)?;
         }
         // SAFETY: an address of nginx's.
@@ -153,7 +161,7 @@ impl<'a> Peer<'a> {
         // SAFETY: an open connection, and the balancer's address with its length.
         unsafe {
             let (c, read) = (c.as_ptr(), (*c.as_ptr()).read);
-            if (*read).active() != 0 {
+            if flag!(read, active) != 0 {
                 // an attempt that has failed: forgotten by connecting to nothing
                 let mut nothing = zeroed::<libc::sockaddr>();
                 nothing.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
@@ -169,11 +177,11 @@ impl<'a> Peer<'a> {
                 Some(name) => connect_abstract((*c).fd, name),
                 None => connect_to((*c).fd, address.cast(), length),
             }?;
-            if (*read).active() == 0 {
+            if flag!(read, active) == 0 {
                 watch(c, progress).map_err(|()| Errno(ngx_socket_errno()))?;
             }
             if progress == Progress::Connected {
-                (*(*c).write).set_ready(1);
+                flag!((*c).write, ready = 1);
             }
             Ok(progress)
         }
@@ -303,12 +311,12 @@ unsafe fn prepare(c: *mut ngx_connection_t, pc: *mut super::sys::ngx_peer_connec
         (*c).send = ngx_io.send;
         (*c).recv_chain = ngx_io.recv_chain;
         (*c).send_chain = ngx_io.send_chain;
-        (*c).set_sendfile(1);
+        flag!(c, sendfile = 1);
         if c_int::from((*(*pc).sockaddr).sa_family) == libc::AF_UNIX {
-            (*c).set_tcp_nopush(DISABLED);
-            (*c).set_tcp_nodelay(DISABLED);
+            flag!(c, tcp_nopush = DISABLED);
+            flag!(c, tcp_nodelay = DISABLED);
         }
-        (*c).set_log_error((*pc).log_error());
+        flag!(c, log_error = flag!(pc, log_error));
         (*(*c).read).log = (*pc).log;
         (*(*c).write).log = (*pc).log;
         let counter = AtomicUsize::from_ptr(ngx_connection_counter.cast::<usize>());

@@ -58,30 +58,33 @@ impl Connection<'_> {
     /// Has something gone wrong on it, or has the server closed it?
     pub fn has_failed(self) -> bool {
         let (read, write) = self.events();
-        (read.eof() | read.error() | write.error()) != 0 || self.has_timed_out()
+        // SAFETY: an open connection has both events.
+        let failed = unsafe { flag!(read, eof) | flag!(read, error) | flag!(write, error) };
+        failed != 0 || self.has_timed_out()
     }
 
     /// Was it reset, rather than closed in order?
     pub fn was_reset(self) -> bool {
         let (read, write) = self.events();
-        (read.error() | write.error()) != 0
+        // SAFETY: an open connection has both events.
+        unsafe { (flag!(read, error) | flag!(write, error)) != 0 }
     }
 
     /// Did the server refuse what was sent?
     pub fn has_failed_to_send(self) -> bool {
-        self.events().1.error() != 0
+        // SAFETY: an open connection has both events.
+        unsafe { flag!(self.events().1, error) != 0 }
     }
 
     /// How the server has ended it, if it has.
     pub fn cut(self) -> Option<Cut> {
-        let (read, write) = self.events();
-        if self.has_timed_out() || (read.eof() | read.error() | write.error()) == 0 {
+        if self.has_timed_out() || !self.has_failed() {
             return None;
         }
         // SAFETY: an open connection.
         Some(match unsafe { is_tls(self.as_ptr()) } {
             true => Cut::Hidden,
-            false if (read.error() | write.error()) != 0 => Cut::Reset,
+            false if self.was_reset() => Cut::Reset,
             false => Cut::Closed,
         })
     }
@@ -89,14 +92,13 @@ impl Connection<'_> {
     /// Was something waited for in vain?
     pub fn has_timed_out(self) -> bool {
         let (read, write) = self.events();
-        (read.timedout() | write.timedout()) != 0
+        // SAFETY: an open connection has both events.
+        unsafe { (flag!(read, timedout) | flag!(write, timedout)) != 0 }
     }
 
-    /// The read and the write event, as they are now.
-    fn events(self) -> (ngx_event_t, ngx_event_t) {
-        let (read, write) = (field!(self, read), field!(self, write));
-        // SAFETY: an open connection has both.
-        unsafe { (*read, *write) }
+    /// The read and the write event.
+    fn events(self) -> (*mut ngx_event_t, *mut ngx_event_t) {
+        (field!(self, read), field!(self, write))
     }
 }
 
@@ -178,21 +180,21 @@ impl Idle {
             if ngx_handle_read_event(read, 0) != NGX_OK as isize {
                 return Err(Peek::Closed);
             }
-            let unread = if (*read).ready() == 0 { Peek::Quiet } else { look(c) };
+            let unread = if flag!(read, ready) == 0 { Peek::Quiet } else { look(c) };
             if unread != Peek::Quiet {
                 return Err(unread);
             }
-            (*read).set_delayed(0);
+            flag!(read, delayed = 0);
             early::unwatch(c);
             ngx_add_timer(read, timeout);
-            if (*write).timer_set() != 0 {
+            if flag!(write, timer_set) != 0 {
                 ngx_del_timer(write);
             }
             (*read).handler = Some(on_event::<H>);
             (*write).handler = Some(ignore);
             (*c).data = ptr::from_ref(servers).cast_mut().cast::<c_void>();
             // Lets nginx close it when a worker leaves (ngx_close_idle_connections).
-            (*c).set_idle(1);
+            flag!(c, idle = 1);
             set_log(c, (*ngx_cycle).log);
         }
         COUNT.set(COUNT.get() + 1);
@@ -205,11 +207,11 @@ impl Idle {
         let c = core::mem::ManuallyDrop::new(self).ptr.as_ptr();
         // SAFETY: open and idle, see `from_request`.
         unsafe {
-            (*c).set_idle(0);
+            flag!(c, idle = 0);
             (*c).sent = 0;
             (*c).data = ptr::null_mut();
             set_log(c, log);
-            if (*(*c).read).timer_set() != 0 {
+            if flag!((*c).read, timer_set) != 0 {
                 ngx_del_timer((*c).read);
             }
         }
@@ -273,10 +275,10 @@ pub(super) unsafe extern "C" fn close(c: *mut ngx_connection_t) {
     // SAFETY: the caller's promise.
     unsafe {
         #[cfg(ngx_feature = "http_ssl")]
-        if let Some(ssl) = (*c).ssl.as_mut() {
+        if !(*c).ssl.is_null() {
             // as nginx does with every connection to an upstream: nobody waits for the answer
-            ssl.set_no_wait_shutdown(1);
-            ssl.set_no_send_shutdown(1);
+            flag!((*c).ssl, no_wait_shutdown = 1);
+            flag!((*c).ssl, no_send_shutdown = 1);
             if ngx_ssl_shutdown(c) == NGX_AGAIN as isize {
                 if let Some(ssl) = (*c).ssl.as_mut() {
                     ssl.handler = Some(close);
@@ -361,8 +363,8 @@ unsafe fn stays_open<H: UpstreamHandler>(c: *mut ngx_connection_t, servers: &Ser
     let Ok(Some(patience)) = patience else { return false };
     // SAFETY: the caller's promise. The worker leaves when there is no timer any more.
     unsafe {
-        (*c).set_close(0);
-        (*c).set_idle(0);
+        flag!(c, close = 0);
+        flag!(c, idle = 0);
         ngx_add_timer((*c).read, patience);
     }
     true
@@ -378,13 +380,13 @@ unsafe extern "C" fn on_event<H: UpstreamHandler>(event: *mut ngx_event_t) {
     };
     // SAFETY: as above.
     let why = unsafe {
-        if (*c).close() != 0 {
+        if flag!(c, close) != 0 {
             // the second time, at the end of "worker_shutdown_timeout", it is an error
-            if (*c).error() == 0 && stays_open::<H>(c, servers) {
+            if flag!(c, error) == 0 && stays_open::<H>(c, servers) {
                 return;
             }
             Lost::Leaving
-        } else if (*event).timedout() != 0 {
+        } else if flag!(event, timedout) != 0 {
             match super::is_exiting() {
                 true => Lost::Leaving,
                 false => Lost::Timeout,
@@ -394,7 +396,7 @@ unsafe extern "C" fn on_event<H: UpstreamHandler>(event: *mut ngx_event_t) {
                 Peek::Closed => Lost::Closed,
                 Peek::Data => Lost::Data,
                 Peek::Quiet => {
-                    (*event).set_ready(0);
+                    flag!(event, ready = 0);
                     if ngx_handle_read_event(event, 0) == NGX_OK as isize {
                         return;
                     }

@@ -67,7 +67,7 @@ pub(super) unsafe fn is_answered<H: UpstreamHandler>(c: *mut ngx_connection_t) -
         }
         let u: *mut ngx_http_upstream_t = (*r).upstream;
         (*c).recv = Some(nothing);
-        (*(*c).read).set_error(1);
+        flag!((*c).read, error = 1);
         (*u).read_event_handler = Some(answer::<H>);
         ngx_post_event((*c).read, &raw mut ngx_posted_events);
         true
@@ -83,23 +83,23 @@ unsafe extern "C" fn recv<H: UpstreamHandler>(
     // SAFETY: nginx's own function, which was set when it started, called as nginx calls us, on the
     // connection of a request.
     unsafe {
-        let log_error = (*c).log_error();
-        (*c).set_log_error(IGNORE_ECONNRESET);
+        let log_error = flag!(c, log_error);
+        flag!(c, log_error = IGNORE_ECONNRESET);
         let count = ngx_io.recv.map_or(FAILED, |recv| recv(c, buffer, size));
-        (*c).set_log_error(log_error);
+        flag!(c, log_error = log_error);
         if count == AGAIN {
             return count;
         }
         (*c).recv = ngx_io.recv;
         // a reset that is ignored makes 0 as well, but no `eof`
-        let is_reset = count == 0 && (*(*c).read).eof() == 0;
+        let is_reset = count == 0 && flag!((*c).read, eof) == 0;
         if !is_reset {
             return count;
         }
         if is_answered::<H>(c) {
             return AGAIN;
         }
-        (*(*c).read).set_error(1);
+        flag!((*c).read, error = 1);
         // as nginx does where nobody looks
         ngx_connection_error(c, libc::ECONNRESET, c"recv() failed".as_ptr().cast_mut());
         FAILED

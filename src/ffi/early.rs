@@ -35,7 +35,7 @@ pub(super) unsafe extern "C" fn send<H: UpstreamHandler>(
         let u = (*data.cast::<Context<'_>>()).upstream.as_ptr();
         let writer = &raw mut (*u).writer;
         let c = (*writer).connection;
-        if (*(*c).write).error() != 0 {
+        if flag!((*c).write, error) != 0 {
             discard(chain);
             return OK;
         }
@@ -48,21 +48,21 @@ pub(super) unsafe extern "C" fn send<H: UpstreamHandler>(
             false => silently(c, || send_chain(writer, chain)),
         };
         let error = ngx_socket_errno();
-        if status != FAILED || (*(*c).write).error() == 0 {
+        if status != FAILED || flag!((*c).write, error) == 0 {
             return status;
         }
 
         let closed = error == libc::EPIPE || error == libc::ECONNRESET;
         // when its head has gone to the client, the answer may have been read to its end
-        let answered = closed && ((*u).header_sent() != 0 || connection::peek(c) == Peek::Data);
+        let answered = closed && (flag!(u, header_sent) != 0 || connection::peek(c) == Peek::Data);
         let refused = closed && !answered && cut::is_answered::<H>(c);
         if !is_tls(c) {
-            let log_error = (*c).log_error();
+            let log_error = flag!(c, log_error);
             if answered || refused {
-                (*c).set_log_error(INFO);
+                flag!(c, log_error = INFO);
             }
             ngx_connection_error(c, error, c"writev() failed".as_ptr().cast_mut());
-            (*c).set_log_error(log_error);
+            flag!(c, log_error = log_error);
         }
         if !answered && !refused {
             return FAILED;
@@ -89,16 +89,16 @@ unsafe fn send_chain(
     // SAFETY: the caller's promise.
     unsafe {
         let c = (*writer).connection;
-        let is_first = (*writer).out.is_null() && (*c).buffered() == 0;
+        let is_first = (*writer).out.is_null() && flag!(c, buffered) == 0;
         let is_single = chain.as_ref().is_some_and(|link| {
             link.next.is_null()
-                && (*link.buf).temporary() != 0
+                && flag!(link.buf, temporary) != 0
                 && (*link.buf).pos < (*link.buf).last
         });
         if let (true, true, Some(send)) = (is_first, is_single, (*c).send_chain) {
             chain = send(c, chain, (*writer).limit);
             if chain.is_null() {
-                return if (*c).buffered() == 0 { OK } else { NGX_AGAIN as ngx_int_t };
+                return if flag!(c, buffered) == 0 { OK } else { NGX_AGAIN as ngx_int_t };
             }
             // NGX_CHAIN_ERROR
             if chain.addr() == usize::MAX {
@@ -118,13 +118,13 @@ unsafe fn send_chain(
 unsafe fn silently(c: *mut ngx_connection_t, write: impl FnOnce() -> ngx_int_t) -> ngx_int_t {
     // SAFETY: the caller's promise.
     unsafe {
-        let (log_error, level) = ((*c).log_error(), (*(*c).log).log_level);
-        (*c).set_log_error(INFO);
+        let (log_error, level) = (flag!(c, log_error), (*(*c).log).log_level);
+        flag!(c, log_error = INFO);
         if level == NGX_LOG_INFO as usize {
             (*(*c).log).log_level = NGX_LOG_NOTICE as usize;
         }
         let status = write();
-        (*c).set_log_error(log_error);
+        flag!(c, log_error = log_error);
         (*(*c).log).log_level = level;
         status
     }
@@ -212,22 +212,22 @@ unsafe fn read<const ENDS: bool>(c: *mut ngx_connection_t, read: impl FnOnce() -
     };
     // SAFETY: an open connection, whose data are the request.
     unsafe {
-        let log_error = (*c).log_error();
-        (*c).set_log_error(IGNORE_ECONNRESET);
+        let log_error = flag!(c, log_error);
+        flag!(c, log_error = IGNORE_ECONNRESET);
         let count = read();
-        (*c).set_log_error(log_error);
+        flag!(c, log_error = log_error);
         let (read, write) = ((*c).read, (*c).write);
         match count {
             FAILED => failed(ngx_socket_errno()),
             // a reset that is ignored makes 0 as well, but no `eof`
-            0 if (*read).eof() == 0 || (*write).error() != 0 => {
-                (*read).set_eof(ENDS.into());
+            0 if flag!(read, eof) == 0 || flag!(write, error) != 0 => {
+                flag!(read, eof = ENDS.into());
                 if ENDS {
                     // who knows whether all of it has come
-                    (*(*(*c).data.cast::<ngx_http_request_t>()).upstream).set_cacheable(0);
+                    flag!((*(*c).data.cast::<ngx_http_request_t>()).upstream, cacheable = 0);
                     return 0;
                 }
-                (*read).set_error(1);
+                flag!(read, error = 1);
                 failed(libc::ECONNRESET)
             }
             _ => count,

@@ -66,8 +66,8 @@ unsafe fn decode_buffered<H: UpstreamHandler>(
             (*b).start = (*raw).start;
             (*b).end = (*raw).end;
             (*b).tag = (*p).tag;
-            (*b).set_temporary(1);
-            (*b).set_recycled(1);
+            flag!(b, temporary = 1);
+            flag!(b, recycled = 1);
             (*b).num = (*raw).num;
 
             if last_shadow.is_null() {
@@ -91,7 +91,7 @@ unsafe fn decode_buffered<H: UpstreamHandler>(
 
         if let Some(last) = last_shadow.as_mut() {
             last.shadow = raw;
-            last.set_last_shadow(1);
+            flag!(ptr::from_mut(last), last_shadow = 1);
             return Ok(());
         }
         super::ok(ngx_event_pipe_add_free_buf(p, raw))
@@ -135,8 +135,8 @@ unsafe fn decode_unbuffered<H: UpstreamHandler>(r: Request<'_>, count: isize) ->
             let link = ngx_chain_get_free_buf(pool, &raw mut (*u).free_bufs);
             let link = NonNull::new(link).ok_or(Error::Failed)?.as_ptr();
             let b = (*link).buf;
-            (*b).set_flush(1);
-            (*b).set_memory(1);
+            flag!(b, flush = 1);
+            flag!(b, memory = 1);
             (*b).pos = start.add(range.start);
             (*b).last = start.add(range.end);
             (*b).tag = (*u).output.tag;
@@ -171,13 +171,13 @@ pub(super) unsafe extern "C" fn whole(data: *mut c_void, count: isize) -> ngx_in
         let b = &raw mut (*u).buffer;
         (*b).pos = (*b).last;
         (*b).last = (*b).last.offset(count);
-        (*b).set_last_buf(1);
-        (*b).set_last_in_chain(1);
+        flag!(b, last_buf = 1);
+        flag!(b, last_in_chain = 1);
         let mut out = ngx_chain_t { buf: b, next: ptr::null_mut() };
         // nothing is left to come, nor to be sent
         (*u).length = 0;
         (*u).pipe = ENDED.0.get().cast();
-        (*(*u).pipe).set_downstream_error(1);
+        flag!((*u).pipe, downstream_error = 1);
         match ngx_http_output_filter(r, &raw mut out) {
             FAILED => FAILED,
             // what the client does not take now, nginx has kept

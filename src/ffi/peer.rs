@@ -98,7 +98,7 @@ impl<'a> Peer<'a> {
     pub fn attach(self, idle: Idle, again: bool) {
         let c = idle.into_ptr(field!(self, log));
         field!(self, connection = c);
-        field!(self, set_cached(again.into()));
+        flag_of!(self, cached = again.into());
     }
 
     /// Takes the connection away from a try that is over. `timeout`, in milliseconds: how long it

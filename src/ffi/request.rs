@@ -236,8 +236,8 @@ impl<'a> Request<'a> {
         unsafe {
             let core = NgxHttpCoreModule::location_conf(&*r);
             let is_limited =
-                (*r).limit_rate_set() != 0 || core.is_none_or(|core| !core.limit_rate.is_null());
-            let is_plain = r == (*r).main && (*r).post_action() == 0 && !self.is_head();
+                flag!(r, limit_rate_set) != 0 || core.is_none_or(|core| !core.limit_rate.is_null());
+            let is_plain = r == (*r).main && flag!(r, post_action) == 0 && !self.is_head();
             #[cfg(ngx_feature = "http_cache")]
             let is_plain = is_plain && (*r).cache.is_null();
             is_plain && !is_limited
@@ -247,7 +247,7 @@ impl<'a> Request<'a> {
     /// Does the response come from the cache?
     pub fn is_cached(self) -> bool {
         #[cfg(ngx_feature = "http_cache")]
-        return field!(self, cached()) != 0;
+        return flag_of!(self, cached) != 0;
         #[cfg(not(ngx_feature = "http_cache"))]
         false
     }
@@ -274,7 +274,7 @@ impl<'a> Request<'a> {
         {
             let failure = failure as ngx_uint_t;
             self.context().is_some_and(|context| {
-                let status = field!(context.upstream, cache_status());
+                let status = flag_of!(context.upstream, cache_status);
                 status == super::sys::NGX_HTTP_CACHE_EXPIRED
                     && context.conf.upstream.cache_use_stale & failure != 0
             })
@@ -283,7 +283,7 @@ impl<'a> Request<'a> {
 
     /// Is the client's body in chunks, of a length that is known only at its end?
     pub fn is_chunked(self) -> bool {
-        field!(self, headers_in.chunked()) != 0
+        flag_of!(self, headers_in.chunked) != 0
     }
 
     /// Does the client send a body?
@@ -298,12 +298,12 @@ impl<'a> Request<'a> {
 
     /// Lets the body be passed on while it is still being read.
     pub fn disable_body_buffering(self) {
-        field!(self, set_request_body_no_buffering(1));
+        flag_of!(self, request_body_no_buffering = 1);
     }
 
     /// Is the body passed on while it is still being read?
     pub fn is_body_unbuffered(self) -> bool {
-        field!(self, request_body_no_buffering()) != 0
+        flag_of!(self, request_body_no_buffering) != 0
     }
 
     /// The body as read; empty where there is none or where it is not buffered.
@@ -328,12 +328,13 @@ impl<'a> Request<'a> {
     pub fn variable(self, index: ngx_uint_t) -> Option<&'a [u8]> {
         // SAFETY: the request is valid, and so is the index: it came from this nginx's
         // configuration (`Conf::variable`).
-        let value = unsafe { ngx_http_get_flushed_variable(self.as_ptr(), index).as_ref() }?;
-        if value.not_found() != 0 {
-            return None;
+        let value = NonNull::new(unsafe { ngx_http_get_flushed_variable(self.as_ptr(), index) })?;
+        let value = value.as_ptr();
+        // SAFETY: the value is the request's; one that was found has `len` bytes, kept as long.
+        unsafe {
+            (flag!(value, not_found) == 0)
+                .then(|| slice_of((*value).data, flag!(value, len) as usize))
         }
-        // SAFETY: a value that was found has `len` bytes, kept as long as the request.
-        Some(unsafe { slice_of(value.data, value.len() as usize) })
     }
 
     /// Adds to the key under which the response is cached.
@@ -368,10 +369,12 @@ pub(super) unsafe fn read_body<H: UpstreamHandler>(r: *mut ngx_http_request_t) -
     let status = unsafe {
         // What nginx does without a body, but for the memory of one: 100 instructions. Where the
         // client waits for "100 Continue", nginx sends it.
-        let head = &(*r).headers_in;
-        if head.content_length_n < 0 && head.chunked() == 0 && head.expect.is_null() {
+        let head = &raw mut (*r).headers_in;
+        let is_without =
+            (*head).content_length_n < 0 && flag!(head, chunked) == 0 && (*head).expect.is_null();
+        if is_without {
             hold(r);
-            (*r).set_request_body_no_buffering(0);
+            flag!(r, request_body_no_buffering = 0);
             callbacks::body_ready::<H>(r);
             return NGX_DONE as ngx_int_t;
         }
@@ -410,7 +413,7 @@ pub(super) unsafe fn hold(r: *mut ngx_http_request_t) {
     // SAFETY: the caller's promise; a request has a main request, itself as a rule.
     unsafe {
         let main = (*r).main;
-        (*main).set_count((*main).count() + 1);
+        flag!(main, count = flag!(main, count) + 1);
     }
 }
 
@@ -423,7 +426,7 @@ pub(super) unsafe fn let_go(r: *mut ngx_http_request_t) {
     // SAFETY: the caller's promise; a request has a main request, itself as a rule.
     unsafe {
         let main = (*r).main;
-        (*main).set_count((*main).count() - 1);
+        flag!(main, count = flag!(main, count) - 1);
     }
 }
 

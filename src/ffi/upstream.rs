@@ -9,6 +9,7 @@ use super::sys::{
     ngx_http_upstream_non_buffered_filter, ngx_http_upstream_t, ngx_peer_connection_t, ngx_uint_t,
     NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT,
 };
+use super::upstream_conf::{self, Switch};
 use super::{bytes_of, callbacks, early, module, slice_of, str_of, Brand, Error, Request};
 use crate::handler::{Context, UpstreamHandler};
 
@@ -54,7 +55,7 @@ impl<'a> Upstream<'a> {
             (*u).output.output_filter = Some(early::send::<H>);
             (*u).output.filter_ctx = ptr::from_ref(context).cast_mut().cast();
             (*u).conf = ptr::from_ref(conf).cast_mut();
-            (*u).set_buffering((conf.buffering != 0).into());
+            flag!(u, buffering = (conf.buffering != 0).into());
 
             #[cfg(ngx_feature = "http_cache")]
             {
@@ -72,10 +73,9 @@ impl<'a> Upstream<'a> {
             (*u).input_filter_ctx = r.as_ptr().cast();
         }
         // nginx looks into the pipe of a response that it may cache or store, buffered or not
+        let keeps = upstream_conf::store(conf) != Switch::Off;
         #[cfg(ngx_feature = "http_cache")]
-        let keeps = conf.cache() != 0 || conf.store() != 0;
-        #[cfg(not(ngx_feature = "http_cache"))]
-        let keeps = conf.store() != 0;
+        let keeps = keeps || upstream_conf::cache(conf) != Switch::Off;
         if keeps {
             self.add_pipe(r)?;
         }
@@ -107,12 +107,12 @@ impl<'a> Upstream<'a> {
 
     /// Is the response to be cached, so that it must suit all clients?
     pub fn is_cacheable(self) -> bool {
-        field!(self, cacheable()) != 0
+        flag_of!(self, cacheable) != 0
     }
 
     /// Makes the connection a TLS one.
     pub fn enable_tls(self) {
-        field!(self, set_ssl(1));
+        flag_of!(self, ssl = 1);
     }
 
     /// Sets what is sent to the server. The chain's memory must be the request's.
@@ -191,7 +191,7 @@ impl<'a> Upstream<'a> {
 
     /// Lets nginx pass bytes both ways after this response (101 Switching Protocols).
     pub fn upgrade(self) {
-        field!(self, set_upgrade(1));
+        flag_of!(self, upgrade = 1);
     }
 
     /// The server may close with a reset, because it has not read all of the request. `is_end`: is that
@@ -210,7 +210,7 @@ impl<'a> Upstream<'a> {
 
     /// Keeps the response out of the cache.
     pub fn forbid_caching(self) {
-        field!(self, set_cacheable(0));
+        flag_of!(self, cacheable = 0);
     }
 
     /// The try begins now, as far as `$upstream_connect_time` and its kin know.
@@ -225,7 +225,7 @@ impl<'a> Upstream<'a> {
 
     /// Was the request sent, or at least its beginning?
     pub fn is_request_begun(self) -> bool {
-        field!(self, request_sent()) != 0
+        flag_of!(self, request_sent) != 0
     }
 
     /// Has the server closed the connection before all of the request was sent?
@@ -242,7 +242,7 @@ impl<'a> Upstream<'a> {
 
     /// Was all of the request sent, its body included? nginx says so of one that was cut, too.
     pub fn is_request_written(self) -> bool {
-        field!(self, request_body_sent()) != 0
+        flag_of!(self, request_body_sent) != 0
     }
 
     /// This module's state of the upstream. None where it is another module's.
@@ -269,18 +269,18 @@ impl<'a> Upstream<'a> {
 
     /// Takes back nginx's leave to send the request again because its connection was a used one.
     pub fn forget_cached_connection(self) {
-        field!(self, peer.set_cached(0));
+        flag_of!(self, peer.cached = 0);
     }
 
     /// Runs `run` while the upstream looks as if its response had ended well and its server would
     /// keep the connection.
     pub(super) fn as_finished(self, run: impl FnOnce()) {
-        let before = (field!(self, keepalive()), field!(self, request_body_sent()));
-        field!(self, set_keepalive(1));
-        field!(self, set_request_body_sent(1));
+        let before = (flag_of!(self, keepalive), flag_of!(self, request_body_sent));
+        flag_of!(self, keepalive = 1);
+        flag_of!(self, request_body_sent = 1);
         run();
-        field!(self, set_keepalive(before.0));
-        field!(self, set_request_body_sent(before.1));
+        flag_of!(self, keepalive = before.0);
+        flag_of!(self, request_body_sent = before.1);
     }
 
     /// Is the local address of connections chosen for each request (`rs_uwsgi_bind` with variables)?
@@ -295,7 +295,7 @@ impl<'a> Upstream<'a> {
     /// Empty without TLS; None where a value cannot be evaluated.
     #[cfg(ngx_feature = "http_ssl")]
     pub(super) fn tls_identity(self, r: Request<'a>) -> Option<&'a [u8]> {
-        if field!(self, ssl()) == 0 {
+        if flag_of!(self, ssl) == 0 {
             return Some(&[]);
         }
         let (conf, own_name) = (field!(self, conf), field!(self, ssl_name));

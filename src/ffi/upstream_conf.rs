@@ -1,6 +1,6 @@
 //! `ngx_http_upstream_conf_t`, by which a location configures nginx's upstream machinery.
 
-use core::ffi::c_int;
+use core::ptr;
 
 use ngx::core::NGX_CONF_OK;
 
@@ -38,8 +38,11 @@ impl<'a> Conf<'a> {
         compile.lengths = &raw mut conf.store_lengths;
         compile.values = &raw mut conf.store_values;
         compile.variables = self.variables_in(path);
-        compile.set_complete_lengths(1);
-        compile.set_complete_values(1);
+        // SAFETY: it is valid, and nobody else has it.
+        unsafe {
+            flag!(&raw mut compile, complete_lengths = 1);
+            flag!(&raw mut compile, complete_values = 1);
+        }
         // SAFETY: all pointers are valid during the call, and the path lives as long as the
         // configuration.
         ok(unsafe { ngx_http_script_compile(&raw mut compile) }).map_err(|_| Error::Logged)
@@ -160,8 +163,8 @@ impl Switch {
         }
     }
 
-    /// bindgen reads a signed bit field of two bits as 0 to 3, so −1 comes back as 3.
-    fn from_bits(bits: c_int) -> Switch {
+    /// A bit-field of two bits, whose −1 is read as 3.
+    fn from_bits(bits: u32) -> Switch {
         match bits {
             0 => Switch::Off,
             1 => Switch::On,
@@ -169,9 +172,9 @@ impl Switch {
         }
     }
 
-    fn bits(self) -> c_int {
+    fn bits(self) -> u32 {
         match self {
-            Switch::Unset => super::NGX_CONF_UNSET as c_int,
+            Switch::Unset => super::NGX_CONF_UNSET as u32,
             Switch::Off => 0,
             Switch::On => 1,
         }
@@ -180,24 +183,28 @@ impl Switch {
 
 /// Are responses kept as files (`rs_uwsgi_store`)?
 pub fn store(conf: &ngx_http_upstream_conf_t) -> Switch {
-    Switch::from_bits(conf.store())
+    // SAFETY: a reference is valid.
+    Switch::from_bits(unsafe { flag!(ptr::from_ref(conf).cast_mut(), store) })
 }
 
 /// See [`store`].
 pub fn set_store(conf: &mut ngx_http_upstream_conf_t, store: Switch) {
-    conf.set_store(store.bits());
+    // SAFETY: a reference is valid.
+    unsafe { flag!(ptr::from_mut(conf), store = store.bits()) };
 }
 
 /// Are responses cached (`rs_uwsgi_cache`)?
 #[cfg(ngx_feature = "http_cache")]
 pub fn cache(conf: &ngx_http_upstream_conf_t) -> Switch {
-    Switch::from_bits(conf.cache())
+    // SAFETY: a reference is valid.
+    Switch::from_bits(unsafe { flag!(ptr::from_ref(conf).cast_mut(), cache) })
 }
 
 /// See [`cache`].
 #[cfg(ngx_feature = "http_cache")]
 pub fn set_cache(conf: &mut ngx_http_upstream_conf_t, cache: Switch) {
-    conf.set_cache(cache.bits());
+    // SAFETY: a reference is valid.
+    unsafe { flag!(ptr::from_mut(conf), cache = cache.bits()) };
 }
 
 /// The name of the configured cache zone, where nothing defined it.

@@ -134,7 +134,16 @@ const NO_CACHEABLE: u32 = 1 << 29;
 const NOT_FOUND: u32 = 1 << 30;
 const LAYOUT_IS_KNOWN: bool = cfg!(target_endian = "little")
     && size_of::<ngx_http_variable_value_t>() == 2 * size_of::<usize>()
-    && core::mem::offset_of!(ngx_http_variable_value_t, data) == size_of::<usize>();
+    && core::mem::offset_of!(ngx_http_variable_value_t, data) == size_of::<usize>()
+    && is_at(flag_bits!(ngx_http_variable_value_t, len), LENGTH)
+    && is_at(flag_bits!(ngx_http_variable_value_t, valid), VALID)
+    && is_at(flag_bits!(ngx_http_variable_value_t, no_cacheable), NO_CACHEABLE)
+    && is_at(flag_bits!(ngx_http_variable_value_t, not_found), NOT_FOUND);
+
+/// Are a bit-field's bits (`flag_bits!`) these of a structure's first word?
+const fn is_at((offset, mask): (usize, u64), bits: u32) -> bool {
+    offset < size_of::<u32>() && mask << (8 * offset) == bits as u64
+}
 
 /// No value.
 const NOTHING: ngx_str_t = ngx_str_t { len: 0, data: ptr::null_mut() };
@@ -215,8 +224,8 @@ impl Source {
                 Source::ContentLength => match (*r).headers_in.content_length.as_ref() {
                     Some(header) => Some(header.value),
                     None if (*r).headers_in.content_length_n < 0
-                        && (*r).headers_in.chunked() == 0
-                        && (*r).reading_body() == 0 =>
+                        && flag!(&raw mut (*r).headers_in, chunked) == 0
+                        && flag!(r, reading_body) == 0 =>
                     {
                         Some(NOTHING)
                     }

@@ -53,12 +53,12 @@ unsafe extern "C" fn get(
         match text {
             Some(text) => {
                 (*value).data = text.cast();
-                (*value).set_len(text.len().try_into().unwrap_or(0));
-                (*value).set_valid(1);
-                (*value).set_no_cacheable(0);
-                (*value).set_not_found(0);
+                flag!(value, len = text.len().try_into().unwrap_or(0));
+                flag!(value, valid = 1);
+                flag!(value, no_cacheable = 0);
+                flag!(value, not_found = 0);
             }
-            None => (*value).set_not_found(1),
+            None => flag!(value, not_found = 1),
         }
     }
     NGX_OK as ngx_int_t

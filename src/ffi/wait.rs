@@ -113,7 +113,7 @@ impl<'a> Waiter<'a> {
             self.handler.set((*write).handler);
             (*read).handler = Some(self.peer.hooks.on_connection);
             (*write).handler = Some(self.peer.hooks.on_connection);
-            if (*write).timer_set() != 0 {
+            if flag!(write, timer_set) != 0 {
                 ngx_del_timer(write);
             }
             let left = (self.since + self.limit).saturating_sub(super::now());
@@ -175,12 +175,12 @@ impl<'a> Waiter<'a> {
             (*(*new).read).handler = (*(*old).read).handler;
             (*(*new).write).handler = (*(*old).write).handler;
             (*new).requests += 1;
-            (*new).set_sendfile((*new).sendfile() & (*old).sendfile());
-            if (*old).tcp_nopush() == DISABLED {
-                (*new).set_tcp_nopush(DISABLED);
+            flag!(new, sendfile = flag!(new, sendfile) & flag!(old, sendfile));
+            if flag!(old, tcp_nopush) == DISABLED {
+                flag!(new, tcp_nopush = DISABLED);
             }
             let u = self.peer.context().upstream.as_ptr();
-            (*u).output.set_sendfile((*new).sendfile());
+            flag!(&raw mut (*u).output, sendfile = flag!(new, sendfile));
             (*u).writer.connection = new;
             close(old);
         }
@@ -196,7 +196,10 @@ impl<'a> Waiter<'a> {
         // SAFETY: an open connection, that of this try.
         unsafe {
             break_socket((*c).fd);
-            (*c).set_log_error(super::sys::ngx_connection_log_error_e_NGX_ERROR_IGNORE_ECONNRESET);
+            flag!(
+                c,
+                log_error = super::sys::ngx_connection_log_error_e_NGX_ERROR_IGNORE_ECONNRESET
+            );
         }
         self.post_write();
     }
@@ -205,7 +208,7 @@ impl<'a> Waiter<'a> {
     pub fn time_out(&self) {
         self.end();
         // SAFETY: an open connection, that of this try.
-        unsafe { (*(*self.connection()).write).set_timedout(1) };
+        unsafe { flag!((*self.connection()).write, timedout = 1) };
         self.post_write();
     }
 }
@@ -268,7 +271,7 @@ pub(super) unsafe extern "C" fn on_connection<H: UpstreamHandler>(event: *mut ng
     // has set to the request.
     let (r, leaving) = unsafe {
         let c = (*event).data.cast::<ngx_connection_t>();
-        ((*c).data.cast(), (*c).close() != 0)
+        ((*c).data.cast(), flag!(c, close) != 0)
     };
     run(r, |r| match leaving {
         // the worker is leaving, and waits no longer

@@ -66,7 +66,7 @@ impl Servers {
         let event = self.wake_event();
         // SAFETY: see `wake_event`.
         unsafe {
-            if (*event).timer_set() != 0 {
+            if flag!(event, timer_set) != 0 {
                 // nginx would leave it as it is: it takes so short times for the same
                 ngx_del_timer(event);
             }
@@ -89,10 +89,10 @@ impl Servers {
 pub(super) unsafe fn cancel(event: *mut ngx_event_t) {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*event).timer_set() != 0 {
+        if flag!(event, timer_set) != 0 {
             ngx_del_timer(event);
         }
-        if (*event).posted() != 0 {
+        if flag!(event, posted) != 0 {
             ngx_delete_posted_event(event);
         }
     }

@@ -1,5 +1,6 @@
 //! Connections that are reused.
 
+mod balancers;
 mod chunks;
 mod configuration;
 mod desync;

@@ -405,6 +405,14 @@ pub fn nginx_path() -> PathBuf {
     std::env::var_os("RS_UWSGI_NGINX").map_or_else(|| "/usr/sbin/nginx".into(), PathBuf::from)
 }
 
+/// Its version as a number, `nginx_version`: 1022001 for 1.22.1.
+pub fn nginx_version() -> u32 {
+    let said = Command::new(nginx_path()).arg("-v").output().unwrap().stderr;
+    let said = String::from_utf8(said).unwrap();
+    let version = said.trim().split('/').nth(1).unwrap().split(' ').next().unwrap();
+    version.split('.').fold(0, |number, part| number * 1000 + part.parse::<u32>().unwrap())
+}
+
 /// The module under test: RS_UWSGI_MODULE, or what `make module` leaves.
 pub fn module_path() -> PathBuf {
     let built = || root().join("target/module/ngx_http_rs_uwsgi_module.so");

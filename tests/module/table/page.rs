@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 const PAGE: &str = "docs/parity.md";
 
 /// The versions that have a column.
-const VERSIONS: [&str; 2] = ["1.22.1", "1.28.3"];
+const VERSIONS: [&str; 3] = ["1.22.1", "1.28.3", "1.31.5"];
 
 /// The tests that show what README's section says of "Differences from uwsgi_pass": the first cell
 /// of its table, and the tests.

@@ -62,6 +62,8 @@ pub const ROWS: &[Row] = &[
     shown("ignore_client_abort", "on", &["traffic::aborts::while_waiting_and_in_the_body"]),
     shown("bind", "127.0.0.1", &["traffic::sockets::bind", "traffic::sockets::bind_transparent"]),
     shown("socket_keepalive", "on", &["traffic::sockets::socket_keepalive"]),
+    shown("socket_rcvbuf", "64k", &["traffic::sockets::socket_buffers"]),
+    shown("socket_sndbuf", "64k", &["traffic::sockets::socket_buffers"]),
     shown(
         "connect_timeout",
         "1s",

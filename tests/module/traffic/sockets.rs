@@ -1,11 +1,11 @@
-//! The socket to the server: `uwsgi_bind` and `uwsgi_socket_keepalive`, as seen by the server and
+//! The socket to the server: `uwsgi_bind` and `uwsgi_socket_…`, as seen by the server and
 //! in the kernel.
 
 use super::{get, request, same, worker, GET, OK};
 use crate::pair::{assert_responses, Pair, SIDES, STANDARD_PARAMS};
 use crate::support::backend::Address;
 use crate::support::client::Client;
-use crate::support::nginx::{free_port, Nginx};
+use crate::support::nginx::{free_port, nginx_version, Nginx};
 use crate::support::{kernel, wait_for, DEADLINE};
 use socket2::Socket;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -189,6 +189,33 @@ fn socket_keepalive() {
     {
         let found = of_socket(pair, path, |socket| socket.keepalive().unwrap());
         assert_eq!(found, [(200, Some(expected)); 2], "{path}: left stock, right ours");
+    }
+}
+
+/// The sizes are the kernel's affair: it doubles what is asked for, for its own use.
+#[test]
+fn socket_buffers() {
+    let directives = ["uwsgi_socket_rcvbuf", "uwsgi_socket_sndbuf"];
+    if nginx_version() < 1_031_003 {
+        for directive in directives {
+            let said = Nginx::builder().http(&format!("rs_{directive} 64k;")).check().stderr;
+            assert!(said.contains(&format!("unknown directive \"rs_{directive}\"")), "{said}");
+        }
+        return;
+    }
+    let server = "
+        location / { uwsgi_pass @pass@; }
+        location /set { uwsgi_socket_rcvbuf 20k; uwsgi_socket_sndbuf 30k; uwsgi_pass @pass@;
+            location /set/other { uwsgi_socket_sndbuf 40k; uwsgi_pass @pass@; } }";
+    let sizes = |socket: &Socket| {
+        [socket.recv_buffer_size().unwrap() / 2048, socket.send_buffer_size().unwrap() / 2048]
+    };
+    for pair in &pairs(server) {
+        assert_eq!(of_socket(pair, "/set", sizes), [(200, Some([20, 30])); 2]);
+        assert_eq!(of_socket(pair, "/set/other", sizes), [(200, Some([20, 40])); 2]);
+        let [stock, ours] = of_socket(pair, "/", |socket| socket.recv_buffer_size().unwrap());
+        assert_eq!(stock, ours);
+        assert_ne!(ours, (200, Some(20 * 2048)));
     }
 }
 
