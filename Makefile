@@ -4,9 +4,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 
-# The nginx to build for and to test with: "installed", or "vendored", the one in the crate nginx-src,
-# or "sanitize", the same with the checks of the sanitizers; or any source tree that is configured, with
-# NGINX_BUILD_DIR where that is not its folder objs.
+# The nginx to build for and to test with: "installed"; "vendored", the one in the crate nginx-src;
+# "sanitize", the same with the checks of the sanitizers; "debian-trixie" and the like, that of another
+# Debian; or any source tree that is configured, with NGINX_BUILD_DIR where that is not its folder objs.
 ifdef NGINX_SOURCE_DIR
 NGINX := source
 NGINX_BUILD_DIR ?= $(NGINX_SOURCE_DIR)/objs
@@ -83,6 +83,7 @@ help:
 	@echo 'make clean        remove target/'
 	@echo
 	@echo 'NGINX=vendored    with any of these: nginx 1.28.3 in place of the installed one'
+	@echo 'NGINX=debian-trixie  the same: the nginx of another Debian (debian-sid …)'
 	@echo 'NGINX_SOURCE_DIR=… [NGINX_BUILD_DIR=…]  the same: a source tree that is configured'
 
 # Says what it installs; silent where nothing is missing.

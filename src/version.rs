@@ -66,7 +66,13 @@ static NOTE: Note = Note {
 /// The bytes of a text, with zeros up to the length asked for.
 const fn bytes<const N: usize>(text: &str) -> [u8; N] {
     let mut bytes = [0; N];
-    let (head, _) = bytes.split_at_mut(text.len());
-    head.copy_from_slice(text.as_bytes());
+    let text = text.as_bytes();
+    let mut at = 0;
+    // a const fn has no iterators, and `copy_from_slice` is const since Rust 1.87
+    #[allow(clippy::indexing_slicing)]
+    while at < text.len() {
+        bytes[at] = text[at];
+        at += 1;
+    }
     bytes
 }

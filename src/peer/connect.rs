@@ -7,7 +7,7 @@ use crate::conf::reuse::InEffect;
 use crate::ffi::balancer::Chosen;
 use crate::ffi::connect::{Errno, Progress};
 use crate::ffi::connection::Lost;
-use crate::ffi::log::Printable;
+use crate::ffi::log::{Log, Printable};
 use crate::ffi::peer::Peer;
 use crate::ffi::servers::Servers;
 use crate::ffi::{self, Request};
@@ -150,17 +150,17 @@ pub(super) fn refused(
 /// Logs that the server cannot be connected to, in nginx's words.
 pub(super) fn report(r: Request<'_>, peer: Peer<'_>, errno: Errno) {
     let (log, name) = (r.log(), peer.name());
-    let message = format_args!("connect() to {} failed", Printable(name));
-    match errno.0 {
+    let write = match errno.0 {
         libc::ECONNREFUSED
         | libc::EAGAIN
         | libc::ECONNRESET
         | libc::ENETDOWN
         | libc::ENETUNREACH
         | libc::EHOSTDOWN
-        | libc::EHOSTUNREACH => log.error_of(errno.0, message),
-        _ => log.crit_of(errno.0, message),
-    }
+        | libc::EHOSTUNREACH => Log::error_of,
+        _ => Log::crit_of,
+    };
+    write(log, errno.0, format_args!("connect() to {} failed", Printable(name)));
     let queue = &peer.servers().queue;
     let is_permission = errno.0 == libc::EACCES && peer.is_unix() && !peer.is_abstract();
     if is_permission && queue.hints.take_due(Hint::Permission, ffi::now()) {

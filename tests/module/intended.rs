@@ -14,6 +14,17 @@ const DROPPED: [&str; 7] = [
     "HTTP_PROXY",
 ];
 
+/// Its value is that of CONTENT_LENGTH, which stands among the params.
+const LENGTH_HEADER: &[u8] = b"HTTP_CONTENT_LENGTH";
+
+/// Stock's packet without the header that says the body's length once more, and the body; what is no
+/// packet, as it is.
+pub fn without_length_header(stock: &[u8]) -> Vec<u8> {
+    let Ok((packet, body)) = Packet::parse(stock) else { return stock.to_vec() };
+    let vars: Vec<Var> = packet.vars.into_iter().filter(|(key, _)| key != LENGTH_HEADER).collect();
+    [&Packet::encode(packet.modifier1, packet.modifier2, &vars), body].concat()
+}
+
 /// What must be known of the request and the configuration beyond stock's packet.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
@@ -78,8 +89,7 @@ fn kept(headers: Vec<Var>) -> Vec<Var> {
     let stays = |key: &[u8]| {
         (upgrade && key == b"HTTP_CONNECTION") || !DROPPED.iter().any(|name| name.as_bytes() == key)
     };
-    // its value is that of CONTENT_LENGTH, which stands among the params
-    let stays = |key: &[u8]| key != b"HTTP_CONTENT_LENGTH" && stays(key);
+    let stays = |key: &[u8]| key != LENGTH_HEADER && stays(key);
     headers.into_iter().filter(|(key, _)| stays(key)).collect()
 }
 

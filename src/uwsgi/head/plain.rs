@@ -222,16 +222,25 @@ pub(super) fn control(buf: &[u8]) -> usize {
 /// beyond it.
 #[inline(always)]
 fn find(buf: &[u8], marks: impl Fn(u64) -> u64) -> usize {
-    let (chunks, rest) = buf.as_chunks::<WORD>();
+    let (words, rest) = in_words(buf);
     let mut at = 0;
-    for chunk in chunks {
-        let marked = marks(u64::from_le_bytes(*chunk));
+    for word in words {
+        let marked = marks(word);
         if marked != 0 {
             return at + first_of(marked);
         }
         at += WORD;
     }
     at + first_of(marks(short_word(rest)))
+}
+
+/// The words of a buffer, and the bytes after the last of them. (`as_chunks` is Rust 1.88's.)
+#[inline(always)]
+fn in_words(buf: &[u8]) -> (impl Iterator<Item = u64> + '_, &[u8]) {
+    let chunks = buf.chunks_exact(WORD);
+    let rest = chunks.remainder();
+    let word = |chunk: &[u8]| chunk.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
+    (chunks.map(word), rest)
 }
 
 #[inline(always)]
@@ -281,10 +290,9 @@ fn is_name(word: u64) -> bool {
 /// it. `first` as in [`Names::find`].
 #[inline]
 fn hash(name: &[u8], first: u64) -> Option<usize> {
-    let (chunks, rest) = name.as_chunks::<WORD>();
+    let (words, rest) = in_words(name);
     let mut hash = 0_u64;
-    for chunk in chunks {
-        let word = u64::from_le_bytes(*chunk);
+    for word in words {
         if !is_name(word) {
             return None;
         }
