@@ -77,10 +77,10 @@ pub fn run(pair: &Pair, name: &str, steps: &[Step]) -> Vec<Outcome> {
         let logs = [&stock, &ours].map(|outcome| outcome.log.iter().filter(|l| !is_haste(l)));
         let [left, right] = logs.map(Vec::from_iter);
         assert_eq!(left, right, "{name}: the error log differs (left stock, right ours)");
-        let expected: Vec<_> =
+        let intended: Vec<_> =
             stock.received.iter().map(|all| without_length_header(all)).collect();
-        assert_eq!(parsed(&expected), packets(&ours), "{name}: the packets differ");
-        assert_eq!(expected, ours.received, "{name}: what the backend got differs");
+        assert_eq!(parsed(&intended), packets(&ours), "{name}: the packets differ");
+        assert_eq!(intended, ours.received, "{name}: what the backend got differs");
         let asked = !matches!(does, Does::Nothing);
         assert_eq!(!stock.received.is_empty(), asked, "{name}: was the backend asked?");
         let seen = stock.response.as_ref().map_or_else(Clone::clone, summary);

@@ -55,6 +55,8 @@ fn what_is_stored_where() {
         ("GET /alias/one%20two?x", Says(OK), "200 - ok"),
         ("GET /alias/", Says(OK), "200 - ok"),
     ];
+    // the name of the last one is that of the folder
+    pair.nginx.expects("Not a directory");
     run(&pair, "store", &steps);
     let stored = same_files(&pair, "uwsgi_files");
     let paths: Vec<_> = stored.iter().map(|(path, ..)| &path[..]).collect();
@@ -211,7 +213,10 @@ fn a_limited_temporary_file() {
 #[test]
 fn no_place_to_store() {
     let pair = cached_in(
-        Nginx::builder().file("uwsgi_files/file", b"x").file("rs_uwsgi_files/file", b"x"),
+        Nginx::builder()
+            .file("uwsgi_files/file", b"x")
+            .file("rs_uwsgi_files/file", b"x")
+            .expects("Not a directory"),
         "",
         "location / { uwsgi_store @dir@/uwsgi_files/file$uri; uwsgi_pass @pass@; }",
     );

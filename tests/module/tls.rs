@@ -133,7 +133,8 @@ impl Site {
 
     fn with_http(http: &str, server: &str) -> Site {
         let server = format!("{STANDARD_PARAMS} {server}");
-        let pair = Pair::assemble(builder(), http, &server, true, "");
+        let builder = builder().expects("alert certificate required");
+        let pair = Pair::assemble(builder, http, &server, true, "");
         Site { pair, seen: Arc::default() }
     }
 

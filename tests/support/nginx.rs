@@ -373,6 +373,9 @@ impl Drop for Nginx {
     }
 }
 
+/// Where nobody listens on a unix socket.
+pub const NO_SOCKET: &str = "failed (2: No such file or directory)";
+
 /// The `user` directive: a worker of another user could not reach the sockets in the prefix.
 pub fn user() -> &'static str {
     // SAFETY: geteuid cannot fail and takes no arguments.

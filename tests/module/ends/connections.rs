@@ -16,6 +16,7 @@ fn refused() {
     let dir = nginx::prefix();
     let path = dir.path().join("b");
     let nginx = start(&Address::Unix(path.clone()), PLAIN);
+    nginx.expects(nginx::NO_SOCKET);
     for _ in 0..3 {
         assert_eq!(client::get(nginx.address(), "/").status, 502);
     }

@@ -76,6 +76,7 @@ fn gives_up() {
     let dir = nginx::prefix();
     let address = Address::Unix(dir.path().join("none"));
     let nginx = site(&address, "rs_uwsgi_connect_retry 200ms;");
+    nginx.expects(nginx::NO_SOCKET);
     let requests = [get("/"), get("/"), post("/", "body")];
     for answer in answers(send(nginx.address(), &requests)) {
         assert_eq!(answer.status, 502);
@@ -134,6 +135,7 @@ fn off_unless_set() {
     let dir = nginx::prefix();
     let path = dir.path().join("b");
     let nginx = site(&Address::Unix(path.clone()), "");
+    nginx.expects(nginx::NO_SOCKET);
     assert_eq!(answers(send(nginx.address(), &[get("/")]))[0].status, 502);
     abandon(&path);
     assert_eq!(answers(send(nginx.address(), &[get("/")]))[0].status, 502);

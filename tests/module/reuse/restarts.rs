@@ -151,6 +151,7 @@ fn gunicorn_restarts() {
     let socket = Address::Unix(dir.path().join("g"));
     let start = || gunicorn().arguments(&["--bind", &socket.to_string()]).start();
     let nginx = site(&socket, "");
+    nginx.expects(nginx::NO_SOCKET);
     let mut noted = String::new();
     let mut running = start();
     let load = Load::default();

@@ -94,6 +94,7 @@ fn empty_ends_inheritance() {
     let ours = translated(&server.replace("@pass@", &backend.address().to_string()));
     let nginx =
         super::builder().http(&format!("server {{ listen 127.0.0.1:@port@; {ours} }}")).start();
+    nginx.expects("alert certificate required");
     let visit = |path| single(&backend, nginx.address(), path, &demanding);
     let (status, handshake) = visit("/alice");
     assert_eq!(status, 200);

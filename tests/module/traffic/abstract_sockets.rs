@@ -123,6 +123,7 @@ fn names_that_cannot_be() {
                location / { rs_uwsgi_pass unix:@$arg_name; }
                location /block { rs_uwsgi_pass nameless; } }",
         )
+        .expects("connect() to unix:@ failed")
         .start();
     assert_eq!(get(nginx.address(), &format!("/?name={longest}")).status, 200);
     assert_eq!(backend.requests().len(), 1);

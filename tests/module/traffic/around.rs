@@ -5,11 +5,10 @@ use super::{get, request, same};
 use crate::pair::{Pair, SIDES, STANDARD_PARAMS};
 use crate::support::backend::Peer;
 use crate::support::client::get_with;
-use crate::support::nginx::Nginx;
+use crate::support::nginx::{Nginx, NO_SOCKET};
 use std::io;
 
 /// What nginx says of `unix:@dir@/none`.
-const NO_SOCKET: &str = "none failed (2: No such file or directory)";
 
 /// Answers with what was asked. In the query `s=503` is the status to answer with, `to=/x` an
 /// X-Accel-Redirect.

@@ -35,7 +35,7 @@ impl Balanced {
         let first = Backend::unix(&dir.path().join("1"), |_| Ok(()));
         let second = Backend::unix(&dir.path().join("2"), |peer| peer.answer(super::OK));
         let gone = |number: u8| format!("unix:{}/gone{number}", dir.path().display());
-        let mut builder = Nginx::builder();
+        let mut builder = Nginx::builder().expects(nginx::NO_SOCKET);
         for prefix in ["", "rs_"] {
             let backup = format!("server {} max_fails=0 backup;", second.address());
             let none: String =
