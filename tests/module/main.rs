@@ -24,6 +24,7 @@ mod early;
 mod ends;
 mod event_streams;
 mod examples;
+mod header_names;
 mod hints;
 mod inheritance;
 mod intended;
