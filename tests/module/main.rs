@@ -28,6 +28,7 @@ mod header_names;
 mod hints;
 mod inheritance;
 mod intended;
+mod links;
 mod oracle_requests;
 mod oracle_responses;
 mod overload;
