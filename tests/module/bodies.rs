@@ -89,6 +89,7 @@ impl Way {
         let nginx = Nginx::builder()
             .file("params", include_bytes!("../../nginx-conf/rs_uwsgi_params"))
             .http(&http.replace("@down@", &down).replace("@standard@", standard))
+            .expects(&format!("connect() to {down} failed"))
             .start();
         Way { nginx, backend, _dir: dir }
     }
@@ -398,6 +399,7 @@ fn the_next_server_gets_all_or_is_not_asked() {
         backend.address()
     );
     let nginx = Nginx::start(&conf);
+    nginx.expects("none failed (2: No such file or directory)");
     for _ in 0..2 {
         let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {SIZE}\r\n\r\n");
         let response = exchange(nginx.address(), &[head.as_bytes(), &body()].concat());
