@@ -147,20 +147,35 @@ fn load_balanced() {
 #[test]
 fn gunicorn() {
     let run = prefix();
-    let application = root().join("tests/support/framing.py");
-    let _server = Gunicorn::builder(&application)
-        .worker_class("gthread")
-        .arguments(&["--bind", &format!("unix:{}/app.sock", run.path().display())])
-        .start();
+    let config = root().join("nginx-conf/gunicorn.conf.py").display().to_string();
+    let serve = |application: &str, socket: &str| {
+        Gunicorn::builder(&root().join("tests/support").join(application))
+            .worker_class("gthread")
+            .arguments(&["--config", &config])
+            .arguments(&["--bind", &format!("unix:{}/{socket}", run.path().display())])
+            .start()
+    };
+    let _servers = [serve("framing.py", "app.sock"), serve("links.py", "shop.sock")];
     let nginx = start("gunicorn.conf", run.path());
+    for (path, line) in [
+        ("/shop/django/caf%C3%A9", "link=/shop/django/caf%C3%A9"),
+        ("/shop/flask/100%2525", "link=/shop/flask/100%2525"),
+        ("/shop/flask/x", "REMOTE_ADDR=127.0.0.1"),
+    ] {
+        let text = get(nginx.address(), path).text();
+        assert!(text.lines().any(|found| found == line), "{path}: {text}");
+    }
+    assert_eq!(get(nginx.address(), "/shop").status, 301);
+    let before = 4;
+    nginx.wait_requests(before);
     // on one connection, that is to one of nginx's workers: each has its own pool
     let mut client = Client::connect(nginx.address());
     for _ in 0..3 {
         client.send(b"GET /token?t=abc HTTP/1.1\r\nHost: h\r\n\r\n");
         assert_eq!(client.response(false).unwrap().text(), "abc");
     }
-    let log = nginx.wait_requests(3);
-    let chosen = log.iter().map(|line| line.split(' ').rev().nth(1).unwrap());
+    let log = nginx.wait_requests(before + 3);
+    let chosen = log.iter().skip(before).map(|line| line.split(' ').rev().nth(1).unwrap());
     assert_eq!(chosen.collect::<Vec<_>>(), ["new", "reused", "reused"], "{log:?}");
 }
 

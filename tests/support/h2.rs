@@ -38,6 +38,17 @@ pub fn exchange(
     fields: &[(&[u8], &[u8])],
     body: Option<&[u8]>,
 ) -> io::Result<Answer> {
+    watched(local, to, fields, body, |_| {})
+}
+
+/// The same; `watch` sees what has come after each frame.
+pub fn watched(
+    local: SocketAddr,
+    to: SocketAddr,
+    fields: &[(&[u8], &[u8])],
+    body: Option<&[u8]>,
+    watch: impl FnMut(&Answer),
+) -> io::Result<Answer> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.bind(&local.into())?;
@@ -54,7 +65,7 @@ pub fn exchange(
         answer: Answer { status: None, body: Vec::new(), error: None },
         ended: false,
     };
-    exchange.run(fields, body)?;
+    exchange.run(fields, body, watch)?;
     Ok(exchange.answer)
 }
 
@@ -68,7 +79,12 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn run(&mut self, fields: &[(&[u8], &[u8])], body: Option<&[u8]>) -> io::Result<()> {
+    fn run(
+        &mut self,
+        fields: &[(&[u8], &[u8])],
+        body: Option<&[u8]>,
+        mut watch: impl FnMut(&Answer),
+    ) -> io::Result<()> {
         let block = field_block(fields);
         let mut opening = opening();
         let end_stream = if body.is_none() { END_STREAM } else { 0 };
@@ -86,6 +102,7 @@ impl Exchange {
         }
         while !self.ended {
             self.read_frame()?;
+            watch(&self.answer);
         }
         Ok(())
     }

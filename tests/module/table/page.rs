@@ -36,8 +36,11 @@ const DIFFERENCES: &[(&str, &[&str])] = &[
             "differences::content_length_when_the_body_is_not_passed",
         ],
     ),
-    ("Content-Length", &["differences::content_length_is_no_header"]),
-    ("headers that differ in `-` and `_` alone, with `underscores_in_headers on`", &["differences::an_underscore_gives_way_to_another_spelling"]),
+    ("Content-Length", &["header_names::content_length_is_no_header"]),
+    (
+        "headers that differ in `-` and `_` alone, with `underscores_in_headers on`",
+        &["header_names::an_underscore_gives_way_to_another_spelling"],
+    ),
     (
         "modifiers",
         &[
@@ -58,8 +61,17 @@ const DIFFERENCES: &[(&str, &[&str])] = &[
         ],
     ),
     ("a chunked response (gunicorn 24 to 26)", &["differences::chunks_are_decoded"]),
-    ("`text/event-stream`", &["event_streams::passed_on_at_once"]),
-    ("the answer to HEAD, where there is a cache or store", &["response_ends::a_head_is_not_kept_for_a_whole_response"]),
+    (
+        "`text/event-stream`",
+        &["event_streams::passed_on_at_once", "event_streams::never_kept"],
+    ),
+    (
+        "the answer to HEAD, where there is a cache or store",
+        &[
+            "response_ends::what_ends_by_its_own_framing_ends_at_once",
+            "response_ends::a_head_is_not_kept_for_a_whole_response",
+        ],
+    ),
     ("the connection to the server", &["reuse::servers::behind_nginx_gunicorn_gthread"]),
     (
         "vars larger than uWSGI's `buffer-size`",
@@ -79,7 +91,14 @@ const DIFFERENCES: &[(&str, &[&str])] = &[
         "a server that answers and closes before it has read the request's body",
         &["early::what_stock_makes_of_it", "early::answers_that_end_with_the_connection"],
     ),
-    ("a body that another location has passed on unbuffered (`error_page`, X-Accel-Redirect, SSI, `post_action`)", &["bodies::the_rest_follows_where_nothing_was_given_away", "bodies::what_was_given_away_is_not_passed_on_for_all"]),
+    (
+        "a body that another location has passed on unbuffered (`error_page`, X-Accel-Redirect, SSI, \
+         `post_action`)",
+        &[
+            "bodies::the_rest_follows_where_nothing_was_given_away",
+            "bodies::what_was_given_away_is_not_passed_on_for_all",
+        ],
+    ),
     (
         "a colon at the end of a socket's path, `unix:/path:`",
         &["inheritance::addresses_of_every_form"],
