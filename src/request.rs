@@ -116,7 +116,7 @@ fn encode_into<'a>(
 
     let bytes = packet.finish(modifier1, modifier2, conf.max_vars).map_err(|too_large| {
         log_too_large(r, conf, &too_large);
-        context.refused_size.set(Some(too_large.size));
+        context.refused_size.set(u32::try_from(too_large.size).ok());
         REQUEST_HEADER_FIELDS_TOO_LARGE
     })?;
     let bytes = r.pool().copy(bytes).map_err(|_| INTERNAL_SERVER_ERROR)?;

@@ -35,7 +35,7 @@
 //! | subrequests | as theirs | `included`, `authorized`, `refused_by_authorization` |
 //! | background requests | as theirs | `background_update` |
 //! | `post_action` | as theirs | `post_action` |
-//! | `ngx_http_upstream_resolve_handler` | the server's name has an address, or none | `resolved`, `not_resolved` |
+//! | `ngx_http_upstream_resolve_handler` | the server's name has an address, or none; there is no limit then | `resolved`, `not_resolved` |
 //! | the worker leaves | when its requests are done | `reload` |
 //! | | when it was given time for them, which is up | `shutdown_timeout` |
 //! | | at once, and all that it knows with it | `terminated` |
@@ -140,6 +140,7 @@ impl Site {
         let client = self.send(request);
         self.wait_seen(1);
         let next = self.wait_behind(1);
+        assert_eq!(self.seen.lock().unwrap().len(), 1, "it does not wait");
         self.open();
         let result = end(client);
         self.assert_next(next);

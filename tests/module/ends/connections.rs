@@ -245,6 +245,7 @@ fn dns() -> Dns {
     Dns::start(&[("app.test", Ipv4Addr::LOCALHOST)])
 }
 
+/// Connections to hosts that a resolver looks up are not counted: nobody waits for one, and nobody is woken.
 #[test]
 fn resolved() {
     let dns = dns();
@@ -254,9 +255,17 @@ fn resolved() {
         Ok(())
     };
     let site = Site::resolved(&dns, closes);
-    assert_eq!(site.end(&get("/")).text(), "ok");
+    let mut client = site.send(&get("/"));
+    site.wait_seen(1);
+    assert_eq!(client::get(site.nginx.address(), "/next").text(), "next");
+    site.open();
+    assert_eq!(client.response(false).unwrap().text(), "ok");
+    site.assert_free();
     let site = Site::resolved(&dns, |peer, _| peer.stall());
-    site.end_by(&get("/"), drop);
+    let client = site.send(&get("/"));
+    site.wait_seen(1);
+    drop(client);
+    site.assert_free();
     assert!(dns.asked().contains(&"app.test".to_string()));
 }
 
