@@ -66,7 +66,7 @@ fn judge<'a>(
             body: request::body_length(r, context.conf),
             since: (in_effect.reuse == Reuse::Auto).then(ffi::now),
         };
-        peer::park(r, peer, context.pool_key.get(), left, &in_effect)
+        peer::park(r, peer, context.line.get(), left, &in_effect)
     });
     if let Err(refusal) = parked {
         r.log().debug(format_args!("http rs_uwsgi close connection, fd:{descriptor}: {refusal}"));
@@ -174,14 +174,14 @@ fn facts<'a>(
         let received = match context.reads_body.get() {
             true => u.body_received(),
             // what nginx did not read may have come all the same
-            false => head.after as u64,
+            false => head.after.into(),
         };
         fields.framing(head.status).end(received, context.chunks.get())
     });
     Facts {
         reuse: in_effect.reuse,
         limits: in_effect.limits,
-        shared: !context.pool_key.get().is_empty(),
+        shared: context.shared.get(),
         exiting: ffi::is_exiting(),
         failed: outcome == Outcome::Failed || connection.has_failed(),
         request_written: u.is_request_written(),

@@ -250,7 +250,7 @@ pub struct Context<'a> {
     /// The connection that something of the request was sent on last, by the tries that are over.
     pub sent: Cell<Option<Connection>>,
     /// The bytes of the vars that were found too large to be sent.
-    pub refused_size: Cell<Option<usize>>,
+    pub refused_size: Cell<Option<u32>>,
 }
 
 /// A try with one server, from its choice to its release.
@@ -268,10 +268,10 @@ pub struct Attempt<'a> {
     pub answered: Cell<bool>,
     /// Does its answer begin with a page and no head, as one to a line that is no request (HTTP/0.9)?
     pub sent_html: Cell<bool>,
-    /// The key by which the connection's server is known in the pool.
-    pub pool_key: Cell<&'a [u8]>,
-    /// The key by which the server is known in the queue.
+    /// The key by which the server is known in the queue and, if `shared`, in the pool.
     pub line: Cell<&'a [u8]>,
+    /// May its connections be shared with other requests?
+    pub shared: Cell<bool>,
     /// Is the connection one of those that `rs_uwsgi_max_connections` counts?
     pub counted: Cell<bool>,
     /// What the request waits with for a connection.
@@ -302,8 +302,8 @@ pub enum Connection {
 pub struct Head {
     /// Its status.
     pub status: u16,
-    /// The bytes after the head that had come with it.
-    pub after: usize,
+    /// The bytes after the head that had come with it, which fit into a buffer.
+    pub after: u32,
 }
 
 impl<'a> Context<'a> {

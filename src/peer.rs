@@ -45,7 +45,7 @@ pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, has_others: bool) -> Chosen {
     let in_effect = context.conf.in_effect(Some(servers));
     let is_pooled = in_effect.reuse != Reuse::Off && in_effect.limits.idle != 0;
     let pool_key = is_pooled.then(|| peer.pool_key(r)).flatten().unwrap_or_default();
-    context.pool_key.set(pool_key);
+    context.shared.set(!pool_key.is_empty());
     context.line.set(if pool_key.is_empty() { peer.address() } else { pool_key });
     if refused::is_known_too_large(context, peer) {
         return refuse(r, peer, context, has_others);
@@ -79,8 +79,8 @@ fn refuse<'a>(r: Request<'a>, peer: Peer<'a>, context: &Context<'a>, has_others:
 /// Takes a connection from the pool, if one fits. Beside it: will the request be sent again if it
 /// turns out to be dead?
 fn take(r: Request<'_>, context: &Context<'_>, servers: &Servers) -> Option<(Idle, bool)> {
-    let key = context.pool_key.get();
-    if key.is_empty() || context.needs_new_connection.get() {
+    let key = context.line.get();
+    if !context.shared.get() || context.needs_new_connection.get() {
         return None;
     }
     let risk = Risk::of(r, context);

@@ -86,7 +86,7 @@ pub fn answer(r: Request<'_>) -> Next {
 pub fn answer_at_once(r: Request<'_>) -> Next {
     if let Some((context, peer)) = tried(r) {
         let size = context.vars_size();
-        context.refused_size.set(Some(size));
+        context.refused_size.set(u32::try_from(size).ok());
         if let Some(count) = peer.servers().queue.hints.too_large.add(ffi::now()) {
             r.log().error(format_args!(
                 "\"{}\" is known to refuse {size} bytes of vars, {count} requests so: raise its \

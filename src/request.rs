@@ -116,7 +116,7 @@ fn encode_into<'a>(
 
     let bytes = packet.finish(modifier1, modifier2, conf.max_vars).map_err(|too_large| {
         log_too_large(r, conf, &too_large);
-        context.refused_size.set(Some(too_large.size));
+        context.refused_size.set(u32::try_from(too_large.size).ok());
         REQUEST_HEADER_FIELDS_TOO_LARGE
     })?;
     let bytes = r.pool().copy(bytes).map_err(|_| INTERNAL_SERVER_ERROR)?;
@@ -259,8 +259,8 @@ impl Param {
 /// Of names that become one var and are spelled differently, those with an underscore are left out: a
 /// client could add to what a proxy before nginx has set.
 ///
-/// Ordinary requests repeat no header: one pass writes them all, and only where it meets a repeated
-/// one, the work is begun anew.
+/// Ordinary requests repeat no header, and spell none in two ways: one pass writes them all, and only where
+/// it meets a repeated one, the work is begun anew.
 #[inline(never)]
 fn write_headers(r: Request<'_>, filter: &HeaderFilter, packet: &mut Packet) {
     let dropped = filter.dropped(r.is_upgrade());
@@ -272,12 +272,14 @@ fn write_headers(r: Request<'_>, filter: &HeaderFilter, packet: &mut Packet) {
         }
     }
 
-    let may_have_underscores = r.may_have_underscores();
+    if r.may_have_underscores() && r.headers().any(|line| is_respelled(r, &line)) {
+        return write_headers_joined(r, dropped, authority, packet);
+    }
     let start = packet.end();
     let mut names = Names::default();
     let mut lines = r.headers();
     while let Some(line) = lines.next() {
-        if dropped.contains(line.name) || may_have_underscores && is_respelled(r, &line) {
+        if dropped.contains(line.name) {
             continue;
         }
         if names.insert(&line) && has_earlier(r, line, lines.clone().count()) {

@@ -71,7 +71,7 @@ pub fn process_header(r: Request<'_>) -> Result<(), Error> {
     // the head of a cached response says nothing of the connection
     if !r.is_cached() {
         let status = u.status().try_into().unwrap_or(0);
-        context.head.set(Some(Head { status, after: u.unparsed().len() }));
+        context.head.set(Some(Head { status, after: u.unparsed().len() as u32 }));
         if !r.loc_conf().buffering_is_explicit() && u.is_event_stream() {
             u.pass_on_at_once(r);
         }

@@ -25,8 +25,9 @@ pub fn add(cf: Conf<'_>) -> Result<(), Error> {
 /// none were.
 fn vars_size(r: Request<'_>) -> Option<String> {
     let context = r.context()?;
+    let refused = context.refused_size.get().map(|size| size as usize);
     let sent = || sent(r).map(|_| context.vars_size());
-    Some(context.refused_size.get().or_else(sent)?.to_string())
+    Some(refused.or_else(sent)?.to_string())
 }
 
 /// The connection that something of the request was sent on last. None where nothing was.

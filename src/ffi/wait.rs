@@ -35,6 +35,8 @@ pub struct Waiter<'a> {
     since: usize,
     limit: ngx_msec_t,
     pending: Cell<bool>,
+    /// Has it got a connection of the pool, on which it goes on before anything else happens?
+    goes_on: Cell<bool>,
 }
 
 impl<'a> Peer<'a> {
@@ -59,6 +61,7 @@ impl<'a> Peer<'a> {
             since: super::now(),
             limit,
             pending: Cell::new(false),
+            goes_on: Cell::new(false),
         };
         let waiter = r.pool().place(waiter)?;
         // SAFETY: just placed, in memory that lives as long as the request. The event is deleted when
@@ -184,7 +187,7 @@ impl<'a> Waiter<'a> {
             (*u).writer.connection = new;
             close(old);
         }
-        self.post_write();
+        self.goes_on.set(true);
     }
 
     /// The server cannot be connected to; the log says so. nginx asks the next one or answers 502.
@@ -251,7 +254,8 @@ impl Waiting {
         Waiting { waiter: NonNull::from(waiter).cast() }
     }
 
-    /// Runs safe code on the request. None where it panicked.
+    /// Runs safe code on the request. None where it panicked. Where the request has got a connection of the
+    /// pool it goes on, and may be gone after this.
     pub fn with<T>(&self, run: impl for<'a> FnOnce(Request<'a>, &'a Waiter<'a>) -> T) -> Option<T> {
         let waiter = self.waiter.as_ptr().cast::<Waiter<'_>>();
         // SAFETY: the request waits, so it is alive, and with it its memory; nginx is done with
@@ -260,7 +264,16 @@ impl Waiting {
             (*waiter).settle();
             let r = (*waiter).r;
             r.make_current();
-            with_request(r.as_ptr(), None, |_| Some(run(r, &*waiter)))
+            let result = with_request(r.as_ptr(), None, |_| Some(run(r, &*waiter)));
+            if (*waiter).goes_on.take() {
+                // What a server sends to nobody between the last look at a connection and the request
+                // would be the request's answer. So its event is not posted, behind others.
+                let write = (*(*waiter).connection()).write;
+                if let Some(handler) = (*write).handler {
+                    handler(write);
+                }
+            }
+            result
         }
     }
 }

@@ -15,11 +15,13 @@
 //! | | it is cut, late or malformed | `cut`, `silent_in_the_body`, `bad_chunks` |
 //! | | the client leaves | `client_leaves_in_the_body`, `client_leaves_in_a_large_body` |
 //! | `ngx_http_upstream_send_response` | no body | `head`, `no_content` |
-//! | | a filter ends the request, and clears what modules keep with it | `failed_precondition`, `modified_since`, `filter_then_page`, `filter_then_named`, `filter_then_the_same_server` |
+//! | | a filter ends the request, and clears what modules keep with it | `failed_precondition`, `modified_since`, `image_filter`, `xslt_filter`, `filter_then_page`, `filter_then_named`, `filter_then_the_same_server` |
+//! | | a filter fails | `filter_that_fails` |
 //! | `ngx_http_upstream_process_headers` | X-Accel-Redirect | `redirect_to_a_file`, `redirect_to_the_same_server`, `redirect_to_named` |
 //! | `ngx_http_upstream_intercept_errors` | `error_page` | `page_from_a_file`, `page_from_the_same_server` |
 //! | `ngx_http_upstream_process_header` → `next` | no head | `closed`, `reset`, `invalid_head`, `too_large_head`, `silent` |
 //! | `ngx_http_upstream_test_next` | a status of `rs_uwsgi_next_upstream` | `next_by_status` |
+//! | `ngx_http_upstream_test_next`, `next` | the cache has an older response | `stale_after_an_error`, `stale_after_a_status`, `not_modified` |
 //! | `ngx_http_upstream_send_request` → `next` | the request is not taken | `upload_not_taken` |
 //! | `ngx_http_upstream_send_request_handler` → `next` | in time | `upload_not_taken_in_time` |
 //! | `ngx_http_upstream_read_request_handler` | the client stops its upload | `client_leaves_in_the_upload` |
@@ -32,7 +34,11 @@
 //! | | the client's connection fails | `client_leaves_in_a_large_body` |
 //! | subrequests | as theirs | `included`, `authorized`, `refused_by_authorization` |
 //! | background requests | as theirs | `background_update` |
+//! | `post_action` | as theirs | `post_action` |
+//! | `ngx_http_upstream_resolve_handler` | the server's name has an address, or none; there is no limit then | `resolved`, `not_resolved` |
 //! | the worker leaves | when its requests are done | `reload` |
+//! | | when it was given time for them, which is up | `shutdown_timeout` |
+//! | | at once, and all that it knows with it | `terminated` |
 //!
 //! A panic of this module's ends in ffi/callbacks.rs and fails the request. Where it happens while a
 //! try is being ended, the place is given up all the same, by a value that is dropped
@@ -46,6 +52,7 @@ mod subrequests;
 
 use crate::support::backend::{Address, Backend, Peer};
 use crate::support::client::{self, Client, Response};
+use crate::support::dns::Dns;
 use crate::support::nginx::{self, Nginx};
 use crate::support::packet::Packet;
 use crate::support::{wait_for, DEADLINE};
@@ -75,21 +82,39 @@ impl Site {
         locations: &str,
         script: impl Fn(&mut Peer, &Packet) -> io::Result<()> + Send + Sync + 'static,
     ) -> Site {
+        Site::build("", locations, script)
+    }
+
+    /// With more in the main context.
+    fn build(
+        main: &str,
+        locations: &str,
+        script: impl Fn(&mut Peer, &Packet) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Site {
         let dir = nginx::prefix();
         let (open, seen) = <(Arc<AtomicBool>, Arc<Mutex<Vec<String>>>)>::default();
-        let (gate, paths) = (open.clone(), seen.clone());
-        let backend = Backend::unix(&dir.path().join("b"), move |peer| loop {
-            let packet = peer.read_packet()?;
-            let path = packet.get("REQUEST_URI").unwrap_or_default();
-            paths.lock().unwrap().push(path.clone());
-            if path.starts_with("/next") {
-                return peer.write(NEXT);
-            }
-            wait_for("the gate", || gate.load(Ordering::SeqCst).then_some(()));
-            script(peer, &packet)?;
-        });
-        let nginx = start(backend.address(), locations);
+        let script = gated(open.clone(), seen.clone(), script);
+        let backend = Backend::unix(&dir.path().join("b"), script);
+        let nginx = start_with(main, &backend.address().to_string(), locations);
         Site { nginx, backend, open, seen, _dir: dir }
+    }
+
+    /// nginx looks up the server's name for each request.
+    fn resolved(
+        dns: &Dns,
+        script: impl Fn(&mut Peer, &Packet) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Site {
+        let (open, seen) = <(Arc<AtomicBool>, Arc<Mutex<Vec<String>>>)>::default();
+        let backend = Backend::tcp(gated(open.clone(), seen.clone(), script));
+        let address = backend.address().to_string();
+        let port = address.rsplit(':').next().unwrap();
+        let resolver = format!(
+            "resolver {} ipv6=off; set $name app.test; set $none none.test;
+            location /none {{ rs_uwsgi_pass $none:{port}; }} {PLAIN}",
+            dns.address()
+        );
+        let nginx = start_with("", &format!("$name:{port}"), &resolver);
+        Site { nginx, backend, open, seen, _dir: nginx::prefix() }
     }
 
     fn send(&self, request: &str) -> Client {
@@ -115,6 +140,7 @@ impl Site {
         let client = self.send(request);
         self.wait_seen(1);
         let next = self.wait_behind(1);
+        assert_eq!(self.seen.lock().unwrap().len(), 1, "it does not wait");
         self.open();
         let result = end(client);
         self.assert_next(next);
@@ -148,9 +174,32 @@ impl Site {
     }
 }
 
+/// What a server does: as `script` says when the gate is open, but for `/next`.
+fn gated(
+    gate: Arc<AtomicBool>,
+    paths: Arc<Mutex<Vec<String>>>,
+    script: impl Fn(&mut Peer, &Packet) -> io::Result<()> + Send + Sync + 'static,
+) -> impl Fn(&mut Peer) -> io::Result<()> + Send + Sync + 'static {
+    move |peer| loop {
+        let packet = peer.read_packet()?;
+        let path = packet.get("REQUEST_URI").unwrap_or_default();
+        paths.lock().unwrap().push(path.clone());
+        if path.starts_with("/next") {
+            return peer.write(NEXT);
+        }
+        wait_for("the gate", || gate.load(Ordering::SeqCst).then_some(()));
+        script(peer, &packet)?;
+    }
+}
+
 /// nginx with ours before `server`: one connection, and a line to wait in for longer than a test does.
 fn start(server: &Address, locations: &str) -> Nginx {
+    start_with("", &server.to_string(), locations)
+}
+
+fn start_with(main: &str, server: &str, locations: &str) -> Nginx {
     let nginx = Nginx::builder()
+        .main(main)
         .http("rs_uwsgi_cache_path @dir@/cache keys_zone=zone:1m;")
         .http(&format!(
             "server {{
@@ -164,9 +213,10 @@ fn start(server: &Address, locations: &str) -> Nginx {
                 {locations}
             }}",
             timeout = 3 * DEADLINE.as_secs(),
-            locations = locations.replace("@pass@", &server.to_string()),
+            locations = locations.replace("@pass@", server),
         ))
         .file("html/page", b"page")
+        .file("html/sheet", STYLESHEET)
         .start();
     nginx.worker_ids();
     nginx
@@ -194,5 +244,8 @@ fn post(path: &str, length: usize) -> String {
         "POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
     )
 }
+
+const STYLESHEET: &[u8] =
+    b"<xsl:stylesheet version='1.0' xmlns:xsl='http://www.w3.org/1999/XSL/Transform'/>";
 
 const PLAIN: &str = "location / { rs_uwsgi_pass @pass@; }";

@@ -61,7 +61,7 @@ fn refusal(bytes: &[u8], other: &[u8]) -> String {
 }
 
 /// nginx's version as a number, `nginx_version`: 1022001 for 1.22.1.
-fn version_number() -> usize {
+pub fn version_number() -> usize {
     let build = in_file("built for nginx ", b')');
     build.split('.').fold(0, |number, part| number * 1000 + part.parse::<usize>().unwrap())
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 /// A running name server on a loopback UDP port; stopped on drop.
 pub struct Dns {
     address: SocketAddr,
+    table: Arc<Mutex<Vec<(String, Ipv4Addr)>>>,
     asked: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -25,23 +26,32 @@ impl Dns {
         let address = socket.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
-        let (names, ended) = (asked.clone(), stop.clone());
+        let table = Arc::new(Mutex::new(table));
+        let (names, ended, known) = (asked.clone(), stop.clone(), table.clone());
         let thread = std::thread::spawn(move || {
             let mut query = [0; 512];
             while !ended.load(Ordering::Relaxed) {
                 let Ok((size, from)) = socket.recv_from(&mut query) else { continue };
-                if let Some((name, reply)) = answer(&query[..size], &table) {
+                let answer = answer(&query[..size], &known.lock().unwrap());
+                if let Some((name, reply)) = answer {
                     names.lock().unwrap().push(name);
                     let _ = socket.send_to(&reply, from);
                 }
             }
         });
-        Dns { address, asked, stop, thread: Some(thread) }
+        Dns { address, table, asked, stop, thread: Some(thread) }
     }
 
     /// Address and port, as the `resolver` directive takes them.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Changes what a name stands for.
+    pub fn set(&self, name: &str, ip: Ipv4Addr) {
+        let mut table = self.table.lock().unwrap();
+        table.retain(|(known, _)| known != name);
+        table.push((name.to_string(), ip));
     }
 
     /// The names asked for so far.

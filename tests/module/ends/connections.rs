@@ -2,13 +2,15 @@
 
 use super::{get, start, wait_busy, Site, NEXT, OK, PLAIN};
 use crate::reuse::KEPT;
-use crate::support::backend::{Address, Backend};
+use crate::support::backend::{Address, Backend, Peer};
 use crate::support::client::{self, Client};
-use crate::support::nginx;
+use crate::support::dns::Dns;
+use crate::support::nginx::{self, Nginx};
+use crate::support::packet::Packet;
 use crate::support::{kernel, wait_for};
 use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// There is no server, and then there is.
 #[test]
@@ -198,4 +200,81 @@ fn client_leaves_while_connecting() {
     connection.write_all(NEXT).unwrap();
     drop(connection);
     assert_eq!(second.response(false).unwrap().text(), "next");
+}
+
+/// A worker that is given up with a request that the server has, and one that waits, knows nothing of them any
+/// more, nor does the next one.
+fn worker_goes(main: &str, go: impl FnOnce(&Nginx)) {
+    let site = Site::build(main, PLAIN, |peer, _| {
+        peer.stall()?;
+        peer.close();
+        Ok(())
+    });
+    let mut first = site.send(&get("/"));
+    site.wait_seen(1);
+    let mut waiting = site.wait_behind(1);
+    let before = site.nginx.worker_ids();
+    go(&site.nginx);
+    wait_for("a new worker", || (site.nginx.worker_ids() != before).then_some(()));
+    site.open();
+    first.read_to_end();
+    waiting.read_to_end();
+    wait_for("the old worker to leave", || (site.nginx.workers_left() > 0).then_some(()));
+    // what nginx counts for all workers may be wrong for good now
+    for _ in 0..3 {
+        assert_eq!(client::get(site.nginx.address(), "/next").text(), "next");
+    }
+    site.nginx.quit();
+}
+
+#[test]
+fn shutdown_timeout() {
+    worker_goes("worker_shutdown_timeout 500ms;", |nginx| nginx.signal(libc::SIGHUP));
+}
+
+#[test]
+fn terminated() {
+    worker_goes("", |nginx| {
+        let worker = nginx.worker_ids()[0].try_into().unwrap();
+        // SAFETY: a signal to nginx's worker, whose id its log tells, and which its master waits for.
+        unsafe { libc::kill(worker, libc::SIGTERM) };
+    });
+}
+
+fn dns() -> Dns {
+    Dns::start(&[("app.test", Ipv4Addr::LOCALHOST)])
+}
+
+/// Connections to hosts that a resolver looks up are not counted: nobody waits for one, and nobody is woken.
+#[test]
+fn resolved() {
+    let dns = dns();
+    let closes = |peer: &mut Peer, _: &Packet| {
+        peer.write(OK)?;
+        peer.close();
+        Ok(())
+    };
+    let site = Site::resolved(&dns, closes);
+    let mut client = site.send(&get("/"));
+    site.wait_seen(1);
+    assert_eq!(client::get(site.nginx.address(), "/next").text(), "next");
+    site.open();
+    assert_eq!(client.response(false).unwrap().text(), "ok");
+    site.assert_free();
+    let site = Site::resolved(&dns, |peer, _| peer.stall());
+    let client = site.send(&get("/"));
+    site.wait_seen(1);
+    drop(client);
+    site.assert_free();
+    assert!(dns.asked().contains(&"app.test".to_string()));
+}
+
+#[test]
+fn not_resolved() {
+    let dns = dns();
+    let site = Site::resolved(&dns, |peer, _| peer.write(OK));
+    for _ in 0..3 {
+        assert_eq!(client::get(site.nginx.address(), "/none").status, 502);
+        site.assert_free();
+    }
 }

@@ -1,7 +1,10 @@
-//! Filters that end the request when the head of the response passes by
-//! (`ngx_http_filter_finalize_request`), which clears what modules keep with a request.
+//! Filters that end the request when the response passes by (`ngx_http_filter_finalize_request`), which
+//! clears what modules keep with a request; and filters that fail.
 
-use super::{get_with, Site, OK};
+use super::{get, get_with, Site, OK};
+use crate::support::client::Response;
+use crate::support::nginx::{nginx_path, Nginx};
+use std::path::Path;
 
 const CACHED: &str =
     "rs_uwsgi_cache zone; rs_uwsgi_cache_key $request_uri; rs_uwsgi_cache_valid 1m;";
@@ -64,5 +67,63 @@ fn filter_then_the_same_server() {
         let response = client.response(false).unwrap();
         assert_eq!((response.status, response.text()), (412, "ok".into()));
         site.assert_free();
+    }
+}
+
+/// An answer of the server to `/`, which a filter of Debian's ends with an error where it reads the body. Only
+/// Debian's nginx loads Debian's modules: another one has but the filters above that end a request.
+fn ended_by(module: &str, location: &str, answer: &'static [u8]) -> Option<Response> {
+    let path = format!("/usr/lib/nginx/modules/ngx_http_{module}_module.so");
+    let load = format!("load_module {path};");
+    if nginx_path() != Path::new("/usr/sbin/nginx") {
+        assert!(!Nginx::builder().main(&load).check().status.success(), "it can be tested here");
+        return None;
+    }
+    let locations = format!("location / {{ {location} rs_uwsgi_pass @pass@; }}");
+    let site = Site::build(&load, &locations, move |peer, _| peer.write(answer));
+    let response = site.end(&get("/"));
+    // and it leaves nothing behind that shows later
+    for _ in 0..3 {
+        assert_eq!(site.send(&get("/")).response(false).unwrap().status, response.status);
+        site.assert_free();
+    }
+    Some(response)
+}
+
+#[test]
+fn image_filter() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 20\r\n\r\n\
+        this is not an image";
+    for location in ["image_filter test;", "image_filter resize 9 9; rs_uwsgi_buffering off;"] {
+        let response = ended_by("image_filter", location, answer);
+        assert!(response.is_none_or(|response| response.status == 415), "{location}");
+    }
+}
+
+#[test]
+fn xslt_filter() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: 5\r\n\r\n<a></";
+    for location in ["", "rs_uwsgi_buffering off;"] {
+        let location = format!("xslt_stylesheet @dir@/html/sheet; {location}");
+        let response = ended_by("xslt_filter", &location, answer);
+        assert!(response.is_none_or(|response| response.status == 500), "{location}");
+    }
+}
+
+/// One that fails when it gets the body (gunzip), and one that does when it gets the head (slice).
+#[test]
+fn filter_that_fails() {
+    let gzip = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnone";
+    let range =
+        b"HTTP/1.1 206 Part\r\nContent-Range: bytes 9-12/99\r\nContent-Length: 4\r\n\r\nnone";
+    for (location, answer) in [
+        ("gunzip on;", &gzip[..]),
+        ("gunzip on; rs_uwsgi_buffering off;", &gzip[..]),
+        ("slice 4;", &range[..]),
+        ("slice 4; rs_uwsgi_buffering off;", &range[..]),
+    ] {
+        let locations = format!("location / {{ {location} rs_uwsgi_pass @pass@; }}");
+        let site = Site::new(&locations, move |peer, _| peer.write(answer));
+        site.end_by(&get("/"), |mut client| client.read_to_end());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{get, Site, OK};
 use crate::support::wait_for;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 #[test]
@@ -61,4 +62,70 @@ fn background_update() {
     wait_for("the update", || (site.seen.lock().unwrap().len() == 2).then_some(()));
     site.assert_free();
     assert_eq!(site.backend.connection_count(), 3);
+}
+
+/// The request goes on elsewhere when the client has its response.
+#[test]
+fn post_action() {
+    let locations = "location /after { rs_uwsgi_pass @pass@; }
+        location / { post_action /after; rs_uwsgi_pass @pass@; }";
+    let site = Site::new(locations, |peer, _| {
+        peer.write(OK)?;
+        peer.close();
+        Ok(())
+    });
+    let mut client = site.send(&get("/"));
+    site.wait_seen(1);
+    let next = site.wait_behind(1);
+    site.open();
+    assert_eq!(client.response(false).unwrap().text(), "ok");
+    site.wait_seen(3);
+    site.assert_next(next);
+}
+
+/// The server has answered once, as `first`, and then does as `then`, for which the cache has something else to
+/// give. `then` comes with its head alone.
+fn stale(settings: &str, then: &'static [u8]) {
+    let locations = format!(
+        "location / {{ rs_uwsgi_cache zone; rs_uwsgi_cache_key $request_uri;
+        rs_uwsgi_cache_valid 200 1s; {settings} rs_uwsgi_pass @pass@; }}"
+    );
+    let count = AtomicUsize::new(0);
+    let site = Site::new(&locations, move |peer, _| {
+        match count.fetch_add(1, Ordering::SeqCst) {
+            0 => peer.write(
+                b"HTTP/1.1 200 OK\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\
+                  Content-Length: 2\r\n\r\nok",
+            )?,
+            _ => peer.write(then)?,
+        }
+        peer.close();
+        Ok(())
+    });
+    site.open();
+    assert_eq!(site.send(&get("/")).response(false).unwrap().text(), "ok");
+    std::thread::sleep(Duration::from_millis(2100));
+    site.open.store(false, Ordering::SeqCst);
+    let mut client = site.send(&get("/"));
+    site.wait_seen(2);
+    let next = site.wait_behind(1);
+    site.open();
+    let response = client.response(false).unwrap();
+    assert_eq!((response.status, response.text()), (200, "ok".into()));
+    site.assert_next(next);
+}
+
+#[test]
+fn stale_after_an_error() {
+    stale("rs_uwsgi_cache_use_stale error;", b"");
+}
+
+#[test]
+fn stale_after_a_status() {
+    stale("rs_uwsgi_cache_use_stale http_503;", b"HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno");
+}
+
+#[test]
+fn not_modified() {
+    stale("rs_uwsgi_cache_revalidate on;", b"HTTP/1.1 304 Same\r\n\r\n");
 }

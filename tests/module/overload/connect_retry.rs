@@ -5,9 +5,10 @@ use super::{
     uwsgi_at, wait_busy, SHORT,
 };
 use crate::support::backend::{Address, Backend};
+use crate::support::client::Client;
 use crate::support::nginx;
 use crate::support::uwsgi::Uwsgi;
-use crate::support::{root, wait_for};
+use crate::support::{kernel, root, wait_for};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -165,6 +166,53 @@ fn what_lay_in_the_listen_queue() {
     assert_eq!(backend.requests().len(), WAITING);
     wait_busy(&nginx, 0);
     nginx.quit();
+}
+
+/// A body that was passed on while it was being read is gone, whatever the method: the request is not sent
+/// again, not even without it.
+#[test]
+fn what_has_lost_its_body_is_not_sent_again() {
+    for settings in ["rs_uwsgi_request_buffering off;", ""] {
+        let dir = nginx::prefix();
+        let path = dir.path().join("b");
+        let settings = format!("rs_uwsgi_connect_retry 1h; {settings}");
+        let nginx = site(&Address::Unix(path.clone()), &settings);
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(128).unwrap();
+        let request = "PUT / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
+        let mut clients = Vec::new();
+        for method in ["GET", "PUT"] {
+            let mut client = Client::connect(nginx.address());
+            client.send(request.replace("PUT", method).as_bytes());
+            clients.push(client);
+        }
+        wait_busy(&nginx, 2);
+        let is_unbuffered = settings.contains("off");
+        if !is_unbuffered {
+            clients.iter_mut().for_each(|client| client.send(b"body"));
+        }
+        // what waits in the queue has been sent: nothing but a body is waited for
+        wait_for("the requests in the queue", || {
+            (kernel::unix_connections(&path) >= 2).then_some(())
+        });
+        std::fs::remove_file(&path).unwrap();
+        drop(listener);
+        if is_unbuffered {
+            for mut client in clients {
+                assert_eq!(client.response(false).unwrap().status, 502);
+            }
+            wait_busy(&nginx, 0);
+            continue;
+        }
+        // the same with a body that nginx has is sent again
+        nginx.wait_logged("refuses connections, requests wait for it");
+        let backend = Backend::unix(&path, |peer| peer.answer(OK));
+        for mut client in clients {
+            assert_eq!(client.response(false).unwrap().text(), "ok");
+        }
+        assert!(backend.requests().iter().all(|request| request.body == b"body"));
+    }
 }
 
 /// A request that a server resets each time is sent twice at most; one that it dies of, once.

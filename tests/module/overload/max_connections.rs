@@ -13,6 +13,7 @@ use crate::support::uwsgi::Uwsgi;
 use crate::support::{root, wait_for, DEADLINE};
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use tempfile::TempDir;
 
@@ -117,6 +118,58 @@ fn never_more() {
             }
             nginx.quit();
         }
+    }
+}
+
+/// Nothing happens between the last look at a connection of the pool and the request on it: what a server sends
+/// to nobody in between would be taken for the answer.
+#[test]
+fn a_connection_is_used_when_it_was_looked_at() {
+    const COUNT: usize = 4;
+    let dir = nginx::prefix();
+    let (open, written) = <(Arc<AtomicBool>, Arc<AtomicUsize>)>::default();
+    let (gate, count) = (open.clone(), written.clone());
+    let backend = Backend::unix(&dir.path().join("b"), move |peer| loop {
+        peer.read_request()?;
+        wait_for("the gate", || gate.load(Ordering::SeqCst).then_some(()));
+        peer.write(KEPT)?;
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let server = format!(
+        "server {{ listen 127.0.0.1:@port@; rs_uwsgi_max_connections {COUNT};
+            location = /busy {{ stub_status; }}
+            location / {{ rs_uwsgi_pass {}; }} }}",
+        backend.address()
+    );
+    let nginx = Nginx::builder().log_level("debug_http").http(&server).start();
+    let worker = nginx.worker_ids()[0].try_into().unwrap();
+    let clients = send(nginx.address(), &vec![get("/"); 2 * COUNT]);
+    wait_busy(&nginx, 2 * COUNT);
+    wait_for("the first requests", || (backend.requests().len() == COUNT).then_some(()));
+    // so that all connections come free at once
+    let signal = |signal| {
+        // SAFETY: a signal to nginx's worker, whose id its log tells, and which its master waits for.
+        assert_eq!(unsafe { libc::kill(worker, signal) }, 0);
+    };
+    signal(libc::SIGSTOP);
+    open.store(true, Ordering::SeqCst);
+    wait_for("the answers", || (written.load(Ordering::SeqCst) == COUNT).then_some(()));
+    signal(libc::SIGCONT);
+    assert_bodies(&answers(clients), ok(2 * COUNT));
+    assert_eq!(backend.connection_count(), COUNT);
+    let steps: Vec<_> = nginx
+        .error_log()
+        .into_iter()
+        .filter_map(|line| {
+            let is_taken = line.text.starts_with("http rs_uwsgi take connection");
+            let is_step = is_taken || line.text == "http upstream send request";
+            is_step.then_some((is_taken, line.connection))
+        })
+        .collect();
+    let taken: Vec<_> = steps.iter().enumerate().filter(|(_, (is_taken, _))| *is_taken).collect();
+    assert_eq!(taken.len(), COUNT);
+    for (at, (_, connection)) in taken {
+        assert_eq!(steps.get(at + 1), Some(&(false, *connection)), "{steps:#?}");
     }
 }
 

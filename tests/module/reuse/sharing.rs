@@ -2,11 +2,15 @@
 //! other modules, other local addresses and other TLS settings do not.
 
 use super::{Answers, Site, GET, KEPT, PARKED};
-use crate::support::backend::Backend;
+use crate::support::backend::{Address, Backend, Peer};
 use crate::support::client::{exchange, get};
+use crate::support::dns::Dns;
 use crate::support::nginx::Nginx;
 use crate::support::wait_for;
+use crate::version::version_number;
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 const BOUND: &str = "\"rs_uwsgi_bind\" chose its address for one request";
@@ -100,10 +104,10 @@ fn the_servers_of_a_block_each_have_their_own() {
 
 /// A server that speaks HTTP and uwsgi, whichever a connection begins with; what the connections
 /// spoke, and whether one spoke both.
-fn bilingual(site: &Site) -> Arc<Mutex<HashMap<usize, Vec<&'static str>>>> {
-    let spoken: Arc<Mutex<HashMap<usize, Vec<&'static str>>>> = Arc::default();
+fn bilingual(backend: &Backend) -> Spoken {
+    let spoken = Spoken::default();
     let record = spoken.clone();
-    site.backend.set_script(move |peer| loop {
+    backend.set_script(move |peer| loop {
         let begin = peer.read_exact(4)?;
         let language = if begin == b"GET " { "http" } else { "uwsgi" };
         record.lock().unwrap().entry(peer.number).or_default().push(language);
@@ -120,6 +124,8 @@ fn bilingual(site: &Site) -> Arc<Mutex<HashMap<usize, Vec<&'static str>>>> {
     spoken
 }
 
+type Spoken = Arc<Mutex<HashMap<usize, Vec<&'static str>>>>;
+
 #[test]
 fn proxy_pass_to_the_same_block_has_connections_of_its_own() {
     for server in
@@ -133,7 +139,7 @@ fn proxy_pass_to_the_same_block_has_connections_of_its_own() {
                  proxy_set_header Connection \"\"; }",
             true,
         );
-        let spoken = bilingual(&site);
+        let spoken = bilingual(&site.backend);
         let mut ended = 0;
         for p in ["/", "/proxy", "/", "/proxy", "/proxy", "/", "/", "/proxy", "/"].repeat(3) {
             assert_eq!(get(site.address(), p).text(), "ok", "{server} {p}");
@@ -148,6 +154,75 @@ fn proxy_pass_to_the_same_block_has_connections_of_its_own() {
         }
         assert!(site.log().is_empty(), "{:?}", site.log());
     }
+}
+
+/// `proxy_pass` with stock `keepalive` and ours use a block whose name stands for another address every now and
+/// then (nginx from 1.27.3 on): what describes the servers that are gone is freed, also while requests are on
+/// their way to them.
+#[test]
+fn proxy_pass_to_the_same_block_whose_servers_change() {
+    let hosts = [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)];
+    let dns = Dns::start(&[("app.test", hosts[0])]);
+    let any = SocketAddr::from(([0, 0, 0, 0], 0));
+    let script = |_: &mut Peer| Ok(());
+    let backend = Backend::listen(Address::Tcp(any), &any.into(), 128, Arc::new(script));
+    let spoken = bilingual(&backend);
+    let Address::Tcp(address) = *backend.address() else { unreachable!() };
+    let http = format!(
+        "log_format servers $upstream_addr;
+        upstream u {{ zone z 128k; server app.test:{port} resolve max_fails=1; keepalive 4;
+            resolver {dns} valid=1s ipv6=off; }}
+        server {{
+            listen 127.0.0.1:@port@; access_log @dir@/servers.log servers;
+            location / {{ rs_uwsgi_pass u; }}
+            location /proxy {{ proxy_pass http://u; proxy_http_version 1.1;
+                proxy_set_header Connection \"\"; }}
+        }}",
+        port = address.port(),
+        dns = dns.address(),
+    );
+    let builder = || Nginx::builder().http(&http);
+    if version_number() < 1_027_003 {
+        // this nginx looks names up once
+        let check = builder().check();
+        let is_refused = !check.status.success() && check.stderr.contains("invalid parameter");
+        assert!(is_refused, "{}", check.stderr);
+        return;
+    }
+    let nginx = builder().start();
+    wait_for("the servers", || (get(nginx.address(), "/").status == 200).then_some(()));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for first in ["/", "/proxy"] {
+            let (nginx, is_over) = (&nginx, &is_over);
+            scope.spawn(move || {
+                let mut paths = ["/", "/proxy", "/proxy", "/", "/"].iter().cycle();
+                let mut path = first;
+                while !is_over.load(Ordering::Relaxed) {
+                    assert_eq!(get(nginx.address(), path).text(), "ok", "{path}");
+                    path = paths.next().unwrap();
+                }
+            });
+        }
+        for change in 1..=6 {
+            let host = hosts[change % 2];
+            dns.set("app.test", host);
+            // the first to be asked for there is the last change
+            let addresses = || std::fs::read_to_string(nginx.path("servers.log")).unwrap();
+            let server = format!("{host}:{}", address.port());
+            wait_for(&server, || (addresses().lines().last()? == server).then_some(()));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    // none but the two, whole, and each connection in one language
+    let known = hosts.map(|host| format!("{host}:{}", address.port()));
+    let log = std::fs::read_to_string(nginx.path("servers.log")).unwrap();
+    assert!(log.lines().all(|line| known.iter().any(|known| known == line)), "{log}");
+    for languages in spoken.lock().unwrap().values() {
+        assert!(languages.iter().all(|language| *language == languages[0]), "{languages:?}");
+    }
+    assert!(nginx.logged("").iter().all(|line| !["error", "warn"].contains(&&*line.level)));
+    nginx.quit();
 }
 
 #[test]
