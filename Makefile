@@ -166,8 +166,13 @@ docs:
 test-source: packages
 	@scripts/test-source
 
+# The Debian to build a package for, and to test it in: this machine's; or "trixie" and the like, whose
+# nginx and Rust scripts/debian-root fetches: needs root.
+HERE := $(shell . /etc/os-release && echo "$${VERSION_CODENAME:-}")
+DIST ?= $(HERE)
+export DIST
 # Where the packages are built; what they are tested with comes beside it.
-DEB := target/deb/packages
+DEB := target/deb/$(if $(filter-out $(HERE),$(DIST)),$(DIST)/)packages
 
 deb: packages
 	@scripts/install-packages --list scripts/packages-deb
@@ -180,8 +185,8 @@ rpm: packages
 
 # Some 4 min, the first time 6, when it makes the Debians to test in. Needs root.
 test-deb: deb
-	@scripts/build-deb target/deb/rebuilt-in-another-folder +rebuilt1
-	@scripts/test-deb $(DEB) target/deb/rebuilt-in-another-folder
+	@scripts/build-deb $(dir $(DEB))rebuilt-in-another-folder +rebuilt1
+	@scripts/test-deb $(DEB) $(dir $(DEB))rebuilt-in-another-folder
 
 # No test: it measures and judges nothing. BENCH is "full", "quick", "costs" or "costs-quick"; with
 # README=write the main figures go into README.md besides.
