@@ -73,7 +73,7 @@ help:
 	@echo '                  BENCH=costs: large bodies, memory, many headers; README=write: into the README'
 	@echo 'make bench-overload  what becomes of bursts, with uwsgi_pass and here'
 	@echo 'make profile      where the instructions of a request go, by function'
-	@echo 'make deb          packages for Debian, in target/deb/packages'
+	@echo 'make deb          packages for Debian, in target/deb/packages (DIST=trixie: for that Debian)'
 	@echo 'make rpm          packages for Fedora and nginx.org, in target/rpm'
 	@echo 'make test-deb     the Debian package in a clean Debian: install, upgrade, purge; 4 minutes'
 	@echo 'make test-source  nginx built from its sources with the module; 3 minutes'
