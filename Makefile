@@ -73,7 +73,7 @@ help:
 	@echo '                  BENCH=costs: large bodies, memory, many headers; README=write: into the README'
 	@echo 'make bench-overload  what becomes of bursts, with uwsgi_pass and here'
 	@echo 'make profile      where the instructions of a request go, by function'
-	@echo 'make deb          packages for Debian, in target/deb/packages'
+	@echo 'make deb          packages for Debian, in target/deb/packages (DIST=trixie: for that Debian)'
 	@echo 'make rpm          packages for Fedora and nginx.org, in target/rpm'
 	@echo 'make test-deb     the Debian package in a clean Debian: install, upgrade, purge; 4 minutes'
 	@echo 'make test-source  nginx built from its sources with the module; 3 minutes'
@@ -117,6 +117,7 @@ lint: module
 	cargo clippy --no-default-features --all-targets --locked -- -D warnings
 	scripts/directives check
 	scripts/messages check
+	scripts/rust-version
 	if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; fi
 
 test-pure:
@@ -166,8 +167,13 @@ docs:
 test-source: packages
 	@scripts/test-source
 
+# The Debian to build a package for, and to test it in: this machine's; or "trixie" and the like, whose
+# nginx and Rust scripts/debian-root fetches: needs root.
+HERE := $(shell . /etc/os-release && echo "$${VERSION_CODENAME:-}")
+DIST ?= $(HERE)
+export DIST
 # Where the packages are built; what they are tested with comes beside it.
-DEB := target/deb/packages
+DEB := target/deb/$(if $(filter-out $(HERE),$(DIST)),$(DIST)/)packages
 
 deb: packages
 	@scripts/install-packages --list scripts/packages-deb
@@ -180,8 +186,8 @@ rpm: packages
 
 # Some 4 min, the first time 6, when it makes the Debians to test in. Needs root.
 test-deb: deb
-	@scripts/build-deb target/deb/rebuilt-in-another-folder +rebuilt1
-	@scripts/test-deb $(DEB) target/deb/rebuilt-in-another-folder
+	@scripts/build-deb $(dir $(DEB))rebuilt-in-another-folder +rebuilt1
+	@scripts/test-deb $(DEB) $(dir $(DEB))rebuilt-in-another-folder
 
 # No test: it measures and judges nothing. BENCH is "full", "quick", "costs" or "costs-quick"; with
 # README=write the main figures go into README.md besides.
