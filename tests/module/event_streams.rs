@@ -284,7 +284,9 @@ fn through_http2() {
     // the last event is made when the first one is here; else the connection times out
     let answer = h2::watched(local, site.nginx.address(), &fields, None, |answer| {
         if answer.body == FIRST.as_bytes() {
-            go.take().map(|go| go.send(()).unwrap());
+            if let Some(go) = go.take() {
+                go.send(()).unwrap();
+            }
         }
     });
     let answer = answer.unwrap();
