@@ -32,20 +32,32 @@ pub fn is_known_too_large(context: &Context<'_>, peer: Peer<'_>) -> bool {
 }
 
 /// A request goes to the server that may be larger than it takes.
+#[inline(always)]
 pub fn begin(context: &Context<'_>, peer: Peer<'_>) {
     let size = context.vars_size();
     if size > BUFFER_SIZE {
-        let mut limits = peer.servers().vars_limits.borrow_mut();
-        limits.change(peer.address(), |limit| limit.begin(size, ffi::now()));
+        begin_large(peer, size);
     }
 }
 
+#[cold]
+fn begin_large(peer: Peer<'_>, size: usize) {
+    let mut limits = peer.servers().vars_limits.borrow_mut();
+    limits.change(peer.address(), |limit| limit.begin(size, ffi::now()));
+}
+
 /// The server has answered.
+#[inline(always)]
 pub fn answered(context: &Context<'_>, peer: Peer<'_>) {
     let size = context.vars_size();
     if size > BUFFER_SIZE {
-        peer.servers().vars_limits.borrow_mut().change(peer.address(), |limit| limit.took(size));
+        took_large(peer, size);
     }
+}
+
+#[cold]
+fn took_large(peer: Peer<'_>, size: usize) {
+    peer.servers().vars_limits.borrow_mut().change(peer.address(), |limit| limit.took(size));
 }
 
 /// The server has closed the connection before it answered. Is the request to be answered with 431

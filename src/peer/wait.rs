@@ -132,6 +132,7 @@ impl Queue {
 impl Servers {
     /// A try is over. Its place, which nothing else gives up, and its connection may be another's:
     /// those who wait have their turn.
+    #[inline]
     pub fn end(&self, context: &Context<'_>) {
         if context.counted.take() {
             self.queue.lines.borrow_mut().end(context.line.get());

@@ -266,6 +266,7 @@ fn resolved() {
     site.wait_seen(1);
     drop(client);
     site.assert_free();
+    site.open();
     assert!(dns.asked().contains(&"app.test".to_string()));
 }
 
