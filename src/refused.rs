@@ -141,7 +141,7 @@ pub fn ended(r: Request<'_>, context: &Context<'_>, peer: Peer<'_>) -> Fault {
 }
 
 fn fault(r: Request<'_>, context: &Context<'_>, peer: Peer<'_>, cut: Cut) -> Fault {
-    peer.servers().vars_limits.borrow().of(peer.address()).fault(&sent(r, context), cut)
+    peer.servers().vars_limits.borrow().of(peer.address()).fault(&sent(r, context), cut, ffi::now())
 }
 
 fn sent(r: Request<'_>, context: &Context<'_>) -> Sent {

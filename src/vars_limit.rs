@@ -19,6 +19,10 @@ pub const MAX_VARS: usize = 128;
 /// most.
 const PAUSE: (usize, usize) = (1_000, 60_000);
 
+/// For how long resets of what a server has taken before are those of one restart, in milliseconds: all
+/// that lies in the listen queue of a server that goes away is reset at once.
+const RESTART: usize = 1_000;
+
 /// For how many servers of an upstream limits are kept. Variables may name any number.
 const MOST: usize = 64;
 
@@ -62,6 +66,8 @@ pub enum Fault {
 pub struct Limit {
     /// The largest vars that it has answered, in bytes, beyond [`BUFFER_SIZE`].
     taken: usize,
+    /// Since when it has reset such vars, and answered none, in milliseconds.
+    resets_since: Option<usize>,
     refused: Option<Refused>,
 }
 
@@ -78,10 +84,10 @@ struct Refused {
 
 impl Limit {
     /// Whose fault is it that the connection ended?
-    pub fn fault(&self, sent: &Sent, cut: Cut) -> Fault {
+    pub fn fault(&self, sent: &Sent, cut: Cut, now: usize) -> Fault {
         let is_large = sent.size > BUFFER_SIZE;
         match cut {
-            Cut::Reset | Cut::Hidden if is_large && sent.size <= self.taken => Fault::Unclear,
+            Cut::Reset | Cut::Hidden if is_large && self.takes(sent.size, now) => Fault::Unclear,
             Cut::Reset if is_large && !sent.has_body => Fault::TooLarge,
             Cut::Reset | Cut::Hidden if is_large => Fault::Request,
             _ if sent.vars > MAX_VARS => Fault::Request,
@@ -89,6 +95,13 @@ impl Limit {
             Cut::Reset if sent.has_body => Fault::Unclear,
             _ => Fault::Server,
         }
+    }
+
+    /// Has the server taken vars of so many bytes? That holds until it has reset such ones for longer than
+    /// a restart takes.
+    fn takes(&self, size: usize, now: usize) -> bool {
+        let is_over = |since| now.wrapping_sub(since) >= RESTART;
+        size <= self.taken && !self.resets_since.is_some_and(is_over)
     }
 
     /// Would the server refuse vars of so many bytes, as far as is known? Not where it is time to try.
@@ -109,16 +122,24 @@ impl Limit {
     pub fn took(&mut self, size: usize) {
         if size > BUFFER_SIZE {
             self.taken = self.taken.max(size);
+            self.resets_since = None;
             self.refused = self.refused.filter(|refused| refused.size > size);
         }
     }
 
     /// A connection has ended before an answer.
     pub fn ended(&mut self, sent: &Sent, cut: Cut, now: usize) {
-        match self.fault(sent, cut) {
-            Fault::TooLarge => self.refused = Some(self.refused_now(sent.size, now)),
-            // it has been started anew, perhaps with another limit
-            Fault::Unclear if sent.size <= self.taken => self.taken = 0,
+        match self.fault(sent, cut, now) {
+            Fault::TooLarge => {
+                self.refused = Some(self.refused_now(sent.size, now));
+                if sent.size <= self.taken {
+                    // it has been started anew, with another limit
+                    (self.taken, self.resets_since) = (0, None);
+                }
+            }
+            Fault::Unclear if sent.size > BUFFER_SIZE => {
+                self.resets_since.get_or_insert(now);
+            }
             // it resets whatever comes
             _ if cut == Cut::Reset && sent.size <= BUFFER_SIZE => self.refused = None,
             _ => {}

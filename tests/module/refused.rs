@@ -8,8 +8,8 @@ use crate::support::tls::Authority;
 use crate::support::uwsgi::Uwsgi;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
-use std::thread::sleep;
+use std::sync::{Arc, Barrier};
+use std::thread::{scope, sleep};
 use std::time::Duration;
 
 /// Shows how many servers were asked.
@@ -130,6 +130,44 @@ fn the_limit_is_forgotten() {
     sleep(Duration::from_millis(1100));
     assert_eq!(with_cookie(&nginx, 9000).status, 200);
     assert_eq!(with_cookie(&nginx, 5000).status, 200);
+}
+
+/// What lies in the listen queue of a server that is started anew is reset at once, however much of it
+/// is large: another server is asked, and nothing is learned.
+#[test]
+fn a_restart_with_many_large_requests() {
+    const MANY: usize = 4;
+    let dir = nginx::prefix();
+    let answer = |peer: &mut Peer| peer.answer(b"Status: 200 OK\r\n\r\n");
+    let backend = Backend::unix(&dir.path().join("b"), answer);
+    let other = Backend::unix(&dir.path().join("o"), answer);
+    let nginx = Nginx::start(&format!(
+        "upstream app {{ server {}; server {} backup; }}
+        server {{ listen 127.0.0.1:@port@; {WAY} location / {{ rs_uwsgi_pass app; }} }}",
+        backend.address(),
+        other.address(),
+    ));
+    assert_eq!(with_cookie(&nginx, 5000).status, 200);
+
+    let arrived = Arc::new(Barrier::new(MANY));
+    backend.set_script(move |peer| {
+        peer.read_exact(4)?;
+        arrived.wait();
+        peer.close();
+        Ok(())
+    });
+    let responses: Vec<_> = scope(|scope| {
+        let clients: Vec<_> =
+            (0..MANY).map(|_| scope.spawn(|| with_cookie(&nginx, 5000))).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    for response in responses {
+        assert_eq!((response.status, asked(&response)), (200, 2), "{response:?}");
+    }
+
+    backend.set_script(answer);
+    let response = with_cookie(&nginx, 5000);
+    assert_eq!((response.status, asked(&response)), (200, 1), "{response:?}");
 }
 
 /// A server that resets whatever comes has no limit, and fails.

@@ -38,7 +38,7 @@ fn whose_fault_it_is() {
         (used, large, Cut::Closed, Fault::Server),
         (used, Sent { size: 20_001, ..large }, Cut::Reset, Fault::TooLarge),
     ] {
-        assert_eq!(limit.fault(&sent, cut), fault, "{limit:?} {sent:?} {cut:?}");
+        assert_eq!(limit.fault(&sent, cut, 0), fault, "{limit:?} {sent:?} {cut:?}");
     }
 }
 
@@ -76,15 +76,34 @@ fn a_server_that_resets_small_requests_too_has_no_limit() {
     assert!(!limit.refuses(5_000, 2));
 }
 
+/// What lay in the listen queue of a server that was started anew.
+#[test]
+fn many_resets_at_once_are_one_restart() {
+    let (mut limit, now) = (Limit::default(), usize::MAX - 500);
+    limit.took(20_000);
+    for after in 0..1000 {
+        let now = now.wrapping_add(after);
+        assert_eq!(limit.fault(&sent(5_000), Cut::Reset, now), Fault::Unclear, "{after}");
+        limit.ended(&sent(5_000), Cut::Reset, now);
+        assert!(!limit.refuses(60_000, now));
+    }
+    // the next one, later
+    limit.took(5_000);
+    let now = now.wrapping_add(5000);
+    assert_eq!(limit.fault(&sent(5_000), Cut::Reset, now), Fault::Unclear);
+}
+
 /// A server that was started anew with a smaller limit.
 #[test]
-fn what_was_taken_is_forgotten_when_it_is_refused() {
-    let mut limit = Limit::default();
+fn what_was_taken_is_forgotten_when_it_is_refused_for_long() {
+    let (mut limit, now) = (Limit::default(), usize::MAX - 500);
     limit.took(20_000);
-    limit.ended(&sent(5_000), Cut::Reset, 1);
-    assert!(!limit.refuses(5_000, 1));
-    limit.ended(&sent(5_000), Cut::Reset, 1);
-    assert!(limit.refuses(5_000, 1));
+    limit.ended(&sent(5_000), Cut::Reset, now);
+    assert!(!limit.refuses(5_000, now));
+    let now = now.wrapping_add(1000);
+    limit.ended(&sent(5_000), Cut::Reset, now);
+    assert!(limit.refuses(5_000, now));
+    assert_eq!(limit.fault(&sent(5_000), Cut::Reset, now), Fault::TooLarge);
 }
 
 /// One is let through after a second, two seconds, four … a minute.
