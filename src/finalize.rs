@@ -108,10 +108,12 @@ fn told<'a>(
     if !u.is_request_begun() {
         return outcome;
     }
-    if connection.was_reset() && peer::bridges_restart(r, context, peer, in_effect) {
-        context.repeated.set(true);
+    let end =
+        connection.cut().filter(|end| peer::bridges_restart(r, context, peer, in_effect, *end));
+    if end.is_some() {
+        context.repeated.set(end);
         context.needs_new_connection.set(true);
-        return Outcome::Unread;
+        return Outcome::Restarting;
     }
     match refused::ended(r, context, peer) {
         Fault::Server => outcome,

@@ -241,8 +241,8 @@ pub struct Context<'a> {
     pub address: Cell<Option<Address<'a>>>,
     /// Must the next try have a connection of its own?
     pub needs_new_connection: Cell<bool>,
-    /// Was the request sent once more, after a server that has not read it?
-    pub repeated: Cell<bool>,
+    /// The end of a connection after which the request was sent again to a server that restarts.
+    pub repeated: Cell<Option<Cut>>,
     /// The server that the next try is with.
     pub held: Cell<Option<&'a Held<'a>>>,
     /// For how long the request has waited for connections, in milliseconds.

@@ -19,6 +19,7 @@ use crate::ffi::{self, Request};
 use crate::handler::{Connection, Context};
 use crate::pool::policy::{Left, Refusal, Reuse};
 use crate::refused;
+use crate::vars_limit::Cut;
 
 /// Must the request's body not be passed on? Where it is so, the log says why: a puwsgi-socket takes
 /// the bytes of a body for the next request.
@@ -116,21 +117,27 @@ fn find(r: Request<'_>, servers: &Servers, key: &[u8], risk: Risk) -> Option<Idl
     }
 }
 
-/// If the server has reset the connection before an answer, is the request sent again to the one that
-/// takes its place? `rs_uwsgi_connect_retry` bridges restarts: what may be repeated is, once.
+/// If the server has ended the connection before an answer, is the request sent again to the one that
+/// takes its place? `rs_uwsgi_connect_retry` bridges restarts, for what may be repeated.
 ///
-/// What lies in the listen queue of a server that stops is reset. One that has read a request and dies of
-/// it closes the connection in order, as its system does for it: that request is not repeated.
+/// A server that stops closes what it has read in order, and what lies in its listen queue is reset a
+/// moment later. So a request is sent again once for each of the two, in this order, and no more: the
+/// server may be dying of it.
 pub fn bridges_restart(
     r: Request<'_>,
     context: &Context<'_>,
     peer: Peer<'_>,
     in_effect: &InEffect,
+    end: Cut,
 ) -> bool {
+    let may_follow = match context.repeated.get() {
+        None => true,
+        Some(before) => before != Cut::Reset && end == Cut::Reset,
+    };
     in_effect.connect_retry > 0
         && !context.answered.get()
         && !peer.has_others()
-        && !context.repeated.get()
+        && may_follow
         && Risk::of(r, context) == Risk::None
 }
 

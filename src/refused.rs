@@ -71,7 +71,7 @@ pub fn cut(r: Request<'_>, cut: Cut) -> bool {
     };
     // as may happen while the server is started anew
     let in_effect = context.conf.in_effect(Some(peer.servers()));
-    if peer::bridges_restart(r, context, peer, &in_effect) {
+    if peer::bridges_restart(r, context, peer, &in_effect, cut) {
         return false;
     }
     // nginx sends it

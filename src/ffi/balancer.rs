@@ -41,9 +41,9 @@ pub enum Outcome {
     /// The connection was dead before it was used, which says nothing of the server: the next try is
     /// with the same one, and the balancer hears nothing of this one.
     Stale,
-    /// The server has not read the request, which lay in the listen queue of one that was stopped: as
-    /// [`Self::Stale`], on a connection that was new.
-    Unread,
+    /// The server has not answered, and may be being restarted: as [`Self::Stale`], on a connection that
+    /// was new.
+    Restarting,
 }
 
 impl Outcome {
@@ -60,7 +60,7 @@ impl Outcome {
     fn state(self) -> ngx_uint_t {
         match self {
             Outcome::Done => 0,
-            Outcome::Next | Outcome::Refused | Outcome::Stale | Outcome::Unread => {
+            Outcome::Next | Outcome::Refused | Outcome::Stale | Outcome::Restarting => {
                 NGX_PEER_NEXT as ngx_uint_t
             }
             Outcome::Failed => NGX_PEER_FAILED as ngx_uint_t,
@@ -94,6 +94,17 @@ pub(super) struct PeerData<'a> {
     balancer: Cell<Balancer>,
     /// Has the balancer been told already that its server is free ([`give_back`])?
     released: Cell<bool>,
+    round: Cell<Round>,
+}
+
+/// How far the choice of a server has come. Servers that have no room now are passed over while there are
+/// others. If these turn out to have failed, the choice begins anew, and the request waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Round {
+    First,
+    /// The first, in which servers were passed over.
+    PassedOver,
+    Second,
 }
 
 /// Who chooses the server.
@@ -220,7 +231,8 @@ pub(super) unsafe fn wrap<'a, H: UpstreamHandler>(
     let pc = context.upstream.peer();
     // SAFETY: the upstream's peer, whose callbacks the balancer has set.
     let balancer = Cell::new(unsafe { Balancer::of(pc) });
-    let data = PeerData { r, context, servers, balancer, released: Cell::new(false) };
+    let (released, round) = (Cell::new(false), Cell::new(Round::First));
+    let data = PeerData { r, context, servers, balancer, released, round };
     let Ok(data) = r.pool().share(data) else { return FAILED };
     // SAFETY: as above; our callbacks find their data, which live as long as the request.
     unsafe { intercept::<H>(pc, ptr::from_ref(data).cast_mut().cast()) };
@@ -258,9 +270,7 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
     // SAFETY: `wrap` put it there; it is only ever shared.
     let data = unsafe { &*data.cast::<PeerData<'_>>() };
     let context = data.context;
-    // Servers that have no room now are passed over while there are others. If these turn out to
-    // have failed, the choice begins anew, and the request waits.
-    let (mut passed_over, mut anew) = (false, false);
+    let mut passed_over = 0;
     loop {
         if context.begin_try(data.r).is_err() {
             return FAILED;
@@ -268,8 +278,8 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
         // SAFETY: the request's peer.
         match unsafe { choose(pc, data, context.held.take()) } {
             OK => {}
-            BUSY if passed_over && !anew => {
-                anew = true;
+            BUSY if data.round.get() == Round::PassedOver => {
+                data.round.set(Round::Second);
                 // SAFETY: as above.
                 match unsafe { begin_anew::<H>(pc, data) } {
                     OK => continue,
@@ -278,9 +288,11 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
             }
             other => return other,
         }
+        // SAFETY: as above. Not every balancer remembers which servers it has chosen.
+        let passes_over = data.round.get() != Round::Second && passed_over < unsafe { (*pc).tries };
         let chosen = with_request(data.r.as_ptr(), Chosen::Failed, |_| {
             Peer::of::<H>(pc, data)
-                .map_or(Chosen::Failed, |peer| H::choose_connection(data.r, peer, !anew))
+                .map_or(Chosen::Failed, |peer| H::choose_connection(data.r, peer, passes_over))
         });
         match chosen {
             Chosen::New => return OK,
@@ -290,15 +302,19 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
             Chosen::Failed => return FAILED,
             // SAFETY: the request's peer, for which the balancer has chosen a server.
             Chosen::Full => unsafe {
+                // it was not tried
+                let tries = (*pc).tries;
                 if !data.released.get() {
                     data.balancer.get().release(pc, Outcome::Next.state());
                 }
+                (*pc).tries = tries;
                 (*pc).sockaddr = ptr::null_mut();
                 #[cfg(peer_sid)]
                 {
                     (*pc).sid = ptr::null_mut();
                 }
-                passed_over = true;
+                passed_over += 1;
+                data.round.set(Round::PassedOver);
             },
         }
     }
@@ -356,7 +372,9 @@ unsafe fn begin_anew<H: UpstreamHandler>(
         if status == OK {
             data.balancer.set(Balancer::of(pc));
         }
-        (*pc).tries = tries.max(1);
+        if data.context.conf.upstream.next_upstream_tries != 0 {
+            (*pc).tries = tries.max(1);
+        }
         intercept::<H>(pc, own);
         status
     }
@@ -437,7 +455,7 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
     let told = with_request(data.r.as_ptr(), outcome, |_| {
         Peer::of::<H>(pc, data).map_or(outcome, |peer| H::release_connection(data.r, peer, outcome))
     });
-    if matches!(told, Outcome::Stale | Outcome::Unread) {
+    if matches!(told, Outcome::Stale | Outcome::Restarting) {
         if let Some(held) = Held::server_of(pc, data) {
             data.context.held.set(Some(held));
             if told == Outcome::Stale {

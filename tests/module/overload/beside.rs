@@ -5,6 +5,9 @@ use super::{uwsgi, SHORT};
 use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::nginx;
+use crate::support::DEADLINE;
+use std::sync::mpsc::channel;
+use std::sync::Mutex;
 
 const WAITING: usize = 300;
 
@@ -52,6 +55,37 @@ fn static_files_cached_responses_and_other_servers() {
         wait_busy(&nginx, WAITING);
         uwsgi.resume();
         assert_tokens(waiting, 0..WAITING);
+    }
+}
+
+/// A server that is full is passed over while there are others. Where these turn out to be dead, the
+/// request waits for it, and is not answered with 502.
+#[test]
+fn the_other_server_is_dead() {
+    let dir = nginx::prefix();
+    for (dead, settings) in [
+        ("127.0.0.1:1 max_fails=0", ""),
+        ("127.0.0.1:1 backup max_fails=0", ""),
+        ("unix:@dir@/none max_fails=0", "rs_uwsgi_connect_retry 100ms;"),
+        ("127.0.0.1:1 max_fails=0", "rs_uwsgi_next_upstream_tries 2;"),
+    ] {
+        let (go, wait) = channel();
+        let wait = Mutex::new(wait);
+        let full = Backend::unix(&dir.path().join("full"), move |peer| {
+            peer.read_request()?;
+            let _ = wait.lock().unwrap().recv_timeout(DEADLINE);
+            peer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+            peer.close();
+            Ok(())
+        });
+        let upstream = format!("upstream two {{ server {}; server {dead}; }}", full.address());
+        let limit = format!("rs_uwsgi_max_connections 1; rs_uwsgi_queue 9 timeout=60s; {settings}");
+        let nginx = site_with(1, &upstream, &limit, "two");
+        nginx.expects(nginx::NO_SOCKET);
+        let waiting = send(nginx.address(), &vec![get("/"); 5]);
+        wait_busy(&nginx, 5);
+        (0..5).for_each(|_| go.send(()).unwrap());
+        assert_bodies(&answers(waiting), vec!["ok".to_string(); 5]);
     }
 }
 

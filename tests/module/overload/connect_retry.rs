@@ -215,7 +215,7 @@ fn what_has_lost_its_body_is_not_sent_again() {
     }
 }
 
-/// A request that a server resets each time is sent twice at most; one that it dies of, once.
+/// A request that a server never answers is sent twice, and one that must not be repeated once.
 #[test]
 fn a_request_that_is_never_answered() {
     type Act = fn(&mut crate::support::backend::Peer) -> std::io::Result<()>;
@@ -235,7 +235,10 @@ fn a_request_that_is_never_answered() {
         (reset, retry, post("/", "body"), 1),
         (reset, never, get("/"), 1),
         (reset, "", get("/"), 1),
-        (dies, retry, get("/"), 1),
+        (dies, retry, get("/"), 2),
+        (dies, retry, post("/", "body"), 1),
+        (dies, never, get("/"), 1),
+        (dies, "", get("/"), 1),
     ] {
         for tcp in [false, true] {
             let dir = nginx::prefix();

@@ -242,7 +242,7 @@ fn every_end_makes_room() {
     let dir = nginx::prefix();
     let path = dir.path().join("b");
     let address = Address::Unix(path.clone());
-    let nginx = site(&address, "rs_uwsgi_max_connections 1; rs_uwsgi_read_timeout 100ms;");
+    let nginx = site(&address, "rs_uwsgi_max_connections 1; rs_uwsgi_read_timeout 1s;");
     nginx.expects(nginx::NO_SOCKET);
     for answer in answers(send(nginx.address(), &vec![get("/"); 3])) {
         assert_eq!(answer.status, 502);
