@@ -54,7 +54,7 @@ PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 # What the tests need beside the module: tests/probe.
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
-.PHONY: help packages module probe demo demo-check test lint test-pure test-module test-sanitize soak \
+.PHONY: help packages module probe faults demo demo-check test lint test-pure test-module test-sanitize soak \
 	fuzz parity bench bench-overload profile check-reproducible test-source docs deb test-deb rpm clean
 
 help:
@@ -128,7 +128,15 @@ TIME ?= 60
 fuzz:
 	@scripts/fuzz $(TIME)
 
-test-module: module probe
+# The module with steps that fail when a test asks for it: src/faults.rs.
+FAULTS := $(dir $(MODULE))ngx_http_rs_uwsgi_module_with_faults.so
+
+faults: module
+	@$(WITH_NGINX) cargo build --release --lib --features faults --locked --target-dir $(NGINX_TREE)/cargo-faults
+	@cp $(subst /cargo/,/cargo-faults/,$(CARGO_OUT))/libngx_http_rs_uwsgi_module.so $(FAULTS).new
+	@mv $(FAULTS).new $(FAULTS)
+
+test-module: module probe faults
 	cargo test --no-default-features --locked --test module
 
 # The module's tests in an nginx that checks every access to memory, or some of them: TESTS=traffic::.

@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::ffi::log::debug;
 use crate::ffi::sys::NGX_HTTP_SPECIAL_RESPONSE;
 use crate::ffi::{Error, Request};
-use crate::handler::{Context, Uwsgi};
+use crate::handler::{Context, Handler};
 use crate::request;
 use crate::uwsgi::chunked::{Decoder, Piece};
 use crate::uwsgi::framing::Chunks;
@@ -50,7 +50,7 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
         u.drop_body();
         0
     } else if u.is_chunked() {
-        u.decode_chunks::<Uwsgi>(Decoder::default().at_least());
+        u.decode_chunks::<Handler>(Decoder::default().at_least());
         debug!(r.log(), "http rs_uwsgi filter init s:{} chunked", u.status());
         return Ok(());
     } else {

@@ -17,11 +17,9 @@ use crate::{conf::reuse::InEffect, refused, request};
 /// What an HTTP server answers to a packet of uwsgi, if anything.
 const BAD_REQUEST: u16 = 400;
 
-/// Parks the connection or leaves it to nginx, which closes it; whoever waits for one has its turn.
+/// Parks the connection or leaves it to nginx, which closes it.
 pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
     let context = peer.context();
-    // at the end of all of it, and of a panic
-    let _free = Free(peer);
     if let Some(waiter) = context.waiter.get() {
         // given up: the client has left
         peer.servers().queue.leave(r, context, waiter);
@@ -35,13 +33,14 @@ pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome 
     connection.map_or(outcome, |connection| judge(r, context, peer, connection, outcome))
 }
 
-/// The place of a try that is over. Whoever waits for one has its turn once this is dropped.
-struct Free<'a>(Peer<'a>);
-
-impl Drop for Free<'_> {
-    fn drop(&mut self) {
-        self.0.servers().end(self.0.context());
+/// The try is over, whatever has become of it: its place is free, and whoever waits for one has its turn.
+pub fn end_try(peer: Peer<'_>) {
+    let (context, servers) = (peer.context(), peer.servers());
+    // where `release` has failed
+    if let Some(waiter) = context.waiter.take() {
+        servers.queue.forget(waiter);
     }
+    servers.end(context);
 }
 
 /// The verdict on the connection. Returns what the balancer is told.

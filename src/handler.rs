@@ -68,6 +68,8 @@ pub trait UpstreamHandler {
     fn finalize_request(r: Request<'_>, rc: ngx_int_t);
     /// The server and its connection are no longer needed. Returns what the balancer is told.
     fn release_connection<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome;
+    /// The try with the server is over, even if [`Self::release_connection`] has failed.
+    fn end_try(peer: Peer<'_>);
     /// A connection in the pool has ended.
     fn connection_lost(servers: &Servers, connection: Idle, why: Lost);
     /// The worker leaves. For how long it keeps an idle connection, in milliseconds, which the server
@@ -110,6 +112,12 @@ pub enum Next {
 }
 
 const NOT_IMPLEMENTED: ngx_int_t = NGX_HTTP_NOT_IMPLEMENTED as ngx_int_t;
+
+/// The handler that the module is built with.
+#[cfg(not(feature = "faults"))]
+pub type Handler = Uwsgi;
+#[cfg(feature = "faults")]
+pub use crate::faults::Faulty as Handler;
 
 /// The uwsgi protocol.
 pub enum Uwsgi {}
@@ -207,6 +215,10 @@ impl UpstreamHandler for Uwsgi {
 
     fn release_connection<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
         finalize::release(r, peer, outcome)
+    }
+
+    fn end_try(peer: Peer<'_>) {
+        finalize::end_try(peer);
     }
 
     fn connection_lost(servers: &Servers, connection: Idle, why: Lost) {
@@ -405,6 +417,6 @@ fn go_without(r: Request<'_>, left: u64, of: Option<u64>) -> Result<(), ngx_int_
 fn prepare(r: Request<'_>) -> Result<(), Error> {
     let conf = r.loc_conf();
     let u = r.create_upstream()?;
-    u.wire::<Uwsgi>(r, r.pool().share(Context::new(r, u, conf)?)?)?;
+    u.wire::<Handler>(r, r.pool().share(Context::new(r, u, conf)?)?)?;
     pass::resolve(r, u)
 }

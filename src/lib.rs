@@ -37,6 +37,8 @@ pub mod vars_limit;
 pub mod body;
 #[cfg(feature = "module")]
 pub mod conf;
+#[cfg(feature = "faults")]
+pub mod faults;
 #[cfg(feature = "module")]
 pub mod ffi;
 #[cfg(feature = "module")]

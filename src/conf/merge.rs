@@ -249,7 +249,7 @@ fn merge_pass(cf: Conf<'_>, outer: &LocConf, own: &mut LocConf) {
         }
     }
     if cf.is_limit_except() && !cf.has_content_handler() && own.passes() {
-        cf.set_content_handler::<crate::handler::Uwsgi>();
+        cf.set_content_handler::<crate::handler::Handler>();
     }
 }
 

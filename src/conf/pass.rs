@@ -9,7 +9,7 @@ use crate::ffi::conf::{Conf, Error};
 use crate::ffi::log::Printable;
 use crate::ffi::value::ComplexValue;
 use crate::ffi::{self, Request, Upstream};
-use crate::handler::Uwsgi;
+use crate::handler::Handler;
 
 const SCHEMA: &[u8] = b"uwsgi://";
 const TLS_SCHEMA: &[u8] = b"suwsgi://";
@@ -27,7 +27,7 @@ pub fn set(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
     if conf.passes() {
         return Err(Error::Directive("is duplicate".into()));
     }
-    cf.set_content_handler::<Uwsgi>();
+    cf.set_content_handler::<Handler>();
 
     let value = cf.arg(1);
     if cf.variables_in(value) > 0 {

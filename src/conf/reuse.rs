@@ -13,7 +13,7 @@ use crate::ffi::block::Block;
 use crate::ffi::conf::{self, Conf, Error};
 use crate::ffi::log::Printable;
 use crate::ffi::sys::ngx_uint_t;
-use crate::handler::Uwsgi;
+use crate::handler::Handler;
 use crate::pool::policy::{Limits, Reuse};
 
 /// One of the settings, its place in [`Settings`].
@@ -301,7 +301,7 @@ pub fn settle(cf: Conf<'_>) -> Result<(), Error> {
         for user in users.iter().filter(|user| user.upstream == block) {
             settings.agree(cf, block.name(), &user.settings)?;
         }
-        cf.hook::<Uwsgi>(block, settings);
+        cf.hook::<Handler>(block, settings);
     }
     Ok(())
 }

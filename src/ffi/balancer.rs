@@ -455,6 +455,12 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
     let told = with_request(data.r.as_ptr(), outcome, |_| {
         Peer::of::<H>(pc, data).map_or(outcome, |peer| H::release_connection(data.r, peer, outcome))
     });
+    // also where that has failed
+    with_request(data.r.as_ptr(), (), |_| {
+        if let Some(peer) = Peer::of::<H>(pc, data) {
+            H::end_try(peer);
+        }
+    });
     if matches!(told, Outcome::Stale | Outcome::Restarting) {
         if let Some(held) = Held::server_of(pc, data) {
             data.context.held.set(Some(held));

@@ -64,9 +64,14 @@ impl Queue {
 
     /// The request waits no longer.
     pub fn leave(&self, r: Request<'_>, context: &Context<'_>, waiter: &Waiter<'_>) {
+        self.forget(waiter);
+        self.finish(r, context, waiter);
+    }
+
+    /// The same, where nothing is to be said of it.
+    pub fn forget(&self, waiter: &Waiter<'_>) {
         self.lines.borrow_mut().remove(|waiting| *waiting == Waiting::of(waiter));
         waiter.leave();
-        self.finish(r, context, waiter);
     }
 
     /// Notes that the wait is over, for the log.

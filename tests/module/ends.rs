@@ -39,12 +39,14 @@
 //! | the worker leaves | when its requests are done | `reload` |
 //! | | when it was given time for them, which is up | `shutdown_timeout` |
 //! | | at once, and all that it knows with it | `terminated` |
+//! | any of them | a step of ours panics | `a_step_that_panics`, `a_step_of_a_request_that_waits` |
 //!
 //! A panic of this module's ends in ffi/callbacks.rs and fails the request. Where it happens while a
 //! try is being ended, the place is given up all the same, by a value that is dropped
 //! (`finalize::release`).
 
 mod connections;
+mod faults;
 mod filters;
 mod redirects;
 mod responses;
@@ -53,7 +55,7 @@ mod subrequests;
 use crate::support::backend::{Address, Backend, Peer};
 use crate::support::client::{self, Client, Response};
 use crate::support::dns::Dns;
-use crate::support::nginx::{self, Nginx};
+use crate::support::nginx::{self, Builder, Nginx};
 use crate::support::packet::Packet;
 use crate::support::{wait_for, DEADLINE};
 use std::io;
@@ -85,9 +87,25 @@ impl Site {
         Site::build("", locations, script)
     }
 
+    /// Of the module whose steps fail where a request asks for it.
+    fn with_faults(
+        locations: &str,
+        script: impl Fn(&mut Peer, &Packet) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Site {
+        Site::before(Nginx::builder().with_faults(), locations, script)
+    }
+
     /// With more in the main context.
     fn build(
         main: &str,
+        locations: &str,
+        script: impl Fn(&mut Peer, &Packet) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Site {
+        Site::before(Nginx::builder().main(main), locations, script)
+    }
+
+    fn before(
+        builder: Builder,
         locations: &str,
         script: impl Fn(&mut Peer, &Packet) -> io::Result<()> + Send + Sync + 'static,
     ) -> Site {
@@ -95,7 +113,7 @@ impl Site {
         let (open, seen) = <(Arc<AtomicBool>, Arc<Mutex<Vec<String>>>)>::default();
         let script = gated(open.clone(), seen.clone(), script);
         let backend = Backend::unix(&dir.path().join("b"), script);
-        let nginx = start_with(main, &backend.address().to_string(), locations);
+        let nginx = start_with(builder, &backend.address().to_string(), locations);
         Site { nginx, backend, open, seen, _dir: dir }
     }
 
@@ -113,7 +131,7 @@ impl Site {
             location /none {{ rs_uwsgi_pass $none:{port}; }} {PLAIN}",
             dns.address()
         );
-        let nginx = start_with("", &format!("$name:{port}"), &resolver);
+        let nginx = start_with(Nginx::builder(), &format!("$name:{port}"), &resolver);
         Site { nginx, backend, open, seen, _dir: nginx::prefix() }
     }
 
@@ -194,12 +212,11 @@ fn gated(
 
 /// nginx with ours before `server`: one connection, and a line to wait in for longer than a test does.
 fn start(server: &Address, locations: &str) -> Nginx {
-    start_with("", &server.to_string(), locations)
+    start_with(Nginx::builder(), &server.to_string(), locations)
 }
 
-fn start_with(main: &str, server: &str, locations: &str) -> Nginx {
-    let nginx = Nginx::builder()
-        .main(main)
+fn start_with(builder: Builder, server: &str, locations: &str) -> Nginx {
+    let nginx = builder
         .http("rs_uwsgi_cache_path @dir@/cache keys_zone=zone:1m;")
         .http(&format!(
             "server {{

@@ -26,6 +26,7 @@ pub struct Builder {
     workers: usize,
     worker_connections: usize,
     module: bool,
+    faults: bool,
     whole: Option<String>,
 }
 
@@ -108,6 +109,12 @@ impl Builder {
         self
     }
 
+    /// Takes the module whose steps fail when a request asks for it, with the path `/fault/STEP`.
+    pub fn with_faults(mut self) -> Builder {
+        self.faults = true;
+        self.expects("rs_uwsgi module failed").expects("asked to fail")
+    }
+
     /// Leaves our module out: what stock alone does.
     pub fn without_module(mut self) -> Builder {
         self.module = false;
@@ -187,9 +194,10 @@ impl Builder {
         if let Some(whole) = &self.whole {
             return whole.clone();
         }
-        let load = match self.module {
-            true => format!("load_module {};", module_path().display()),
-            false => "# stock alone".to_string(),
+        let load = match (self.module, self.faults) {
+            (true, false) => format!("load_module {};", module_path().display()),
+            (true, true) => format!("load_module {};", faults_path().display()),
+            (false, _) => "# stock alone".to_string(),
         };
         let (user, temp) = (user(), temp_paths(self.module));
         let (main, http, level) = (&self.main, &self.http, &self.log_level);
@@ -225,6 +233,7 @@ impl Nginx {
             workers: 1,
             worker_connections: 512,
             module: true,
+            faults: false,
             whole: None,
         }
     }
@@ -420,6 +429,13 @@ pub fn nginx_version() -> u32 {
 pub fn module_path() -> PathBuf {
     let built = || root().join("target/module/ngx_http_rs_uwsgi_module.so");
     std::env::var_os("RS_UWSGI_MODULE").map_or_else(built, PathBuf::from)
+}
+
+/// The module with steps that fail: what `make faults` leaves.
+pub fn faults_path() -> PathBuf {
+    let path = module_path().with_file_name("ngx_http_rs_uwsgi_module_with_faults.so");
+    assert!(path.exists(), "{} is missing: make faults", path.display());
+    path
 }
 
 /// A port that nobody listens on, outside the range that the kernel hands out to clients. Starts
