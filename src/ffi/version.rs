@@ -1,4 +1,18 @@
 //! What only some versions of nginx have, behind functions that every version has.
+//!
+//! build.rs makes a cfg of each version that changed something. Where a member or a function itself is
+//! another one, the cfg stands beside its use:
+//!
+//! | since | what | where |
+//! |---|---|---|
+//! | 1.23.0 | headers that repeat are linked (`ngx_table_elt_t.next`) | `headers`, `request`, `value` |
+//! | 1.25.3 | a Status header without a phrase is no status line | `crate::response` |
+//! | 1.27.0 | `upstream.limit_rate` is a complex value | `crate::conf::directives` |
+//! | 1.27.4 | `ssl_certificate_cache` | `tls`, `crate::conf` |
+//! | 1.27.5 | passwords of keys are merged by a function of nginx's | `tls` |
+//! | 1.29.0 | 103 is passed on | here |
+//! | 1.29.6 | balancers name servers for sessions (`peer.sid`) | `balancer` |
+//! | 1.31.3 | sizes of the buffers of sockets | `connect`, `crate::conf` |
 
 use super::sys::ngx_http_upstream_conf_t;
 use super::{Error, Request, Upstream};
