@@ -27,13 +27,15 @@ mod nginx {
         (1_027_004, "nginx1_27_4"),
         // ngx_http_upstream_merge_ssl_passwords
         (1_027_005, "nginx1_27_5"),
+        // early_hints: 103 is passed on (src/ffi/version.rs)
+        (1_029_000, "nginx1_29_0"),
         // upstream.socket_rcvbuf and socket_sndbuf
         (1_031_003, "nginx1_31_3"),
     ];
 
     /// The versions that the module's tests have run against, without the last number.
     #[cfg(feature = "module")]
-    const TESTED: &[u64] = &[1_022, 1_028];
+    const TESTED: &[u64] = &[1_022, 1_026, 1_028, 1_031];
 
     pub fn check_cfgs() {
         for (_, cfg) in VERSIONS {

@@ -61,6 +61,7 @@ pub mod upstream;
 pub mod upstream_conf;
 pub mod value;
 pub mod variables;
+pub mod version;
 pub mod wait;
 mod wake;
 

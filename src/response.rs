@@ -5,7 +5,7 @@
 
 use crate::ffi::log::{debug, Printable};
 use crate::ffi::sys::NGX_HTTP_SWITCHING_PROTOCOLS;
-use crate::ffi::{self, Error, Request, Upstream};
+use crate::ffi::{self, version, Error, Request, Upstream};
 use crate::handler::{Context, Head};
 use crate::hints::Hint;
 use crate::uwsgi::head::plain;
@@ -53,8 +53,13 @@ pub fn process_header(r: Request<'_>) -> Result<(), Error> {
         }
         // RFC 9110, 15.2: the final response follows
         r.log().debug(format_args!("http rs_uwsgi interim response {}", u.status()));
+        let passes = is_passed_on(r, u);
         u.clear_status();
         context.past_status_line.set(false);
+        if passes {
+            // nginx comes back with what follows
+            return Err(version::early_hints());
+        }
     }
 
     if u.status() == 0 {
@@ -82,6 +87,12 @@ pub fn process_header(r: Request<'_>) -> Result<(), Error> {
 /// Is this a 1xx response? 101 is a final one: another protocol follows it.
 fn is_interim(u: Upstream<'_>) -> bool {
     (100..200).contains(&u.status()) && u.status() != NGX_HTTP_SWITCHING_PROTOCOLS as usize
+}
+
+/// Is this an interim response that the client gets (RFC 8297)?
+fn is_passed_on<'a>(r: Request<'a>, u: Upstream<'a>) -> bool {
+    const EARLY_HINTS: usize = 103;
+    u.status() == EARLY_HINTS && u.passes_early_hints(r)
 }
 
 /// "HTTP/1.1 200 OK". A CGI program's response has none.
@@ -113,6 +124,9 @@ fn plain_headers<'a>(
     const END: &[u8] = b"\r\n";
     let Some(names) = u.known_headers(r) else { return Ok(false) };
     let (notes, is_interim, has_debug) = (!r.is_cached(), is_interim(u), r.log().has_debug());
+    if is_interim && is_passed_on(r, u) {
+        return Ok(false);
+    }
     let place = u.place_for_headers(r);
     let mut fields = context.fields.get();
     let ended = loop {
@@ -155,6 +169,8 @@ fn header_line<'a>(r: Request<'a>, u: Upstream<'a>, context: &Context<'a>) -> Re
                 if !is_interim(u) {
                     note(r, context, header);
                     u.push_header(r, header.name, header.value, header.hash)?;
+                } else if is_passed_on(r, u) && head::may_be_hinted(header.name) {
+                    u.push_hint(r, header.name, header.value, header.hash)?;
                 }
                 log_header(r, header.name, header.value);
             }

@@ -17,7 +17,7 @@ use crate::ffi::sys::{
 #[cfg(ngx_feature = "http_cache")]
 use crate::ffi::upstream_conf::{cache, set_cache};
 use crate::ffi::upstream_conf::{set_store, Strings, Switch};
-use crate::ffi::{page_size, unset_pointer};
+use crate::ffi::{page_size, unset_pointer, version};
 use crate::uwsgi::names::DEFAULT_DROP_HEADERS;
 use crate::uwsgi::packet::MAX_VARS;
 use crate::uwsgi::vars::Vars;
@@ -93,6 +93,7 @@ macro_rules! plain_values {
             upstream.hide_headers = Unset::UNSET;
             upstream.pass_headers = Unset::UNSET;
             set_store(upstream, Switch::Unset);
+            version::pass_early_hints(upstream);
             #[cfg(ngx_feature = "http_cache")]
             set_cache(upstream, Switch::Unset);
             #[cfg(ngx_feature = "http_ssl")]

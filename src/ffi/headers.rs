@@ -241,24 +241,33 @@ impl<'a> Upstream<'a> {
         value: &[u8],
         hash: ngx_uint_t,
     ) -> Result<(), Error> {
-        // One piece of memory for the three, with the NULs that nginx's handlers count on.
-        let copy = r.pool().concat([name, b"\0", value, b"\0", name])?;
-        let (key, rest) = copy.split_at_mut(name.len() + 1);
-        let (text, lowcase_key) = rest.split_at_mut(value.len() + 1);
-        lowcase_key.make_ascii_lowercase();
-
-        let key = ngx_str_t { len: name.len(), data: key.as_mut_ptr() };
-        let value = ngx_str_t { len: value.len(), data: text.as_mut_ptr() };
+        let (key, value, lowcase_key) = copied(r, name, value)?;
         // SAFETY: the strings are the request's memory. The request is valid, so it has a main
         // configuration of the upstream module, with the hash of known headers, whose values are
         // `ngx_http_upstream_header_t`.
         unsafe {
             let conf = NgxHttpUpstreamModule::main_conf(&*r.as_ptr()).ok_or(Error::Failed)?;
             let hashes = (&raw const conf.headers_in_hash).cast_mut();
-            let lowcase_key = lowcase_key.as_mut_ptr();
             let act = Act::of(ngx_hash_find(hashes, hash, lowcase_key, name.len()));
             self.push(r, hash, key, value, lowcase_key, act.as_ref())
         }
+    }
+
+    /// Adds a header of an interim response that is passed on: nginx acts on none of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn push_hint(
+        self,
+        r: Request<'a>,
+        name: &[u8],
+        value: &[u8],
+        hash: ngx_uint_t,
+    ) -> Result<(), Error> {
+        let (key, value, lowcase_key) = copied(r, name, value)?;
+        // SAFETY: the strings are the request's memory.
+        unsafe { self.push(r, hash, key, value, lowcase_key, None) }
     }
 
     /// Adds a header to the list, and lets nginx act on it.
@@ -310,4 +319,20 @@ impl<'a> Upstream<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// A header's name and value, and its name in lower case, in one piece of the request's memory, with the
+/// NULs that nginx's handlers count on.
+fn copied(
+    r: Request<'_>,
+    name: &[u8],
+    value: &[u8],
+) -> Result<(ngx_str_t, ngx_str_t, *mut u8), Error> {
+    let copy = r.pool().concat([name, b"\0", value, b"\0", name])?;
+    let (key, rest) = copy.split_at_mut(name.len() + 1);
+    let (text, lowcase_key) = rest.split_at_mut(value.len() + 1);
+    lowcase_key.make_ascii_lowercase();
+    let key = ngx_str_t { len: name.len(), data: key.as_mut_ptr() };
+    let value = ngx_str_t { len: value.len(), data: text.as_mut_ptr() };
+    Ok((key, value, lowcase_key.as_mut_ptr()))
 }

@@ -137,6 +137,22 @@ pub fn header_line(buf: &[u8]) -> Result<Parsed<Line<'_>>, InvalidHeader> {
     Ok(Parsed::Partial)
 }
 
+/// May a header of a 103 response be passed on? Not what says where messages end, or what is for one
+/// connection (RFC 8297, 2; RFC 9110, 7.6.1).
+pub fn may_be_hinted(name: &[u8]) -> bool {
+    const NEVER: [&str; 8] = [
+        "Connection",
+        "Content-Length",
+        "Keep-Alive",
+        "Proxy-Connection",
+        "TE",
+        "Trailer",
+        "Transfer-Encoding",
+        "Upgrade",
+    ];
+    NEVER.iter().all(|never| !name.eq_ignore_ascii_case(never.as_bytes()))
+}
+
 /// The code that a `Status` header begins with: `404 Not Found` → 404. None if its first three
 /// bytes are not digits; what follows them is not looked at, as in nginx.
 pub fn cgi_status(value: &[u8]) -> Option<u16> {

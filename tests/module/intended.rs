@@ -1,6 +1,7 @@
 //! Stock's packet turned into the one that ours must send for the same request: exactly the
 //! differences that the project intends, and nothing else.
 
+use crate::support::nginx::nginx_version;
 use crate::support::packet::{Packet, Var};
 
 /// Headers that do not reach the application unless the request asks for an upgrade.
@@ -14,6 +15,8 @@ const DROPPED: [&str; 7] = [
     "HTTP_PROXY",
 ];
 
+const HOST: &[u8] = b"HTTP_HOST";
+
 /// Its value is that of CONTENT_LENGTH, which stands among the params.
 const LENGTH_HEADER: &[u8] = b"HTTP_CONTENT_LENGTH";
 
@@ -25,6 +28,20 @@ pub fn without_length_header(stock: &[u8]) -> Vec<u8> {
     [&Packet::encode(packet.modifier1, packet.modifier2, &vars), body].concat()
 }
 
+/// Does stock send `$host$is_request_port$request_port` as HTTP_HOST, where no param has that name?
+pub fn stock_has_host_of_its_own() -> bool {
+    nginx_version() >= 1_029_005
+}
+
+/// A packet without HTTP_HOST, and that: since nginx 1.29.5 stock's stands elsewhere than the header and
+/// says something else, so each is compared by itself.
+pub fn without_host(bytes: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let (packet, body) = Packet::parse(bytes).expect("a broken packet");
+    let (hosts, vars): (Vec<Var>, _) = packet.vars.into_iter().partition(|(key, _)| key == HOST);
+    let rest = [&Packet::encode(packet.modifier1, packet.modifier2, &vars), body].concat();
+    (rest, hosts.into_iter().map(|(_, value)| value).collect())
+}
+
 /// What must be known of the request and the configuration beyond stock's packet.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
@@ -32,11 +49,14 @@ pub struct Facts<'a> {
     pub params: &'a [String],
     /// Host and port of a request line in absolute form.
     pub authority: Option<&'a [u8]>,
+    /// HTTP_HOST as ours must send it: the authority, else the Host header.
+    pub host: Option<&'a [u8]>,
     /// The bytes that follow the packet.
     pub body: &'a [u8],
 }
 
-/// The packet and body that ours must send where stock sent `stock`.
+/// The packet and body that ours must send where stock sent `stock`; without HTTP_HOST, where stock has
+/// its own.
 pub fn intended(stock: &[u8], facts: &Facts) -> Vec<u8> {
     let (packet, body) = Packet::parse(stock).expect("stock sent a broken packet");
     assert_eq!(body.len(), facts.body.len(), "stock passed another body than was sent");

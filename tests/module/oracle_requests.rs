@@ -1,7 +1,7 @@
 //! Requests: what the backend receives through ours is, byte for byte, what it receives through
 //! stock, after the intended differences (`intended.rs`). Nothing is masked.
 
-use crate::intended::{intended, param_names, Facts};
+use crate::intended::{intended, param_names, stock_has_host_of_its_own, without_host, Facts};
 use crate::pair::{any_port, assert_responses, Outcome, Pair, Side, STANDARD_PARAMS};
 use crate::requests::{self, Request};
 use crate::support::backend::Peer;
@@ -38,10 +38,23 @@ fn compare(name: &str, stock: &Outcome, ours: &Outcome, facts: &Facts) -> bool {
     assert_responses(name, &stock.response, &ours.response);
     assert_eq!(stock.log, ours.log, "{name}: the error log differs (left stock, right ours)");
     assert_eq!(stock.received.len(), ours.received.len(), "{name}: connections to the backend");
+    let apart = stock_has_host_of_its_own() && !facts.params.iter().any(|name| name == "HTTP_HOST");
     for (stock, ours) in stock.received.iter().zip(&ours.received) {
-        let expected = intended(stock, facts);
-        if expected != *ours {
-            panic!("{name}:\n{}", difference(stock, &expected, ours));
+        let (mut stock, mut ours) = (stock.clone(), ours.clone());
+        if apart {
+            let (hosts, host);
+            (stock, hosts) = without_host(&stock);
+            (ours, host) = without_host(&ours);
+            // without a Host header the name of the server stands there, where it has one
+            let is_named = facts.host.is_some() || hosts.len() == 1;
+            assert_eq!(hosts.len(), usize::from(is_named), "{name}: stock's HTTP_HOST");
+            let expected = Vec::from_iter(facts.host.map(<[u8]>::to_vec));
+            assert_eq!(host, expected, "{name}: HTTP_HOST");
+        }
+        let facts = Facts { authority: facts.authority.filter(|_| !apart), ..facts.clone() };
+        let expected = intended(&stock, &facts);
+        if expected != ours {
+            panic!("{name}:\n{}", difference(&stock, &expected, &ours));
         }
     }
     !stock.received.is_empty()
@@ -69,7 +82,10 @@ fn difference(stock: &[u8], expected: &[u8], ours: &[u8]) -> String {
 fn check(pair: &Pair, params: &[String], request: &Request) -> bool {
     let wire = request.wire();
     let (stock, ours) = pair.both(&wire);
-    let facts = Facts { params, authority: request.authority(), body: request.payload() };
+    let authority = request.authority();
+    let header = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(b"Host"));
+    let host = authority.or(header.map(|(_, value)| value.as_slice()));
+    let facts = Facts { params, authority, host, body: request.payload() };
     compare(&show(&wire[..wire.len().min(1500)]), &stock, &ours, &facts)
 }
 
@@ -234,9 +250,34 @@ fn without_request_headers_or_body() {
             assert_eq!(show(&stock.received[0]), show(&ours.received[0]));
             assert!(ours.received[0].ends_with(b"raw"));
         } else {
-            let facts = Facts { params: &params, authority: None, body: &[] };
+            let facts = Facts { params: &params, authority: None, host: None, body: &[] };
             assert!(compare(extra, &stock, &ours, &facts));
         }
+    }
+}
+
+/// HTTP_HOST of stock, which differs by version, and ours, which does not.
+#[test]
+fn host_by_version() {
+    const REQUESTS: [(&str, &str, &[&str], &[&str]); 4] = [
+        (
+            "",
+            "GET / HTTP/1.1\r\nHost: Example.ORG:81\r\n\r\n",
+            &["Example.ORG:81"],
+            &["example.org:81"],
+        ),
+        ("", "GET / HTTP/1.0\r\n\r\n", &[], &["site"]),
+        ("uwsgi_pass_request_headers off;", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", &[], &["a"]),
+        ("uwsgi_param HTTP_HOST $host;", "GET / HTTP/1.1\r\nHost: A:81\r\n\r\n", &["a"], &["a"]),
+    ];
+    for (extra, request, before, since) in REQUESTS {
+        let (pair, _) = pair(&format!("server_name site; {extra}"));
+        let (stock, ours) = pair.both(request.as_bytes());
+        let hosts =
+            |outcome: &Outcome| Packet::parse(&outcome.received[0]).unwrap().0.all("HTTP_HOST");
+        let of_stock = if stock_has_host_of_its_own() { since } else { before };
+        assert_eq!(hosts(&stock), of_stock, "{extra} {request}");
+        assert_eq!(hosts(&ours), before, "{extra} {request}");
     }
 }
 
@@ -262,17 +303,19 @@ fn check_http2(
     let (stock, ours) = (exchange(Side::Stock), exchange(Side::Ours));
     let name =
         fields.iter().map(|(n, v)| format!("{}: {}\n", show(n), show(v))).collect::<String>();
-    compare(
-        &name,
-        &stock,
-        &ours,
-        &Facts { params, authority: None, body: body.unwrap_or_default() },
-    )
+    let authority = fields.iter().find(|(name, _)| *name == b":authority");
+    let host = authority.map(|(_, value)| *value);
+    let body = body.unwrap_or_default();
+    compare(&name, &stock, &ours, &Facts { params, authority: None, host, body })
 }
 
 fn reserve_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
+
+/// RFC 9113, 8.2.2.
+const OF_A_CONNECTION: [&[u8]; 6] =
+    [b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"];
 
 #[test]
 fn http2_requests() {
@@ -294,7 +337,9 @@ fn http2_requests() {
         fields.extend(
             request.headers[request.headers.len().min(1)..]
                 .iter()
-                .map(|(n, v)| (n.to_ascii_lowercase(), v.clone())),
+                .map(|(n, v)| (n.to_ascii_lowercase(), v.clone()))
+                // later versions of nginx refuse what is for one connection
+                .filter(|(n, _)| i % 3 == 0 || !OF_A_CONNECTION.contains(&n.as_slice())),
         );
         let body = request.payload();
         if i % 2 == 0 && !body.is_empty() {
@@ -307,7 +352,7 @@ fn http2_requests() {
     println!(
         "oracle, HTTP/2: {count} random requests from seed {SEED:#x}, {passed} reached the backend"
     );
-    assert!(passed > count / 2);
+    assert!(passed > count / 3, "too few requests reached the backend: {passed} of {count}");
     let post: [(&[u8], &[u8]); 4] =
         [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/up"), (b":authority", b"h")];
     let body = random.bytes(20 << 20);

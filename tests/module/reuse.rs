@@ -7,6 +7,7 @@ mod desync;
 mod framing;
 mod idle;
 mod leaving;
+mod newer;
 mod races;
 mod restarts;
 mod retry;

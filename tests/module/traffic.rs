@@ -5,6 +5,7 @@ mod aborts;
 mod abstract_sockets;
 mod around;
 mod around_limits;
+mod early_hints;
 mod http2;
 mod interim;
 mod next_upstream;

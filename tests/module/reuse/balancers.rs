@@ -1,5 +1,6 @@
 //! Balancers that nginx tells about more than the end of a try (`peer.notify`), or that remember which
-//! server a client had (`peer.sid`): since nginx 1.29.6.
+//! server a client had (`peer.sid`): since nginx 1.29.6. And what else upstream blocks learned lately,
+//! beside the pool.
 
 use super::{Answers, Site, GET, KEPT, PARKED};
 use crate::support::backend::{Address, Backend};
@@ -8,20 +9,38 @@ use crate::support::nginx::{self, Nginx};
 use std::collections::HashSet;
 use std::sync::Mutex;
 
-/// Has the nginx under test these balancers? One that has not refuses their directives, which is shown
-/// here, and there is nothing more to show.
-fn has(directive: &str) -> bool {
-    let is_new = nginx::nginx_version() >= 1_029_006;
+/// The versions that brought the directives.
+const SINCE: [(&str, u32); 5] = [
+    ("add_header_inherit", 1_029_003),
+    ("client_body_early_read", 1_031_005),
+    ("least_time", 1_031_000),
+    ("resolver", 1_027_003),
+    ("sticky", 1_029_006),
+];
+
+/// Has the nginx under test this directive? One that has not refuses it, which is shown here, and there
+/// is nothing more to show.
+pub fn has(directive: &str) -> bool {
+    let (_, since) = SINCE.iter().find(|(name, _)| *name == directive).unwrap();
+    let is_new = nginx::nginx_version() >= *since;
     if !is_new {
-        let block = format!("upstream u {{ server 127.0.0.1:1; {directive} x; }}");
+        let upstream = ["least_time", "resolver", "sticky"].contains(&directive);
+        let block = match upstream {
+            true => format!("upstream u {{ server 127.0.0.1:1; {directive} x; }}"),
+            false => format!("{directive} x;"),
+        };
         let said = Nginx::builder().http(&block).check().stderr;
-        assert!(said.contains(&format!("unknown directive \"{directive}\"")), "{said}");
+        let refusal = match directive == "resolver" {
+            true => "\"resolver\" directive is not allowed here".to_string(),
+            false => format!("unknown directive \"{directive}\""),
+        };
+        assert!(said.contains(&refusal), "{said}");
     }
     is_new
 }
 
 /// A backend beside that of the site.
-fn another() -> (Answers, Backend) {
+pub fn another() -> (Answers, Backend) {
     let answers = Answers::new();
     let script = answers.script();
     (answers, Backend::tcp(move |peer| script(peer)))
@@ -41,25 +60,35 @@ fn a_balancer_hears_of_heads() {
     if !has("least_time") {
         return;
     }
-    const SESSION: &str =
-        "zone u 1m; sticky learn create=$upstream_http_x_s lookup=$arg_s zone=s:1m header;";
     for balancer in [
         "least_time header;",
         "least_time header inflight;",
         "least_time last_byte inflight;",
-        SESSION,
         "least_time header inflight; keepalive 4;",
     ] {
-        let (_answers, other) = another();
-        let site = site(other.address(), balancer);
-        let ours = || site.backend.requests().len() + other.requests().len();
-        for number in 1..9 {
-            assert_eq!(exchange(site.address(), GET).text(), "ok", "{balancer}");
-            assert_eq!(ours(), number, "{balancer}");
-        }
-        // a worker that dies is an alarm: see `Site::drop`
-        assert_eq!(site.log(), [""; 0], "{balancer}");
+        every_request_is_served(balancer);
     }
+}
+
+#[test]
+fn sessions_are_learned_from_heads() {
+    const SESSION: &str =
+        "zone u 1m; sticky learn create=$upstream_http_x_s lookup=$arg_s zone=s:1m header;";
+    if has("sticky") {
+        every_request_is_served(SESSION);
+    }
+}
+
+fn every_request_is_served(balancer: &str) {
+    let (_answers, other) = another();
+    let site = site(other.address(), balancer);
+    let ours = || site.backend.requests().len() + other.requests().len();
+    for number in 1..9 {
+        assert_eq!(exchange(site.address(), GET).text(), "ok", "{balancer}");
+        assert_eq!(ours(), number, "{balancer}");
+    }
+    // a worker that dies is an alarm: see `Site::drop`
+    assert_eq!(site.log(), [""; 0], "{balancer}");
 }
 
 #[test]

@@ -8,8 +8,6 @@ use crate::support::client::get_with;
 use crate::support::nginx::{Nginx, NO_SOCKET};
 use std::io;
 
-/// What nginx says of `unix:@dir@/none`.
-
 /// Answers with what was asked. In the query `s=503` is the status to answer with, `to=/x` an
 /// X-Accel-Redirect.
 fn telling(peer: &mut Peer) -> io::Result<()> {

@@ -1,0 +1,170 @@
+//! What later versions of nginx brought around upstreams, beside the pool: a client that belongs to a
+//! server gets it, on a connection that was kept. What `sticky learn` and `least_time` need is in
+//! `balancers`.
+
+use super::balancers::{another, has};
+use super::{Site, GET, KEPT};
+use crate::support::backend::Backend;
+use crate::support::client::{get, get_with, post, Client};
+use crate::support::dns::Dns;
+use crate::support::nginx::{nginx_version, Nginx};
+use std::net::Ipv4Addr;
+
+const SHOWN: &str = "add_header X-Connection $rs_uwsgi_connection always;";
+
+/// The backend of the site is server "a", the other one is "b"; `block` is what the upstream has beside.
+fn site(other: &Backend, block: &str, a: &str, b: &str) -> Site {
+    let http = format!(
+        "upstream u {{ zone u 1m; {block} server @pass@ {a}; server {} {b}; }}",
+        other.address()
+    );
+    let location = format!("{SHOWN} location / {{ rs_uwsgi_pass u; }}");
+    Site::build(Nginx::builder(), &http, &location, true)
+}
+
+fn counts(site: &Site, other: &Backend) -> [usize; 2] {
+    [site.backend.requests().len(), other.requests().len()]
+}
+
+#[test]
+fn sticky_cookies() {
+    if !has("sticky") {
+        return;
+    }
+    let (_answers, other) = another();
+    let site = site(&other, "sticky cookie srv;", "", "");
+    let first = get(site.address(), "/");
+    let cookie = first.header("Set-Cookie").expect("no cookie").split(';').next().unwrap();
+    let before = counts(&site, &other);
+    let is_first = before == [1, 0];
+    for _ in 0..6 {
+        let response = get_with(site.address(), "/", &format!("Cookie: {cookie}\r\n"));
+        assert_eq!(response.header("X-Connection"), Some("reused"));
+    }
+    assert_eq!(counts(&site, &other), if is_first { [7, 0] } else { [0, 7] });
+    assert_eq!(site.log(), [""; 0]);
+}
+
+#[test]
+fn sticky_routes_and_servers_that_drain() {
+    if !has("sticky") {
+        return;
+    }
+    let (_answers, other) = another();
+    let site = site(&other, "sticky route $arg_r;", "route=a", "route=b drain");
+    for (path, expected) in [("/?r=b", [0, 6]), ("/?r=a", [6, 0]), ("/", [6, 0])] {
+        let before = counts(&site, &other);
+        for _ in 0..6 {
+            assert_eq!(get(site.address(), path).status, 200, "{path}");
+        }
+        let after = counts(&site, &other);
+        assert_eq!([after[0] - before[0], after[1] - before[1]], expected, "{path}");
+    }
+    assert_eq!(other.connection_count(), 1);
+    assert_eq!(site.backend.connection_count(), 1);
+    assert_eq!(site.log(), [""; 0]);
+}
+
+/// Names are looked up again and again; the connections to their addresses are kept all the same.
+#[test]
+fn servers_that_are_resolved() {
+    if !has("resolver") {
+        return;
+    }
+    let (_answers, backend) = another();
+    let port = backend.address().to_string();
+    let (_, port) = port.rsplit_once(':').unwrap();
+    let dns = Dns::start(&[("app.test", Ipv4Addr::LOCALHOST)]);
+    let nginx = Nginx::start(&format!(
+        "upstream u {{ zone u 1m; resolver {} ipv6=off valid=1s; server app.test:{port} resolve; }}
+        server {{ listen 127.0.0.1:@port@; {SHOWN}
+            location / {{ rs_uwsgi_pass u; }} }}",
+        dns.address()
+    ));
+    // until the name is known there is no server
+    crate::support::wait_for("the name", || {
+        (get(nginx.address(), "/").status == 200).then_some(())
+    });
+    for _ in 0..4 {
+        assert_eq!(get(nginx.address(), "/").header("X-Connection"), Some("reused"));
+    }
+    assert_eq!(backend.connection_count(), 1);
+    assert!(dns.asked().iter().all(|name| name == "app.test"), "{:?}", dns.asked());
+    // where the name is not known, SRV is asked for, and nothing else changes
+    let service = "upstream s { zone s 1m; resolver 127.0.0.1:1;
+        server app.test service=_uwsgi._tcp resolve; }
+        server { listen 127.0.0.1:@port@; location / { rs_uwsgi_pass s; } }";
+    let said = Nginx::builder().http(service).check();
+    assert!(said.status.success(), "{}", said.stderr);
+}
+
+/// nginx's own cache of connections, on by default from 1.29.7 on, and ours: ours is asked first, and its
+/// connections are no others'.
+#[test]
+fn beside_nginxs_keepalive() {
+    let is_new = nginx_version() >= 1_029_007;
+    for block in ["", "keepalive 4;", "keepalive 4 local;"] {
+        if block.contains("local") && !is_new {
+            let said = Nginx::builder()
+                .http("upstream u { server 127.0.0.1:1; keepalive 4 local; }")
+                .check()
+                .stderr;
+            assert!(said.contains("invalid number of arguments in \"keepalive\""), "{said}");
+            continue;
+        }
+        let (_answers, other) = another();
+        let site = site(&other, block, "", "backup");
+        assert_eq!(get(site.address(), "/").header("X-Connection"), Some("new"), "{block}");
+        for _ in 0..4 {
+            assert_eq!(get(site.address(), "/").header("X-Connection"), Some("reused"), "{block}");
+        }
+        assert_eq!(site.backend.connection_count(), 1, "{block}");
+        assert_eq!(site.log(), [""; 0], "{block}");
+    }
+}
+
+#[test]
+fn headers_that_are_inherited() {
+    if !has("add_header_inherit") {
+        return;
+    }
+    let site = Site::serve(
+        "add_header X-Outer 1; add_header_inherit merge;
+        location / { add_header X-Inner $rs_uwsgi_connection; rs_uwsgi_pass @pass@; }",
+    );
+    for connection in ["new", "reused"] {
+        let response = site.visit(GET).response;
+        assert_eq!(response.header("X-Outer"), Some("1"));
+        assert_eq!(response.header("X-Inner"), Some(connection));
+    }
+}
+
+/// nginx reads the body before the handler runs: it is passed on as ever, its length with it.
+#[test]
+fn bodies_that_are_read_early() {
+    if !has("client_body_early_read") {
+        return;
+    }
+    for extra in ["", "rs_uwsgi_request_buffering off;"] {
+        let site = Site::serve(&format!(
+            "client_body_early_read $request_method; {extra} location / {{ rs_uwsgi_pass @pass@; }}"
+        ));
+        site.answers.set_bytes(KEPT);
+        for size in [0, 5, 100_000] {
+            let body = vec![b'x'; size];
+            assert_eq!(post(site.address(), "/", &body).text(), "ok", "{extra} {size}");
+            let request = site.backend.requests().pop().unwrap();
+            assert_eq!(request.body.len(), size, "{extra}");
+            let length = request.packet.get("CONTENT_LENGTH");
+            assert_eq!(length.as_deref(), Some(size.to_string().as_str()), "{extra}");
+        }
+        let mut client = Client::connect(site.address());
+        client.send(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        assert_eq!(client.response(false).unwrap().text(), "ok", "{extra}");
+        let request = site.backend.requests().pop().unwrap();
+        assert_eq!(
+            (&request.body[..], request.packet.get("CONTENT_LENGTH").as_deref()),
+            (&b"abc"[..], Some("3"))
+        );
+    }
+}
