@@ -145,7 +145,7 @@ test-sanitize:
 
 # A second opinion, which also finds what was never written: some quick tests of each kind in valgrind's
 # memcheck, with the nginx that NGINX says.
-VALGRIND_TESTS := behaviour::subrequests behaviour::next_upstream behaviour::head_with_a_body_from_the_server \
+VALGRIND_TESTS := behaviour::subrequests behaviour::body_limits_and_expect behaviour::head_with_a_body_from_the_server \
 	behaviour::a_client_that_goes_away behaviour::reload_in_the_middle_of_a_request \
 	behaviour::accel_redirect_to_a_file_and_back_to_the_application \
 	ends::filters::failed_precondition ends::responses::bad_chunks ends::responses::cached \
