@@ -54,8 +54,9 @@ PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 # What the tests need beside the module: tests/probe.
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
-.PHONY: help packages module probe faults demo demo-check test lint test-pure test-module test-sanitize soak \
-	fuzz parity bench bench-overload profile check-reproducible test-source docs deb test-deb rpm clean
+.PHONY: help packages module probe faults demo demo-check test lint test-pure test-module test-sanitize \
+	test-valgrind soak fuzz parity bench bench-overload profile check-reproducible test-source docs deb \
+	test-deb rpm clean
 
 help:
 	@echo 'make demo         build the module and show a Django and Flask site behind it'
@@ -67,6 +68,7 @@ help:
 	@echo 'make fuzz         the same parts under libFuzzer, TIME seconds in all (60)'
 	@echo 'make test-module  the module in nginx, against real and scripted uwsgi servers'
 	@echo 'make test-sanitize  test-module under AddressSanitizer and UBSan (TESTS=FILTER: some of it)'
+	@echo 'make test-valgrind  20 tests of test-module, or TESTS=FILTER, in valgrind; any NGINX'
 	@echo 'make soak         random traffic with aborts, kills and reloads: TIME=60 or 10m, and some 1 min more'
 	@echo 'make parity       write docs/parity.md anew, the part of this nginx'
 	@echo 'make bench        compare speed with uwsgi_pass and proxy_pass (BENCH=quick: the short way)'
@@ -143,14 +145,31 @@ test-module: module probe faults
 # A leak until the process ends is none: what belongs to a request is in its pool, what grows is found by
 # `make soak`, and nginx itself ends without freeing everything.
 TESTS ?=
-SANITIZE_OPTIONS := ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=1 \
-	UBSAN_OPTIONS=print_stacktrace=1
+# UBSan takes no options here: it reads them at its first report, when nginx has written its title over them.
+SANITIZE_OPTIONS := ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=1
 
 test-sanitize:
-	@$(MAKE) --no-print-directory NGINX=sanitize module probe
+	@$(MAKE) --no-print-directory NGINX=sanitize module probe faults
 	$(SANITIZE_OPTIONS) RS_UWSGI_MODULE=$(CURDIR)/target/module/sanitize/ngx_http_rs_uwsgi_module.so \
 	RS_UWSGI_NGINX=$(CURDIR)/target/nginx/sanitize/objs/nginx \
 	cargo test --no-default-features --locked --test module -- $(TESTS)
+
+# A second opinion, which also finds what was never written: some quick tests of each kind in valgrind's
+# memcheck, with the nginx that NGINX says.
+VALGRIND_TESTS := behaviour::subrequests behaviour::body_limits_and_expect behaviour::head_with_a_body_from_the_server \
+	behaviour::a_client_that_goes_away behaviour::reload_in_the_middle_of_a_request \
+	behaviour::accel_redirect_to_a_file_and_back_to_the_application \
+	ends::filters::failed_precondition ends::responses::bad_chunks ends::responses::cached \
+	ends::responses::chunked ends::responses::early ends::responses::reset ends::responses::invalid_head \
+	ends::responses::too_large_head ends::responses::unbuffered ends::responses::client_leaves_in_the_body \
+	ends::connections::queue_is_full ends::connections::dead_connection ends::subrequests::included \
+	ends::redirects::redirect_to_named
+VALGRIND_NGINX = $(or $(RS_UWSGI_NGINX),/usr/sbin/nginx)
+
+test-valgrind: module probe
+	@scripts/install-packages --list scripts/packages-valgrind
+	VALGRIND_NGINX=$(VALGRIND_NGINX) RS_UWSGI_NGINX=$(CURDIR)/scripts/nginx-in-valgrind \
+	cargo test --no-default-features --locked --test module -- $(or $(TESTS),--exact $(VALGRIND_TESTS))
 
 # Random traffic with faults for TIME (seconds, or 10m); SEED=N repeats one of before.
 TIME ?= 60

@@ -37,8 +37,16 @@ pub fn is_alarming(line: &Line) -> bool {
 /// What a sanitizer or valgrind reported in `log`, which nginx's standard error goes to: nothing but
 /// a fault of memory has these words, so no test may ask for it.
 pub fn sanitizer_report(log: &str) -> Option<&str> {
-    const REPORTS: [&str; 4] =
-        ["ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error: ", "== Invalid "];
+    const REPORTS: [&str; 8] = [
+        "ERROR: AddressSanitizer",
+        "ERROR: LeakSanitizer",
+        "runtime error: ",
+        "== Invalid ",
+        "== Conditional jump",
+        "== Use of uninitialised",
+        "== Syscall param",
+        "== Source and destination overlap",
+    ];
     log.lines().find(|line| REPORTS.iter().any(|report| line.contains(report)))
 }
 
