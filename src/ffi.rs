@@ -14,7 +14,7 @@
 //! | values and variables | value.rs, variables.rs |
 //! | a request, its body, and what it is written to | request.rs, client_body.rs, chain.rs, pool.rs, log.rs |
 //! | its upstream, and the address of one | upstream.rs, address.rs |
-//! | the choice of a server | servers.rs, balancer.rs, peer.rs |
+//! | the choice of a server | servers.rs, balancer.rs, stock_keepalive.rs, peer.rs |
 //! | connections: made, waited for, kept | connect.rs, wait.rs, wake.rs, connection.rs |
 //! | the request on its way to the server | early.rs |
 //! | the response on its way to the client | headers.rs, body.rs, filter.rs |
@@ -55,6 +55,7 @@ pub mod pool;
 pub mod request;
 pub mod servers;
 pub mod slots;
+mod stock_keepalive;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod tls;
 pub mod upstream;

@@ -6,9 +6,9 @@ use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 
 use super::callbacks::with_request;
-use super::connection::close;
 use super::peer::Peer;
 use super::servers::Servers;
+use super::stock_keepalive::give_back;
 use super::sys::{
     ngx_event_free_peer_pt, ngx_event_get_peer_pt, ngx_event_notify_peer_pt, ngx_int_t,
     ngx_peer_connection_t, ngx_str_t, ngx_uint_t, sockaddr, NGX_AGAIN, NGX_BUSY, NGX_DECLINED,
@@ -16,7 +16,7 @@ use super::sys::{
 };
 #[cfg(ngx_feature = "http_ssl")]
 use super::sys::{ngx_event_save_peer_session_pt, ngx_event_set_peer_session_pt};
-use super::{bytes_of, str_of, Error, Pool, Request};
+use super::Request;
 use crate::handler::{Context, UpstreamHandler};
 
 const OK: ngx_int_t = NGX_OK as ngx_int_t;
@@ -88,12 +88,12 @@ pub enum Chosen {
 /// What stands behind our callbacks: the balancer's own, and the state of the upstream that they choose
 /// a server for. A try begins and ends here, whatever has become of the request meanwhile.
 pub(super) struct PeerData<'a> {
-    r: Request<'a>,
+    pub(super) r: Request<'a>,
     pub(super) context: &'a Context<'a>,
     pub(super) servers: &'a Servers,
-    balancer: Cell<Balancer>,
+    pub(super) balancer: Cell<Balancer>,
     /// Has the balancer been told already that its server is free ([`give_back`])?
-    released: Cell<bool>,
+    pub(super) released: Cell<bool>,
     round: Cell<Round>,
 }
 
@@ -109,7 +109,7 @@ enum Round {
 
 /// Who chooses the server.
 #[derive(Clone, Copy)]
-struct Balancer {
+pub(super) struct Balancer {
     data: *mut c_void,
     get: ngx_event_get_peer_pt,
     free: ngx_event_free_peer_pt,
@@ -156,7 +156,7 @@ impl Balancer {
     /// # Safety
     ///
     /// As `choose`, and a server was chosen.
-    unsafe fn release(self, pc: *mut ngx_peer_connection_t, state: ngx_uint_t) {
+    pub(super) unsafe fn release(self, pc: *mut ngx_peer_connection_t, state: ngx_uint_t) {
         if let Some(free) = self.free {
             // SAFETY: the balancer's own callback with its own data.
             unsafe { free(pc, self.data, state) };
@@ -378,69 +378,6 @@ unsafe fn begin_anew<H: UpstreamHandler>(
         intercept::<H>(pc, own);
         status
     }
-}
-
-/// A connection of stock `keepalive` was used by `proxy_pass` or another module, by rules other than
-/// ours and perhaps for another protocol. It goes back to where it came from.
-///
-/// Stock's callback then tells the balancer that its server is free, so that for this try the server
-/// does not count the connection (`max_conns`) and does not hear of its failure. Nor does it keep what
-/// describes the server any longer: where names are looked up again (`resolve`), one that is gone from
-/// them is freed, in memory that all workers share. So the try has a description of its own, and does
-/// not ask for the server's TLS session ([`set_session`], [`save_session`]).
-///
-/// # Errors
-///
-/// [`Error::Failed`] when memory runs out.
-///
-/// # Safety
-///
-/// `pc` must be what the balancer's `get` has just answered NGX_DONE for.
-unsafe fn give_back(pc: *mut ngx_peer_connection_t, data: &PeerData<'_>) -> Result<(), Error> {
-    // SAFETY: the caller's promise.
-    let described = unsafe { describe_in(data.r.pool(), pc) };
-    // SAFETY: the caller's promise.
-    data.context.upstream.as_finished(|| unsafe {
-        let tries = (*pc).tries;
-        data.balancer.get().release(pc, 0);
-        (*pc).tries = tries;
-    });
-    data.released.set(true);
-    // SAFETY: the request's peer; a connection that stock would not take back is closed.
-    unsafe {
-        if let Some(c) = NonNull::new((*pc).connection) {
-            (*pc).connection = ptr::null_mut();
-            close(c.as_ptr());
-        }
-    }
-    if described.is_err() {
-        // SAFETY: the request's peer: no server is chosen.
-        unsafe { (*pc).sockaddr = ptr::null_mut() };
-    }
-    described
-}
-
-/// Copies what describes the chosen server.
-///
-/// # Errors
-///
-/// [`Error::Failed`] when memory runs out.
-///
-/// # Safety
-///
-/// `pc` must be the request's peer, with a server that the balancer has chosen and still keeps.
-unsafe fn describe_in(pool: Pool<'_>, pc: *mut ngx_peer_connection_t) -> Result<(), Error> {
-    // SAFETY: the caller's promise. An address needs the alignment that `place` gives; it is as long as
-    // its family's, and none is longer than a `sockaddr_storage`.
-    unsafe {
-        let size = ((*pc).socklen as usize).min(size_of::<libc::sockaddr_storage>());
-        let address = pool.place(core::mem::zeroed::<libc::sockaddr_storage>())?.as_ptr();
-        ptr::copy_nonoverlapping((*pc).sockaddr.cast::<u8>(), address.cast::<u8>(), size);
-        let name = (*pc).name.as_ref().map_or(&[][..], |name| bytes_of(*name));
-        let name = pool.place(str_of(pool.copy(name)?))?;
-        ((*pc).sockaddr, (*pc).name) = (address.cast(), name.as_ptr());
-    }
-    Ok(())
 }
 
 /// `peer.free`: the try is over.

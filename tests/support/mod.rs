@@ -9,6 +9,7 @@ pub mod backend;
 pub mod client;
 pub mod curl;
 pub mod dns;
+pub mod full_listener;
 pub mod gunicorn;
 pub mod h2;
 pub mod kernel;

@@ -5,12 +5,12 @@ use crate::reuse::KEPT;
 use crate::support::backend::{Address, Backend, Peer};
 use crate::support::client::{self, Client};
 use crate::support::dns::Dns;
+use crate::support::full_listener::FullListener;
 use crate::support::nginx::{self, Nginx};
 use crate::support::packet::Packet;
 use crate::support::{kernel, wait_for};
-use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 /// There is no server, and then there is.
 #[test]
@@ -147,30 +147,10 @@ fn reload() {
     site.assert_next(next);
 }
 
-/// A TCP listener whose queue is full: the kernel drops what else comes.
-struct Full {
-    address: SocketAddr,
-    listener: Socket,
-    _first: Socket,
-}
-
-impl Full {
-    fn new() -> Full {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        // Linux takes one connection more than the length of the queue.
-        listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let first = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        first.connect(&address.into()).unwrap();
-        Full { address, listener, _first: first }
-    }
-}
-
 /// The one that has begun to connect has the only place, and leaves: the next one begins at once.
 #[test]
 fn client_leaves_while_connecting() {
-    let full = Full::new();
+    let full = FullListener::new();
     let nginx = start(
         &Address::Tcp(full.address),
         "location / { rs_uwsgi_connect_retry 60s; rs_uwsgi_connect_timeout 60s;

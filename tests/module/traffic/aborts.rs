@@ -7,9 +7,8 @@
 use super::{pair, GET};
 use crate::pair::{Pair, Side, SIDES};
 use crate::support::client::Client;
+use crate::support::full_listener::FullListener;
 use crate::support::{kernel, show, wait_for, DEADLINE};
-use socket2::{Domain, Socket, Type};
-use std::net::SocketAddr;
 use std::sync::mpsc::channel;
 use std::sync::Mutex;
 
@@ -126,29 +125,9 @@ fn closing_in_the_body() {
     assert_eq!(pair.nginx.logged("start worker process ").len(), 1, "a worker was replaced");
 }
 
-/// A TCP listener whose queue is full: the kernel drops what else comes, so that connecting to it
-/// takes for ever.
-struct Full {
-    address: SocketAddr,
-    _sockets: [Socket; 2],
-}
-
-impl Full {
-    fn new() -> Full {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        // Linux takes one connection more than the length of the queue.
-        listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let first = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        first.connect(&address.into()).unwrap();
-        Full { address, _sockets: [listener, first] }
-    }
-}
-
 #[test]
 fn while_connecting() {
-    let full = Full::new();
+    let full = FullListener::new();
     let pair = pair(&LOCATIONS.replace("@pass@", &full.address.to_string()).replace(
         "uwsgi_ignore_client_abort on;",
         // Where the client is not watched, only the timeout ends the attempt.
