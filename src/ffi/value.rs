@@ -24,8 +24,10 @@ impl ComplexValue {
     ///
     /// [`Error::Logged`], for example for an invalid variable name.
     pub fn compile(cf: Conf<'_>, value: &[u8]) -> Result<ComplexValue, Error> {
-        // The source must live as long as the compiled value, which refers to pieces of it.
-        let value = cf.pool().copy(value).map_err(|_| Error::Logged)?;
+        // The source must live as long as the compiled value, which refers to pieces of it. nginx looks at
+        // the byte behind a `$`, which may be the last one: its own strings end with a NUL.
+        let source = cf.pool().concat([value, b"\0"]).map_err(|_| Error::Logged)?;
+        let value = source.get(..value.len()).ok_or(Error::Logged)?;
         // SAFETY: structures of zeros are how nginx itself begins.
         let (compiled, mut compile): (ngx_http_complex_value_t, ngx_http_compile_complex_value_t) =
             unsafe { (core::mem::zeroed(), core::mem::zeroed()) };

@@ -190,7 +190,9 @@ fn proxy_pass_to_the_same_block_whose_servers_change() {
         return;
     }
     let nginx = builder().start();
+    // until the name was looked up there is no server, which is an error
     wait_for("the servers", || (get(nginx.address(), "/").status == 200).then_some(()));
+    let before = nginx.logged("").len();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for first in ["/", "/proxy"] {
@@ -217,11 +219,14 @@ fn proxy_pass_to_the_same_block_whose_servers_change() {
     // none but the two, whole, and each connection in one language
     let known = hosts.map(|host| format!("{host}:{}", address.port()));
     let log = std::fs::read_to_string(nginx.path("servers.log")).unwrap();
-    assert!(log.lines().all(|line| known.iter().any(|known| known == line)), "{log}");
+    let asked = log.lines().skip_while(|line| *line == "u");
+    assert!(asked.clone().count() > 0, "{log}");
+    assert!(asked.into_iter().all(|line| known.iter().any(|known| known == line)), "{log}");
     for languages in spoken.lock().unwrap().values() {
         assert!(languages.iter().all(|language| *language == languages[0]), "{languages:?}");
     }
-    assert!(nginx.logged("").iter().all(|line| !["error", "warn"].contains(&&*line.level)));
+    let lines = nginx.logged("");
+    assert!(lines[before..].iter().all(|line| !["error", "warn"].contains(&&*line.level)));
     nginx.quit();
 }
 
