@@ -6,6 +6,7 @@ use crate::support::nginx::{self, Nginx};
 use crate::support::root;
 use crate::support::tls::Authority;
 use crate::support::uwsgi::Uwsgi;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
@@ -115,15 +116,18 @@ fn what_is_refused_at_once_is_not_sent() {
     assert_eq!(server.log().matches("invalid request block size").count(), 1);
 }
 
+/// Reads the header of a packet as uWSGI does, and closes with the vars unread, which is a reset.
+fn resets(peer: &mut Peer) -> io::Result<()> {
+    peer.read_exact(4)?;
+    peer.close();
+    Ok(())
+}
+
 /// One is let through after a while, and the server may have been given a larger buffer meanwhile.
 #[test]
 fn the_limit_is_forgotten() {
     let dir = nginx::prefix();
-    let backend = Backend::unix(&dir.path().join("b"), |peer| {
-        peer.read_exact(4)?;
-        peer.close();
-        Ok(())
-    });
+    let backend = Backend::unix(&dir.path().join("b"), resets);
     let nginx = balanced(&[backend.address()], "");
     assert_eq!(with_cookie(&nginx, 5000).status, 431);
     backend.set_script(|peer| peer.answer(b"Status: 200 OK\r\n\r\n"));
@@ -174,11 +178,7 @@ fn a_restart_with_many_large_requests() {
 #[test]
 fn a_server_that_resets_all() {
     let dir = nginx::prefix();
-    let backend = Backend::unix(&dir.path().join("b"), |peer| {
-        peer.read_exact(4)?;
-        peer.close();
-        Ok(())
-    });
+    let backend = Backend::unix(&dir.path().join("b"), resets);
     let nginx = balanced(&[backend.address()], "");
     assert_eq!(with_cookie(&nginx, 5000).status, 431);
     assert_eq!(get(nginx.address(), "/").status, 502);
