@@ -9,13 +9,14 @@ use super::request::go_on;
 use super::sys::{
     ngx_chain_t, ngx_connection_error,
     ngx_connection_log_error_e_NGX_ERROR_IGNORE_ECONNRESET as IGNORE_ECONNRESET, ngx_connection_t,
-    ngx_http_request_t, ngx_http_upstream_t, ngx_io, ngx_post_event, ngx_posted_events, NGX_AGAIN,
-    NGX_ERROR,
+    ngx_http_request_t, ngx_http_upstream_t, ngx_int_t, ngx_io, ngx_post_event, ngx_posted_events,
+    NGX_AGAIN, NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR,
 };
 use crate::handler::{Next, UpstreamHandler};
 use crate::uwsgi::packet::HEADER_SIZE;
 use crate::vars_limit::{Cut, BUFFER_SIZE};
 
+const INTERNAL_SERVER_ERROR: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 const AGAIN: isize = NGX_AGAIN as isize;
 const FAILED: isize = NGX_ERROR as isize;
 
@@ -116,7 +117,9 @@ unsafe extern "C" fn answer<H: UpstreamHandler>(
     r: *mut ngx_http_request_t,
     _: *mut ngx_http_upstream_t,
 ) {
-    let next = with_request(r, Next::Wait, |r| H::answer_cut(r));
+    // nothing else would end it: its connection is read no more
+    let failed = Next::Refuse { status: INTERNAL_SERVER_ERROR, retry_after: None };
+    let next = with_request(r, failed, |r| H::answer_cut(r));
     // SAFETY: nginx's request, and the last thing that is done with it here.
     unsafe { go_on(r, next) };
 }

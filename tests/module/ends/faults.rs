@@ -44,6 +44,22 @@ fn a_step_that_panics() {
     }
 }
 
+/// The step that answers a request whose vars the server has refused.
+#[test]
+fn the_answer_to_a_request_that_is_too_large() {
+    let site = Site::with_faults(PLAIN, |peer, _| peer.write(CHUNKS));
+    site.backend.set_script(|peer| {
+        peer.read_exact(4)?;
+        peer.close();
+        Ok(())
+    });
+    let cookie = format!("Cookie: {}\r\n", "c".repeat(5000));
+    let mut client = site.send(&super::get_with("/fault/answer_cut", &cookie));
+    assert_eq!(client.response(false).unwrap().status, 500);
+    site.backend.set_script(|peer| peer.answer(super::NEXT));
+    site.assert_free();
+}
+
 /// One that waits is forgotten, whichever of its steps fails.
 #[test]
 fn a_step_of_a_request_that_waits() {
