@@ -1,5 +1,5 @@
 //! Turns what `nginx-sys` found out about the nginx built against into cfgs, and generates bindings
-//! for the few macros that `nginx-sys` leaves out (src/ffi/macros.h).
+//! for the few macros that `nginx-sys` leaves out (src/nginx/macros.h).
 //!
 //! Without the feature `module` there is no nginx in sight and nothing to do.
 
@@ -27,7 +27,7 @@ mod nginx {
         (1_027_004, "nginx1_27_4"),
         // ngx_http_upstream_merge_ssl_passwords
         (1_027_005, "nginx1_27_5"),
-        // early_hints: 103 is passed on (src/ffi/version.rs)
+        // early_hints: 103 is passed on (src/nginx/version.rs)
         (1_029_000, "nginx1_29_0"),
         // upstream.socket_rcvbuf and socket_sndbuf
         (1_031_003, "nginx1_31_3"),
@@ -143,7 +143,7 @@ mod nginx {
 
     #[cfg(feature = "module")]
     fn generate_macros(include: &str, cflags: &str, out: &std::path::Path) {
-        const HEADER: &str = "src/ffi/macros.h";
+        const HEADER: &str = "src/nginx/macros.h";
         println!("cargo::rerun-if-changed={HEADER}");
 
         let out = out.join("macros.rs");

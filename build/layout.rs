@@ -10,10 +10,10 @@
 //!
 //! - an assertion for each structure and each member of whole bytes, by which the build fails with the
 //!   member's name where Rust would look for it elsewhere;
-//! - a trait for each bit-field that reads and writes it where it is (`flag!` in src/ffi/layout.rs).
+//! - a trait for each bit-field that reads and writes it where it is (`flag!` in src/nginx/layout.rs).
 //!   What nginx-sys has for bit-fields is used by nobody: [`lint`] fails the build at such a call.
 //!
-//! All members are measured, not only those that src/ffi uses, so no list of them can be incomplete.
+//! All members are measured, not only those that src/nginx uses, so no list of them can be incomplete.
 
 // A build that fails says why and where.
 #![allow(clippy::expect_used, clippy::indexing_slicing)]
@@ -27,7 +27,7 @@ use std::rc::Rc;
 use bindgen::callbacks::{FieldInfo, ParseCallbacks};
 use bindgen::FieldVisibilityKind;
 
-const HEADER: &str = "src/ffi/layout.h";
+const HEADER: &str = "src/nginx/layout.h";
 
 /// Stands before each entry in the object, where the compiler may put the entries in any order.
 const MARK: [u8; 16] = *b"rs_uwsgi layout\xff";
@@ -35,7 +35,7 @@ const MARK: [u8; 16] = *b"rs_uwsgi layout\xff";
 /// Where an entry's data stand: after the mark, the entry's number and the size of its data.
 const DATA: usize = 32;
 
-/// The members of `ngx_peer_connection_t`, of all versions. src/ffi/balancer.rs hands on what a balancer
+/// The members of `ngx_peer_connection_t`, of all versions. src/nginx/balancer.rs hands on what a balancer
 /// may set among them: with one that it does not know, the balancer would be called wrongly or not at
 /// all, so the build fails.
 const PEER_MEMBERS: &[&str] = &[
@@ -94,9 +94,9 @@ impl Structure {
     }
 }
 
-/// Measures, and writes what src/ffi/layout.rs includes.
+/// Measures, and writes what src/nginx/layout.rs includes.
 pub fn generate(include: &str, cflags: &str, out: &Path) {
-    for read in [HEADER, "build", "src/ffi"] {
+    for read in [HEADER, "build", "src/nginx"] {
         println!("cargo::rerun-if-changed={read}");
     }
     let structures = structures(include, cflags);
@@ -229,14 +229,14 @@ const KEYWORDS: [&str; 26] = [
     "trait", "type", "use",
 ];
 
-/// Is there a member that src/ffi/balancer.rs does not know?
+/// Is there a member that src/nginx/balancer.rs does not know?
 fn check_peer(structures: &[Structure]) -> &Structure {
     let peer = structures.iter().find(|structure| structure.name == "ngx_peer_connection_s");
     let Some(peer) = peer else { panic!("{HEADER} brings no ngx_peer_connection_t") };
     for Member { name, .. } in &peer.members {
         assert!(
             PEER_MEMBERS.contains(&name.as_str()),
-            "ngx_peer_connection_t: \"{name}\" is new in this nginx, and src/ffi/balancer.rs does not \
+            "ngx_peer_connection_t: \"{name}\" is new in this nginx, and src/nginx/balancer.rs does not \
              hand it on to the balancer (see build/layout.rs)"
         );
     }
@@ -347,13 +347,13 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// Fails the build where src/ffi calls a method of bindgen's for a bit-field. By its name alone, as types
+/// Fails the build where src/nginx calls a method of bindgen's for a bit-field. By its name alone, as types
 /// are not known here: a function of ours that is called as a bit-field is (`close`) counts only where it
 /// is called through a pointer.
 fn lint(flags: &[&str]) {
-    let sources: Vec<_> = std::fs::read_dir("src/ffi")
+    let sources: Vec<_> = std::fs::read_dir("src/nginx")
         .and_then(|files| files.collect::<Result<Vec<_>, _>>())
-        .unwrap_or_else(|e| panic!("src/ffi: {e}"))
+        .unwrap_or_else(|e| panic!("src/nginx: {e}"))
         .iter()
         .filter_map(|file| Some((file.path(), std::fs::read_to_string(file.path()).ok()?)))
         .collect();

@@ -4,13 +4,13 @@
 
 use std::ops::Range;
 
-use crate::ffi::log::debug;
-use crate::ffi::sys::NGX_HTTP_SPECIAL_RESPONSE;
-use crate::ffi::{Error, Request};
 use crate::handler::{Context, Handler};
+use crate::nginx::log::debug;
+use crate::nginx::sys::NGX_HTTP_SPECIAL_RESPONSE;
+use crate::nginx::{Error, Request};
+use crate::pure::uwsgi::chunked::{Decoder, Piece};
+use crate::pure::uwsgi::framing::Chunks;
 use crate::request;
-use crate::uwsgi::chunked::{Decoder, Piece};
-use crate::uwsgi::framing::Chunks;
 
 /// Says how long the body is: none for the statuses without one, else as the server said, else until
 /// it closes the connection.

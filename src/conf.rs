@@ -19,16 +19,16 @@ pub mod tls;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::ffi::conf;
-use crate::ffi::servers::Servers;
-use crate::ffi::sys::{
+use crate::nginx::conf;
+use crate::nginx::servers::Servers;
+use crate::nginx::sys::{
     ngx_http_upstream_conf_t, ngx_str_t, NGX_HTTP_UPSTREAM_FT_ERROR, NGX_HTTP_UPSTREAM_FT_TIMEOUT,
 };
 #[cfg(ngx_feature = "http_cache")]
-use crate::ffi::upstream_conf;
-use crate::ffi::upstream_conf::zeroed_upstream_conf;
-use crate::ffi::value::ComplexValue;
-use crate::uwsgi::header_set::HeaderSet;
+use crate::nginx::upstream_conf;
+use crate::nginx::upstream_conf::zeroed_upstream_conf;
+use crate::nginx::value::ComplexValue;
+use crate::pure::uwsgi::header_set::HeaderSet;
 use modifiers::Modifier;
 use params::{HeaderFilter, ParamSet, ParamSource, Vars};
 

@@ -4,14 +4,14 @@
 
 use std::ops::Range;
 
-use crate::ffi::balancer::{Chosen, Outcome};
-use crate::ffi::connection::{Idle, Lost};
-use crate::ffi::peer::Peer;
-use crate::ffi::servers::Servers;
-use crate::ffi::sys::ngx_int_t;
-use crate::ffi::{Error, Request};
 use crate::handler::{Content, Next, UpstreamHandler, Uwsgi};
-use crate::vars_limit::Cut;
+use crate::nginx::balancer::{Chosen, Outcome};
+use crate::nginx::connection::{Idle, Lost};
+use crate::nginx::peer::Peer;
+use crate::nginx::servers::Servers;
+use crate::nginx::sys::ngx_int_t;
+use crate::nginx::{Error, Request};
+use crate::pure::vars_limit::Cut;
 
 /// The uwsgi protocol, with faults.
 pub enum Faulty {}

@@ -1,17 +1,17 @@
 //! The end of a request: what becomes of its connection, and what the balancer is told of the
 //! server.
 
-use crate::ffi::balancer::Outcome;
-use crate::ffi::connection::Connection;
-use crate::ffi::log::Printable;
-use crate::ffi::peer::Peer;
-use crate::ffi::{self, Request, Upstream};
 use crate::handler::{self, Context};
-use crate::hints::Hint;
+use crate::nginx::balancer::Outcome;
+use crate::nginx::connection::Connection;
+use crate::nginx::log::Printable;
+use crate::nginx::peer::Peer;
+use crate::nginx::{self, Request, Upstream};
 use crate::peer;
-use crate::pool::policy::{self, Facts, Left, Refusal, Reuse};
-use crate::uwsgi::framing::End;
-use crate::vars_limit::Fault;
+use crate::pure::hints::Hint;
+use crate::pure::pool::policy::{self, Facts, Left, Refusal, Reuse};
+use crate::pure::uwsgi::framing::End;
+use crate::pure::vars_limit::Fault;
 use crate::{conf::reuse::InEffect, refused, request};
 
 /// What an HTTP server answers to a packet of uwsgi, if anything.
@@ -63,7 +63,7 @@ fn judge<'a>(
         let left = Left {
             begun: context.begun.get(),
             body: request::body_length(r, context.conf),
-            since: (in_effect.reuse == Reuse::Auto).then(ffi::now),
+            since: (in_effect.reuse == Reuse::Auto).then(nginx::now),
         };
         peer::park(r, peer, context.line.get(), left, &in_effect)
     });
@@ -153,7 +153,7 @@ fn advise<'a>(
             hints.is_mute()
         }
     };
-    if is_strange && !hints.is_understood() && hints.take_due(Hint::Http, ffi::now()) {
+    if is_strange && !hints.is_understood() && hints.take_due(Hint::Http, nginx::now()) {
         r.log().error(format_args!(
             "\"{name}\" has understood no request yet: if it speaks HTTP, use \"proxy_pass\", or let it \
              speak uwsgi (uWSGI's \"socket\", gunicorn's \"--protocol uwsgi\")"
@@ -183,7 +183,7 @@ fn facts<'a>(
         reuse: in_effect.reuse,
         limits: in_effect.limits,
         shared: context.shared.get(),
-        exiting: ffi::is_exiting(),
+        exiting: nginx::is_exiting(),
         failed: outcome == Outcome::Failed || connection.has_failed(),
         request_written: u.is_request_written(),
         length_is_ours: context.conf.string_has_no_length,

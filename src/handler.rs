@@ -8,21 +8,21 @@ use std::ops::{Deref, Range};
 #[cfg(ngx_feature = "http_cache")]
 use crate::conf::cache;
 use crate::conf::{pass, LocConf};
-use crate::ffi::address::Address;
-use crate::ffi::balancer::{Chosen, Held, Outcome};
-use crate::ffi::client_body::ClientBody;
-use crate::ffi::connection::{Idle, Lost};
-use crate::ffi::log::debug;
-use crate::ffi::peer::Peer;
-use crate::ffi::servers::Servers;
-use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_IMPLEMENTED};
-use crate::ffi::wait::Waiter;
-use crate::ffi::{self, Error, Request, Upstream};
+use crate::nginx::address::Address;
+use crate::nginx::balancer::{Chosen, Held, Outcome};
+use crate::nginx::client_body::ClientBody;
+use crate::nginx::connection::{Idle, Lost};
+use crate::nginx::log::debug;
+use crate::nginx::peer::Peer;
+use crate::nginx::servers::Servers;
+use crate::nginx::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR, NGX_HTTP_NOT_IMPLEMENTED};
+use crate::nginx::wait::Waiter;
+use crate::nginx::{self, Error, Request, Upstream};
 use crate::peer::wait;
-use crate::pool::policy;
-use crate::uwsgi::chunked::Decoder;
-use crate::uwsgi::framing::{Chunks, Fields};
-use crate::vars_limit::Cut;
+use crate::pure::pool::policy;
+use crate::pure::uwsgi::chunked::Decoder;
+use crate::pure::uwsgi::framing::{Chunks, Fields};
+use crate::pure::vars_limit::Cut;
 use crate::{body, finalize, peer, refused, request, response};
 
 /// What nginx asks of a module that talks to an upstream, in the order of a request's life.
@@ -352,7 +352,7 @@ impl<'a> Context<'a> {
         if self.connection.get().is_some() {
             self.attempt.set(r.pool().share(Attempt::default())?);
         }
-        self.begun.set(ffi::now());
+        self.begun.set(nginx::now());
         self.connection.set(Some(Connection::New));
         Ok(())
     }

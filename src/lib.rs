@@ -13,25 +13,21 @@
 //! | the wait for one, where the server has no room | peer/wait.rs |
 //! | the response's head becomes nginx's headers | response.rs |
 //! | the response's body: where it ends | body.rs |
-//! | answers that come before the request was sent | ffi/early.rs |
+//! | answers that come before the request was sent | nginx/early.rs |
 //! | the end of a request: the verdict on its connection | finalize.rs |
-//! | idle connections, and the rules by which one is used again, with no nginx in sight | pool.rs, pool/ |
-//! | requests that wait, and when they try again, with no nginx in sight | queue.rs |
-//! | variables for logs, and what the log advises | variables.rs, hints.rs |
-//! | how much of vars a server takes, and whose fault an end without an answer is, with no nginx in sight | vars_limit.rs |
+//! | idle connections, and the rules by which one is used again, with no nginx in sight | pure/pool.rs, pure/pool/ |
+//! | requests that wait, and when they try again, with no nginx in sight | pure/queue.rs |
+//! | variables for logs, and what the log advises | variables.rs, pure/hints.rs |
+//! | how much of vars a server takes, and whose fault an end without an answer is, with no nginx in sight | pure/vars_limit.rs |
 //! | requests that a server has refused | refused.rs |
 //! | which build this is | version.rs |
-//! | the protocol itself, with no nginx in sight | uwsgi.rs, uwsgi/ |
-//! | nginx's structures and functions: the only unsafe code | ffi.rs, ffi/ |
+//! | the protocol itself, with no nginx in sight | pure/uwsgi.rs, pure/uwsgi/ |
+//! | nginx's structures and functions: the only unsafe code | nginx.rs, nginx/ |
 //!
 //! Load balancing, buffering, timeouts, retries and all I/O are nginx's own
 //! (src/http/ngx_http_upstream.c).
 
-pub mod hints;
-pub mod pool;
-pub mod queue;
-pub mod uwsgi;
-pub mod vars_limit;
+pub mod pure;
 
 #[cfg(feature = "module")]
 pub mod body;
@@ -40,11 +36,11 @@ pub mod conf;
 #[cfg(feature = "faults")]
 pub mod faults;
 #[cfg(feature = "module")]
-pub mod ffi;
-#[cfg(feature = "module")]
 pub mod finalize;
 #[cfg(feature = "module")]
 pub mod handler;
+#[cfg(feature = "module")]
+pub mod nginx;
 #[cfg(feature = "module")]
 pub mod peer;
 #[cfg(feature = "module")]
@@ -69,13 +65,13 @@ mod export {
     use core::ffi::c_char;
     use core::ptr;
 
-    use crate::ffi::sys::ngx_module_t;
-    use crate::{conf, ffi};
+    use crate::nginx::sys::ngx_module_t;
+    use crate::{conf, nginx};
 
     /// The module.
     #[no_mangle]
     pub static mut ngx_http_rs_uwsgi_module: ngx_module_t =
-        ffi::module::new(&conf::directives::DIRECTIVES);
+        nginx::module::new(&conf::directives::DIRECTIVES);
 
     /// All modules of the library.
     #[no_mangle]

@@ -4,22 +4,22 @@
 //! nginx chooses the server (`peer.get` of the balancer in effect), and makes connections
 //! (`ngx_event_connect_peer`) where this module does not ([`connect`]). What
 //! `ngx_http_upstream_keepalive_module` does for `proxy_pass` is done here for this module's requests
-//! alone, by stricter rules ([`crate::pool::policy`]).
+//! alone, by stricter rules ([`crate::pure::pool::policy`]).
 
 pub mod connect;
 pub mod wait;
 
 use crate::conf::reuse::InEffect;
-use crate::ffi::balancer::Chosen;
-use crate::ffi::connection::{Idle, Lost, Peek};
-use crate::ffi::log::{debug, Log, Printable};
-use crate::ffi::peer::Peer;
-use crate::ffi::servers::Servers;
-use crate::ffi::{self, Request};
 use crate::handler::{Connection, Context};
-use crate::pool::policy::{Left, Refusal, Reuse};
+use crate::nginx::balancer::Chosen;
+use crate::nginx::connection::{Idle, Lost, Peek};
+use crate::nginx::log::{debug, Log, Printable};
+use crate::nginx::peer::Peer;
+use crate::nginx::servers::Servers;
+use crate::nginx::{self, Request};
+use crate::pure::pool::policy::{Left, Refusal, Reuse};
+use crate::pure::vars_limit::Cut;
 use crate::refused;
-use crate::vars_limit::Cut;
 
 /// Must the request's body not be passed on? Where it is so, the log says why: a puwsgi-socket takes
 /// the bytes of a body for the next request.
@@ -92,7 +92,7 @@ fn take(r: Request<'_>, context: &Context<'_>, servers: &Servers) -> Option<(Idl
 /// The connection of this server that was used last, and is fit for this request and alive.
 fn find(r: Request<'_>, servers: &Servers, key: &[u8], risk: Risk) -> Option<Idle> {
     // A server may close a connection that has been idle for long at this very moment.
-    let now = if risk == Risk::None { ffi::now() } else { ffi::now_exactly() };
+    let now = if risk == Risk::None { nginx::now() } else { nginx::now_exactly() };
     let fit = |left: Left| match risk {
         Risk::None => true,
         Risk::Loss => left.is_fresh(now),
@@ -195,7 +195,7 @@ pub fn park<'a>(
             lost(servers, idle, Lost::Excess);
         }
     }
-    while Idle::count() > ffi::most_idle_connections() {
+    while Idle::count() > nginx::most_idle_connections() {
         let Some((servers, idle)) = take_oldest(r) else { break };
         lost(servers, idle, Lost::Excess);
     }

@@ -1,16 +1,16 @@
 //! Requests that a server has refused for what they are: they say nothing of the server, and nobody
-//! else is asked ([`crate::vars_limit`] has the rules).
+//! else is asked ([`crate::pure::vars_limit`] has the rules).
 
-use crate::ffi::connection::Connection;
-use crate::ffi::log::Printable;
-use crate::ffi::peer::Peer;
-use crate::ffi::{self, Request};
 use crate::handler::{self, Context, Next};
+use crate::nginx::connection::Connection;
+use crate::nginx::log::Printable;
+use crate::nginx::peer::Peer;
+use crate::nginx::{self, Request};
 use crate::peer;
+use crate::pure::uwsgi::packet::HEADER_SIZE;
+use crate::pure::uwsgi::vars::Vars;
+use crate::pure::vars_limit::{Cut, Fault, Sent, BUFFER_SIZE};
 use crate::request::{self, REQUEST_HEADER_FIELDS_TOO_LARGE};
-use crate::uwsgi::packet::HEADER_SIZE;
-use crate::uwsgi::vars::Vars;
-use crate::vars_limit::{Cut, Fault, Sent, BUFFER_SIZE};
 
 const TOO_LARGE: Next = Next::Refuse { status: REQUEST_HEADER_FIELDS_TOO_LARGE, retry_after: None };
 
@@ -24,7 +24,7 @@ impl Context<'_> {
 /// Would the server refuse the request, as far as is known? Where it is let through, it counts as the
 /// one that tries.
 pub fn is_known_too_large(context: &Context<'_>, peer: Peer<'_>) -> bool {
-    let (size, now) = (context.vars_size(), ffi::now());
+    let (size, now) = (context.vars_size(), nginx::now());
     if size <= BUFFER_SIZE {
         return false;
     }
@@ -43,7 +43,7 @@ pub fn begin(context: &Context<'_>, peer: Peer<'_>) {
 #[cold]
 fn begin_large(peer: Peer<'_>, size: usize) {
     let mut limits = peer.servers().vars_limits.borrow_mut();
-    limits.change(peer.address(), |limit| limit.begin(size, ffi::now()));
+    limits.change(peer.address(), |limit| limit.begin(size, nginx::now()));
 }
 
 /// The server has answered.
@@ -83,7 +83,7 @@ pub fn answer(r: Request<'_>) -> Next {
     if let Some((context, peer)) = tried(r) {
         let sent = sent(r, context);
         let mut limits = peer.servers().vars_limits.borrow_mut();
-        limits.change(peer.address(), |limit| limit.ended(&sent, Cut::Reset, ffi::now()));
+        limits.change(peer.address(), |limit| limit.ended(&sent, Cut::Reset, nginx::now()));
         r.log().error(format_args!(
             "\"{}\" has refused {} bytes of vars: raise its \"buffer-size\", which is {BUFFER_SIZE} \
              unless configured",
@@ -99,7 +99,7 @@ pub fn answer_at_once(r: Request<'_>) -> Next {
     if let Some((context, peer)) = tried(r) {
         let size = context.vars_size();
         context.refused_size.set(u32::try_from(size).ok());
-        if let Some(count) = peer.servers().queue.hints.too_large.add(ffi::now()) {
+        if let Some(count) = peer.servers().queue.hints.too_large.add(nginx::now()) {
             r.log().error(format_args!(
                 "\"{}\" is known to refuse {size} bytes of vars, {count} requests so: raise its \
                  \"buffer-size\", which is {BUFFER_SIZE} unless configured",
@@ -126,7 +126,7 @@ pub fn ended(r: Request<'_>, context: &Context<'_>, peer: Peer<'_>) -> Fault {
     peer.servers()
         .vars_limits
         .borrow_mut()
-        .change(address, |limit| limit.ended(&sent, cut, ffi::now()));
+        .change(address, |limit| limit.ended(&sent, cut, nginx::now()));
     if fault == Fault::Request {
         r.log().error(format_args!(
             "\"{}\" has closed the connection on {} vars of {} bytes: uWSGI takes no more than its \
@@ -134,14 +134,18 @@ pub fn ended(r: Request<'_>, context: &Context<'_>, peer: Peer<'_>) -> Fault {
             Printable(peer.name()),
             sent.vars,
             sent.size,
-            crate::vars_limit::MAX_VARS,
+            crate::pure::vars_limit::MAX_VARS,
         ));
     }
     fault
 }
 
 fn fault(r: Request<'_>, context: &Context<'_>, peer: Peer<'_>, cut: Cut) -> Fault {
-    peer.servers().vars_limits.borrow().of(peer.address()).fault(&sent(r, context), cut, ffi::now())
+    peer.servers().vars_limits.borrow().of(peer.address()).fault(
+        &sent(r, context),
+        cut,
+        nginx::now(),
+    )
 }
 
 fn sent(r: Request<'_>, context: &Context<'_>) -> Sent {

@@ -10,14 +10,14 @@ use crate::conf::modifiers::Modifier;
 use crate::conf::mount;
 use crate::conf::params::{HeaderFilter, Param, Role, Value, Vars};
 use crate::conf::{Encoding, LocConf};
-use crate::ffi::chain::ChainBuilder;
-use crate::ffi::log::Printable;
-use crate::ffi::request::HeaderLine;
-use crate::ffi::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR};
-use crate::ffi::{Error, Request};
-use crate::uwsgi::decimal::Decimal;
-use crate::uwsgi::header_set::{is_same_var, HeaderSet};
-use crate::uwsgi::packet::{Packet, TooLarge};
+use crate::nginx::chain::ChainBuilder;
+use crate::nginx::log::Printable;
+use crate::nginx::request::HeaderLine;
+use crate::nginx::sys::{ngx_int_t, NGX_HTTP_INTERNAL_SERVER_ERROR};
+use crate::nginx::{Error, Request};
+use crate::pure::uwsgi::decimal::Decimal;
+use crate::pure::uwsgi::header_set::{is_same_var, HeaderSet};
+use crate::pure::uwsgi::packet::{Packet, TooLarge};
 
 /// "Request Header Fields Too Large", RFC 6585, 5.
 pub const REQUEST_HEADER_FIELDS_TOO_LARGE: ngx_int_t = 431;

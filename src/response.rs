@@ -3,15 +3,15 @@
 //! Mirrors `ngx_http_uwsgi_process_status_line` and `ngx_http_uwsgi_process_header` of nginx's
 //! src/http/modules/ngx_http_uwsgi_module.c.
 
-use crate::ffi::log::{debug, Printable};
-use crate::ffi::sys::NGX_HTTP_SWITCHING_PROTOCOLS;
-use crate::ffi::{self, version, Error, Request, Upstream};
 use crate::handler::{Context, Head};
-use crate::hints::Hint;
-use crate::uwsgi::head::plain;
-use crate::uwsgi::head::{self, Line, NotAStatusLine, Parsed};
-use crate::uwsgi::packet::HEADER_SIZE;
-use crate::uwsgi::vars::Vars;
+use crate::nginx::log::{debug, Printable};
+use crate::nginx::sys::NGX_HTTP_SWITCHING_PROTOCOLS;
+use crate::nginx::{self, version, Error, Request, Upstream};
+use crate::pure::hints::Hint;
+use crate::pure::uwsgi::head::plain;
+use crate::pure::uwsgi::head::{self, Line, NotAStatusLine, Parsed};
+use crate::pure::uwsgi::packet::HEADER_SIZE;
+use crate::pure::uwsgi::vars::Vars;
 
 /// Begins with a new response, of the next server.
 pub fn restart(r: Request<'_>) {
@@ -199,7 +199,7 @@ fn advise_on_protocol(r: Request<'_>, context: &Context<'_>, line: &[u8]) {
     let (Some((_, protocol)), Some(peer)) = (protocol, context.peer.get()) else { return };
     let is_echoed = line.strip_prefix(protocol).is_some_and(|rest| rest.starts_with(b" "));
     let hints = &peer.servers().queue.hints;
-    if is_echoed && !r.is_cached() && hints.take_due(Hint::Protocol, ffi::now()) {
+    if is_echoed && !r.is_cached() && hints.take_due(Hint::Protocol, nginx::now()) {
         r.log().error(format_args!(
             "\"SERVER_PROTOCOL\" is \"{}\", which is no protocol: uWSGI begins its responses with it, \
              configure \"rs_uwsgi_param SERVER_PROTOCOL $server_protocol\"",

@@ -1,9 +1,9 @@
 //! The module's variables. `$upstream_…` are nginx's own.
 
-use crate::ffi::conf::{Conf, Error};
-use crate::ffi::variables::{self, Getter};
-use crate::ffi::Request;
 use crate::handler::Connection;
+use crate::nginx::conf::{Conf, Error};
+use crate::nginx::variables::{self, Getter};
+use crate::nginx::Request;
 
 /// Name and value of each.
 const VARIABLES: &[(&str, &Getter)] = &[

@@ -26,8 +26,8 @@ what was inlined into it. The kernel's work is not counted.
 """
 
 _MODULE = r"<?ngx_http_rs_uwsgi_module::.*"
-_CALLBACK = "ngx_http_rs_uwsgi_module::ffi::callbacks::"
-_BALANCER = "ngx_http_rs_uwsgi_module::ffi::balancer::"
+_CALLBACK = "ngx_http_rs_uwsgi_module::nginx::callbacks::"
+_BALANCER = "ngx_http_rs_uwsgi_module::nginx::balancer::"
 
 
 def run(setup, addresses, running):

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use ngx_http_rs_uwsgi_module::uwsgi::chunked::{Decoder, Piece};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::chunked::{Decoder, Piece};
 
 const BODY: usize = 64 * 1024;
 

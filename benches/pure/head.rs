@@ -4,8 +4,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use ngx_http_rs_uwsgi_module::uwsgi::head::plain::{self, Names};
-use ngx_http_rs_uwsgi_module::uwsgi::head::{header_line, status_line, Line, Parsed};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::head::plain::{self, Names};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::head::{header_line, status_line, Line, Parsed};
 
 const SEVEN: &str = "HTTP/1.1 200 OK\r\n\
     Server: null\r\n\

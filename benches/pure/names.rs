@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use ngx_http_rs_uwsgi_module::uwsgi::header_set::HeaderSet;
-use ngx_http_rs_uwsgi_module::uwsgi::names::{upcase_first, DEFAULT_DROP_HEADERS};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::header_set::HeaderSet;
+use ngx_http_rs_uwsgi_module::pure::uwsgi::names::{upcase_first, DEFAULT_DROP_HEADERS};
 
 pub fn measure(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("names/upcase");

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use ngx_http_rs_uwsgi_module::uwsgi::packet::{Packet, VarName};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::packet::{Packet, VarName};
 
 /// A request as a browser makes it.
 const HEADERS: &[(&str, &str)] = &[

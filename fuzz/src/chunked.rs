@@ -1,6 +1,6 @@
 //! Chunked bodies against a reader of whole lines.
 
-use ngx_http_rs_uwsgi_module::uwsgi::chunked::{
+use ngx_http_rs_uwsgi_module::pure::uwsgi::chunked::{
     Decoder, Malformed, Piece, MAX_SIZE, MAX_SIZE_LINE, MAX_TRAILERS,
 };
 

@@ -1,6 +1,6 @@
 //! Numbers in digits against those of the standard library.
 
-use ngx_http_rs_uwsgi_module::uwsgi::decimal::Decimal;
+use ngx_http_rs_uwsgi_module::pure::uwsgi::decimal::Decimal;
 
 use super::Input;
 

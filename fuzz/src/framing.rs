@@ -1,7 +1,7 @@
 //! What the headers of a response say of its end and of its connection, against a reader of all
 //! headers at once.
 
-use ngx_http_rs_uwsgi_module::uwsgi::framing::{Chunks, End, Fields, Framing, Said};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::framing::{Chunks, End, Fields, Framing, Said};
 
 use super::{Bytes, Input};
 

@@ -1,7 +1,7 @@
 //! The response head against a byte-at-a-time model of the rules of nginx's
 //! `ngx_http_parse_status_line` and `ngx_http_parse_header_line`.
 
-use ngx_http_rs_uwsgi_module::uwsgi::head::{self, Header, InvalidHeader, Line, Parsed};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::head::{self, Header, InvalidHeader, Line, Parsed};
 
 use super::Bytes;
 

@@ -1,6 +1,6 @@
 //! Sets of header names against a list of them.
 
-use ngx_http_rs_uwsgi_module::uwsgi::header_set::{lowcase_var, HeaderSet};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::header_set::{lowcase_var, HeaderSet};
 
 /// Lines are names: the first byte says how many of them are inserted, then all are asked for.
 pub fn fuzz(input: &[u8]) {

@@ -1,6 +1,6 @@
 //! How things are called, against the words of the standard library.
 
-use ngx_http_rs_uwsgi_module::uwsgi::names::{
+use ngx_http_rs_uwsgi_module::pure::uwsgi::names::{
     is_control_modifier, is_dangerous_var, parse_modifier, separator, upcase_first, DANGEROUS_VARS,
     MODIFIERS,
 };

@@ -1,8 +1,8 @@
 //! The packet against the list of vars that were written to it.
 
-use ngx_http_rs_uwsgi_module::uwsgi::names::separator;
-use ngx_http_rs_uwsgi_module::uwsgi::packet::{Packet, TooLarge, VarName, MAX_VARS};
-use ngx_http_rs_uwsgi_module::uwsgi::vars::{Truncated, Vars};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::names::separator;
+use ngx_http_rs_uwsgi_module::pure::uwsgi::packet::{Packet, TooLarge, VarName, MAX_VARS};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::vars::{Truncated, Vars};
 
 use super::{Bytes, Input};
 

@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use ngx_http_rs_uwsgi_module::uwsgi::head::plain::{self, Names};
-use ngx_http_rs_uwsgi_module::uwsgi::head::{self, Line, Parsed};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::head::plain::{self, Names};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::head::{self, Line, Parsed};
 
 /// Lines of a head, or what is left of it from the beginning of each, whole and cut off: the second
 /// byte says where. The first chooses between the names that nginx knows and a table made of the

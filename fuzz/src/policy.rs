@@ -1,9 +1,9 @@
 //! The verdict on a connection against the rules for reused connections.
 
-use ngx_http_rs_uwsgi_module::pool::policy::{
+use ngx_http_rs_uwsgi_module::pure::pool::policy::{
     verdict, Facts, Left, Limits, Refusal, Reuse, FRESH, SMALL_BODY,
 };
-use ngx_http_rs_uwsgi_module::uwsgi::framing::{End, Said};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::framing::{End, Said};
 
 use super::Input;
 

@@ -1,6 +1,6 @@
 //! The queues before servers against a list of all that happened, and the backoff.
 
-use ngx_http_rs_uwsgi_module::queue::{Backoff, Lines};
+use ngx_http_rs_uwsgi_module::pure::queue::{Backoff, Lines};
 
 use super::Input;
 

@@ -1,7 +1,7 @@
 //! Vars read back, against a reader by offsets.
 
-use ngx_http_rs_uwsgi_module::uwsgi::packet::{Packet, HEADER_SIZE, MAX_VARS};
-use ngx_http_rs_uwsgi_module::uwsgi::vars::{Truncated, Vars};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::packet::{Packet, HEADER_SIZE, MAX_VARS};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::vars::{Truncated, Vars};
 
 use super::Bytes;
 

@@ -3,12 +3,12 @@
 //! Mirrors the cache's part of nginx's src/http/modules/ngx_http_uwsgi_module.c.
 
 use super::LocConf;
-use crate::ffi::conf::{Conf, Error};
-use crate::ffi::log::Printable;
-use crate::ffi::sys::{NGX_HTTP_GET, NGX_HTTP_HEAD};
-use crate::ffi::upstream_conf::{cache, set_cache, set_store, store, Switch};
-use crate::ffi::value::ComplexValue;
-use crate::ffi::{self, Request};
+use crate::nginx::conf::{Conf, Error};
+use crate::nginx::log::Printable;
+use crate::nginx::sys::{NGX_HTTP_GET, NGX_HTTP_HEAD};
+use crate::nginx::upstream_conf::{cache, set_cache, set_store, store, Switch};
+use crate::nginx::value::ComplexValue;
+use crate::nginx::{self, Request};
 
 /// Request headers that a cache must not pass on as they are: the response is for all. Parameters of
 /// these names win over them.
@@ -83,7 +83,7 @@ pub fn merge(cf: Conf<'_>, own: &mut LocConf, outer: &LocConf) -> Result<(), Err
         upstream.cache_zone = around.cache_zone;
         upstream.cache_value = around.cache_value;
     }
-    if let Some(zone) = ffi::upstream_conf::undefined_cache_zone(upstream) {
+    if let Some(zone) = nginx::upstream_conf::undefined_cache_zone(upstream) {
         return Err(
             cf.error(format_args!("\"rs_uwsgi_cache\" zone \"{}\" is unknown", Printable(zone)))
         );
@@ -104,11 +104,11 @@ pub fn merge(cf: Conf<'_>, own: &mut LocConf, outer: &LocConf) -> Result<(), Err
 ///
 /// # Errors
 ///
-/// [`ffi::Error::Failed`] where it cannot be evaluated. Without a key all requests share one, as in
+/// [`nginx::Error::Failed`] where it cannot be evaluated. Without a key all requests share one, as in
 /// stock, which warned about it.
-pub fn create_key(r: Request<'_>) -> Result<(), ffi::Error> {
+pub fn create_key(r: Request<'_>) -> Result<(), nginx::Error> {
     let key = match r.loc_conf().cache_key {
-        Some(key) => key.evaluate(r).ok_or(ffi::Error::Failed)?,
+        Some(key) => key.evaluate(r).ok_or(nginx::Error::Failed)?,
         None => b"",
     };
     r.push_cache_key(key)

@@ -11,12 +11,12 @@ use super::reuse::{self, Setting, Shared};
 #[cfg(ngx_feature = "http_ssl")]
 use super::tls;
 use super::{modifiers, mount, params, pass, store, LocConf};
-use crate::ffi::slots::*;
+use crate::nginx::slots::*;
 #[cfg(ngx_feature = "http_ssl")]
-use crate::ffi::sys::{
+use crate::nginx::sys::{
     NGX_SSL_SSLv2, NGX_SSL_SSLv3, NGX_SSL_TLSv1, NGX_SSL_TLSv1_1, NGX_SSL_TLSv1_2, NGX_SSL_TLSv1_3,
 };
-use crate::ffi::sys::{
+use crate::nginx::sys::{
     NGX_CONF_1MORE, NGX_CONF_FLAG, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_CONF_TAKE123,
     NGX_CONF_TAKE1234, NGX_CONF_TAKE2, NGX_CONF_TAKE3, NGX_CONF_TAKE4, NGX_HTTP_LIF_CONF,
     NGX_HTTP_LOC_CONF, NGX_HTTP_MAIN_CONF, NGX_HTTP_SRV_CONF, NGX_HTTP_UPSTREAM_FT_ERROR,
@@ -104,7 +104,7 @@ pub static DIRECTIVES: Directives = Directives(&[
     flag(c"rs_uwsgi_intercept_errors", FLAG, at!(upstream.intercept_errors)),
     #[cfg(ngx_feature = "http_cache")] own(c"rs_uwsgi_cache", ONE, &(cache::set as Setter)),
     #[cfg(ngx_feature = "http_cache")] own(c"rs_uwsgi_cache_key", ONE, &(cache::set_key as Setter)),
-    #[cfg(ngx_feature = "http_cache")] cache_path(c"rs_uwsgi_cache_path", NGX_HTTP_MAIN_CONF | crate::ffi::sys::NGX_CONF_2MORE),
+    #[cfg(ngx_feature = "http_cache")] cache_path(c"rs_uwsgi_cache_path", NGX_HTTP_MAIN_CONF | crate::nginx::sys::NGX_CONF_2MORE),
     #[cfg(ngx_feature = "http_cache")] predicates(c"rs_uwsgi_cache_bypass", MORE, at!(upstream.cache_bypass)),
     #[cfg(ngx_feature = "http_cache")] predicates(c"rs_uwsgi_no_cache", MORE, at!(upstream.no_cache)),
     #[cfg(ngx_feature = "http_cache")] valid_times(c"rs_uwsgi_cache_valid", MORE, at!(upstream.cache_valid)),

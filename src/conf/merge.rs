@@ -8,19 +8,19 @@ use std::rc::Rc;
 
 use super::params::{self, HeaderFilter, ParamSet};
 use super::{store, Encoding, LocConf};
-use crate::ffi::conf::{string, Conf, Error};
-use crate::ffi::sys::{
+use crate::nginx::conf::{string, Conf, Error};
+use crate::nginx::sys::{
     ngx_bufs_t, ngx_flag_t, ngx_http_upstream_conf_t, ngx_str_t, ngx_uint_t, off_t,
     NGX_CONF_BITMASK_SET, NGX_HTTP_UPSTREAM_FT_ERROR, NGX_HTTP_UPSTREAM_FT_OFF,
     NGX_HTTP_UPSTREAM_FT_TIMEOUT,
 };
 #[cfg(ngx_feature = "http_cache")]
-use crate::ffi::upstream_conf::{cache, set_cache};
-use crate::ffi::upstream_conf::{set_store, Strings, Switch};
-use crate::ffi::{page_size, unset_pointer, version};
-use crate::uwsgi::names::DEFAULT_DROP_HEADERS;
-use crate::uwsgi::packet::MAX_VARS;
-use crate::uwsgi::vars::Vars;
+use crate::nginx::upstream_conf::{cache, set_cache};
+use crate::nginx::upstream_conf::{set_store, Strings, Switch};
+use crate::nginx::{page_size, unset_pointer, version};
+use crate::pure::uwsgi::names::DEFAULT_DROP_HEADERS;
+use crate::pure::uwsgi::packet::MAX_VARS;
+use crate::pure::uwsgi::vars::Vars;
 
 /// Response headers for nginx itself, which the client never sees.
 static HIDDEN_HEADERS: Strings = Strings::new(&[
@@ -41,12 +41,12 @@ pub trait Unset: Copy + PartialEq {
 }
 
 impl Unset for ngx_flag_t {
-    const UNSET: Self = crate::ffi::NGX_CONF_UNSET;
+    const UNSET: Self = crate::nginx::NGX_CONF_UNSET;
     const NONE: Self = 0;
 }
 
 impl Unset for off_t {
-    const UNSET: Self = crate::ffi::NGX_CONF_UNSET as off_t;
+    const UNSET: Self = crate::nginx::NGX_CONF_UNSET as off_t;
     const NONE: Self = 0;
 }
 
@@ -57,7 +57,7 @@ impl<T> Unset for *mut T {
 
 /// Numbers, sizes and times in milliseconds are all of this type.
 impl Unset for ngx_uint_t {
-    const UNSET: Self = crate::ffi::NGX_CONF_UNSET_UINT;
+    const UNSET: Self = crate::nginx::NGX_CONF_UNSET_UINT;
     const NONE: Self = 0;
 }
 
@@ -348,7 +348,7 @@ fn merge_masks(own: &mut ngx_http_upstream_conf_t, outer: &ngx_http_upstream_con
         inherit_mask(&mut own.cache_use_stale, outer.cache_use_stale, OFF);
         off_wins(&mut own.cache_use_stale);
         if own.cache_use_stale & ERROR != 0 {
-            own.cache_use_stale |= crate::ffi::sys::NGX_HTTP_UPSTREAM_FT_NOLIVE as ngx_uint_t;
+            own.cache_use_stale |= crate::nginx::sys::NGX_HTTP_UPSTREAM_FT_NOLIVE as ngx_uint_t;
         }
     }
 }

@@ -1,11 +1,11 @@
 //! `rs_uwsgi_modifier1` and `rs_uwsgi_modifier2`: what kind of request it is to the server.
 
 use super::LocConf;
-use crate::ffi::conf::{Conf, Error};
-use crate::ffi::log::Printable;
-use crate::ffi::value::ComplexValue;
-use crate::ffi::Request;
-use crate::uwsgi::names::{is_control_modifier, parse_modifier};
+use crate::nginx::conf::{Conf, Error};
+use crate::nginx::log::Printable;
+use crate::nginx::value::ComplexValue;
+use crate::nginx::Request;
+use crate::pure::uwsgi::names::{is_control_modifier, parse_modifier};
 
 /// A modifier as configured.
 #[derive(Clone, Copy, Debug)]

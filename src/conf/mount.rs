@@ -1,8 +1,8 @@
 //! `rs_uwsgi_mount`: several applications under one site, for servers without modifier1 30.
 
 use super::LocConf;
-use crate::ffi::conf::{Conf, Error};
-use crate::ffi::log::Printable;
+use crate::nginx::conf::{Conf, Error};
+use crate::nginx::log::Printable;
 
 /// The directive `rs_uwsgi_mount /prefix`.
 ///

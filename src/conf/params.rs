@@ -7,12 +7,12 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use super::LocConf;
-use crate::ffi::conf::{Conf, Error};
-use crate::ffi::log::Printable;
-use crate::ffi::value::{ComplexValue, Variable};
-use crate::uwsgi::header_set::HeaderSet;
-use crate::uwsgi::names::{self, STANDARD_PARAMS};
-use crate::uwsgi::packet::VarName;
+use crate::nginx::conf::{Conf, Error};
+use crate::nginx::log::Printable;
+use crate::nginx::value::{ComplexValue, Variable};
+use crate::pure::uwsgi::header_set::HeaderSet;
+use crate::pure::uwsgi::names::{self, STANDARD_PARAMS};
+use crate::pure::uwsgi::packet::VarName;
 
 /// A `rs_uwsgi_param` line.
 #[derive(Debug)]

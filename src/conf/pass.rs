@@ -5,11 +5,11 @@
 //! src/http/modules/ngx_http_uwsgi_module.c.
 
 use super::LocConf;
-use crate::ffi::conf::{Conf, Error};
-use crate::ffi::log::Printable;
-use crate::ffi::value::ComplexValue;
-use crate::ffi::{self, Request, Upstream};
 use crate::handler::Handler;
+use crate::nginx::conf::{Conf, Error};
+use crate::nginx::log::Printable;
+use crate::nginx::value::ComplexValue;
+use crate::nginx::{self, Request, Upstream};
 
 const SCHEMA: &[u8] = b"uwsgi://";
 const TLS_SCHEMA: &[u8] = b"suwsgi://";
@@ -73,7 +73,7 @@ impl LocConf {
 /// # Errors
 ///
 /// With a line in the log.
-pub fn resolve<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), ffi::Error> {
+pub fn resolve<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), nginx::Error> {
     let conf = r.loc_conf();
     let Some(pass) = conf.pass else {
         let tls = conf.has_tls();
@@ -81,21 +81,21 @@ pub fn resolve<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), ffi::Error> {
         return Ok(());
     };
 
-    let value = pass.evaluate(r).ok_or(ffi::Error::Failed)?;
+    let value = pass.evaluate(r).ok_or(nginx::Error::Failed)?;
     let (address, tls) = address(value);
     if tls && !conf.has_tls() {
         r.log().error(format_args!("{NO_TLS}"));
-        return Err(ffi::Error::Failed);
+        return Err(nginx::Error::Failed);
     }
     if address == NAMELESS {
         r.log().error(format_args!("{NO_NAME} in upstream \"{}\"", Printable(address)));
-        return Err(ffi::Error::Failed);
+        return Err(nginx::Error::Failed);
     }
     u.resolve(r.pool(), address).map_err(|bad| {
         if let Some(reason) = bad.reason {
             r.log().error(format_args!("{reason} in upstream \"{}\"", Printable(address)));
         }
-        ffi::Error::Failed
+        nginx::Error::Failed
     })?;
     if let (Some(context), Some(address)) = (r.context(), u.take_address(r)) {
         context.address.set(Some(address));

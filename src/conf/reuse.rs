@@ -9,12 +9,12 @@ use std::rc::Rc;
 
 use super::merge::Unset;
 use super::LocConf;
-use crate::ffi::block::Block;
-use crate::ffi::conf::{self, Conf, Error};
-use crate::ffi::log::Printable;
-use crate::ffi::sys::ngx_uint_t;
 use crate::handler::Handler;
-use crate::pool::policy::{Limits, Reuse};
+use crate::nginx::block::Block;
+use crate::nginx::conf::{self, Conf, Error};
+use crate::nginx::log::Printable;
+use crate::nginx::sys::ngx_uint_t;
+use crate::pure::pool::policy::{Limits, Reuse};
 
 /// One of the settings, its place in [`Settings`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

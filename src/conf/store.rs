@@ -3,11 +3,11 @@
 //! Mirrors `ngx_http_uwsgi_store` of nginx's src/http/modules/ngx_http_uwsgi_module.c.
 
 use super::LocConf;
-use crate::ffi::conf::{Conf, Error};
-use crate::ffi::sys::ngx_http_upstream_conf_t;
+use crate::nginx::conf::{Conf, Error};
+use crate::nginx::sys::ngx_http_upstream_conf_t;
 #[cfg(ngx_feature = "http_cache")]
-use crate::ffi::upstream_conf::cache;
-use crate::ffi::upstream_conf::{set_store, store, Switch};
+use crate::nginx::upstream_conf::cache;
+use crate::nginx::upstream_conf::{set_store, store, Switch};
 
 /// The directive `rs_uwsgi_store on | off | PATH`.
 ///

@@ -6,11 +6,11 @@
 use super::merge::{inherit, inherit_mask, inherit_string, Unset};
 use super::LocConf;
 #[cfg(nginx1_27_4)]
-use crate::ffi::conf::{parse_number, parse_seconds};
-use crate::ffi::conf::{Conf, Error, UNSET_STRING};
-use crate::ffi::log::Printable;
-use crate::ffi::sys::{ngx_array_t, ngx_str_t, ngx_uint_t};
-use crate::ffi::tls::{self, TlsContext, DEFAULT_PROTOCOLS};
+use crate::nginx::conf::{parse_number, parse_seconds};
+use crate::nginx::conf::{Conf, Error, UNSET_STRING};
+use crate::nginx::log::Printable;
+use crate::nginx::sys::{ngx_array_t, ngx_str_t, ngx_uint_t};
+use crate::nginx::tls::{self, TlsContext, DEFAULT_PROTOCOLS};
 
 /// What is configured beside `ngx_http_upstream_conf_t`.
 #[repr(C)]

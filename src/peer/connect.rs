@@ -4,15 +4,15 @@
 use super::lost;
 use super::wait::{enqueue, limit, wait, Queue};
 use crate::conf::reuse::InEffect;
-use crate::ffi::balancer::Chosen;
-use crate::ffi::connect::{Errno, Progress};
-use crate::ffi::connection::Lost;
-use crate::ffi::log::{Log, Printable};
-use crate::ffi::peer::Peer;
-use crate::ffi::servers::Servers;
-use crate::ffi::{self, Request};
 use crate::handler::Context;
-use crate::hints::{self, Hint};
+use crate::nginx::balancer::Chosen;
+use crate::nginx::connect::{Errno, Progress};
+use crate::nginx::connection::Lost;
+use crate::nginx::log::{Log, Printable};
+use crate::nginx::peer::Peer;
+use crate::nginx::servers::Servers;
+use crate::nginx::{self, Request};
+use crate::pure::hints::{self, Hint};
 
 /// Why a request has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +136,7 @@ pub(super) fn refused(
     waited: usize,
     errno: Errno,
 ) -> Attempt {
-    let now = ffi::now();
+    let now = nginx::now();
     let is_for_a_moment = matches!(errno.0, libc::ECONNREFUSED | libc::ENOENT);
     if is_for_a_moment && in_effect.connect_retry > 0 {
         let since = queue.lines.borrow_mut().refused(line, now);
@@ -163,8 +163,8 @@ pub(super) fn report(r: Request<'_>, peer: Peer<'_>, errno: Errno) {
     write(log, errno.0, format_args!("connect() to {} failed", Printable(name)));
     let queue = &peer.servers().queue;
     let is_permission = errno.0 == libc::EACCES && peer.is_unix() && !peer.is_abstract();
-    if is_permission && queue.hints.take_due(Hint::Permission, ffi::now()) {
+    if is_permission && queue.hints.take_due(Hint::Permission, nginx::now()) {
         let path = name.strip_prefix(b"unix:").unwrap_or(name);
-        log.error(format_args!("{}", hints::permission(path, &ffi::user())));
+        log.error(format_args!("{}", hints::permission(path, &nginx::user())));
     }
 }

@@ -3,24 +3,24 @@
 //! Those who wait are served in the order of their arrival. Nothing was sent of their requests, so that
 //! it does not matter what they are. They look for a connection again whenever one to this server
 //! comes free, which is when the server, too, takes the next one from its listen queue; and as other
-//! clients keep the server busy as well, by a timer with a [backoff](crate::queue::Backoff).
+//! clients keep the server busy as well, by a timer with a [backoff](crate::pure::queue::Backoff).
 
 use std::cell::{Cell, RefCell};
 
 use super::connect::{attempt, make_room, refused, report, Attempt, Cause};
 use super::take;
 use crate::conf::reuse::InEffect;
-use crate::ffi::balancer::Chosen;
-use crate::ffi::connect::{Errno, Progress};
-use crate::ffi::log::Printable;
-use crate::ffi::peer::Peer;
-use crate::ffi::servers::Servers;
-use crate::ffi::sys::{ngx_int_t, NGX_HTTP_SERVICE_UNAVAILABLE};
-use crate::ffi::wait::{Waiter, Waiting};
-use crate::ffi::{self, Request};
 use crate::handler::{Connection, Context, Next};
-use crate::hints::{self, Hint, Hints};
-use crate::queue::{Backoff, Lines};
+use crate::nginx::balancer::Chosen;
+use crate::nginx::connect::{Errno, Progress};
+use crate::nginx::log::Printable;
+use crate::nginx::peer::Peer;
+use crate::nginx::servers::Servers;
+use crate::nginx::sys::{ngx_int_t, NGX_HTTP_SERVICE_UNAVAILABLE};
+use crate::nginx::wait::{Waiter, Waiting};
+use crate::nginx::{self, Request};
+use crate::pure::hints::{self, Hint, Hints};
+use crate::pure::queue::{Backoff, Lines};
 use crate::refused;
 
 /// The requests that wait for the servers of an upstream.
@@ -109,7 +109,7 @@ impl Queue {
                 "waited for a connection to \"{name}\" in vain: {in_vain} more requests"
             ));
         }
-        if self.crowd.get().count == 0 || !self.hints.take_due(Hint::ListenQueue, ffi::now()) {
+        if self.crowd.get().count == 0 || !self.hints.take_due(Hint::ListenQueue, nginx::now()) {
             return;
         }
         let crowd = self.crowd.take();
@@ -122,7 +122,7 @@ impl Queue {
 
     /// Tells the log that requests have been waiting for long, where it is time.
     fn tell_of_waiting(&self, r: Request<'_>, waiter: &Waiter<'_>) {
-        if self.hints.take_due(Hint::Waiting, ffi::now()) {
+        if self.hints.take_due(Hint::Waiting, nginx::now()) {
             r.log().warn(format_args!(
                 "listen queue of \"{}\" is full: {} requests wait for a connection, the first of them \
                  for {} ms; {ADVICE}",
@@ -205,7 +205,7 @@ impl Queue {
     /// Tells the log that a server is not there, where it is time.
     fn tell_of_refusal(&self, r: Request<'_>, peer: Peer<'_>, cause: Cause, in_effect: &InEffect) {
         let Cause::Refused(errno) = cause else { return };
-        if self.hints.take_due(Hint::Refused, ffi::now()) {
+        if self.hints.take_due(Hint::Refused, nginx::now()) {
             r.log().warn_of(
                 errno.0,
                 format_args!(
@@ -354,7 +354,7 @@ pub fn waited_in_vain(r: Request<'_>) -> Next {
     waiter.leave();
     let name = Printable(peer.name());
     // one line a second, or a flood of requests would be one of lines
-    let (hints, now) = (&queue.hints, ffi::now());
+    let (hints, now) = (&queue.hints, nginx::now());
     let flood = if was_queued { &hints.in_vain } else { &hints.queue_full };
     match (was_queued, flood.add(now)) {
         (_, None) => {}

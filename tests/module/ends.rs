@@ -41,7 +41,7 @@
 //! | | at once, and all that it knows with it | `terminated` |
 //! | any of them | a step of ours panics | `a_step_that_panics`, `a_step_of_a_request_that_waits`, `the_answer_to_a_request_that_is_too_large` |
 //!
-//! A panic of this module's ends in ffi/callbacks.rs and fails the request. Where it happens while a
+//! A panic of this module's ends in nginx/callbacks.rs and fails the request. Where it happens while a
 //! try is being ended, the place is given up all the same, by a value that is dropped
 //! (`finalize::release`).
 

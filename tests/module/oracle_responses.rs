@@ -8,7 +8,7 @@ use crate::support::client::Client;
 use crate::support::nginx::{Nginx, PAUSE};
 use crate::support::random::Random;
 use crate::support::{curl, wait_for};
-use ngx_http_rs_uwsgi_module::uwsgi::head;
+use ngx_http_rs_uwsgi_module::pure::uwsgi::head;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;

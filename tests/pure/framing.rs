@@ -1,7 +1,7 @@
 //! What the headers of a response say of its end and of its connection, against tables, and against
 //! a reader of all headers at once.
 
-use ngx_http_rs_uwsgi_module::uwsgi::framing::{Chunks, End, Framing, Said};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::framing::{Chunks, End, Framing, Said};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

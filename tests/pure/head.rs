@@ -1,7 +1,7 @@
 //! The response head against a byte-at-a-time model of the rules of nginx's
 //! `ngx_http_parse_status_line` and `ngx_http_parse_header_line`.
 
-use ngx_http_rs_uwsgi_module::uwsgi::head;
+use ngx_http_rs_uwsgi_module::pure::uwsgi::head;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use ngx_http_rs_uwsgi_module::hints::{self, Flood, Hint, Hints, INTERVAL};
+use ngx_http_rs_uwsgi_module::pure::hints::{self, Flood, Hint, Hints, INTERVAL};
 
 #[test]
 fn one_of_each_kind_in_a_while() {

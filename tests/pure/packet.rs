@@ -1,7 +1,7 @@
 //! The packet against the list of vars that were written to it.
 
-use ngx_http_rs_uwsgi_module::uwsgi::packet::{Packet, MAX_VARS};
-use ngx_http_rs_uwsgi_module::uwsgi::vars::Vars;
+use ngx_http_rs_uwsgi_module::pure::uwsgi::packet::{Packet, MAX_VARS};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::vars::Vars;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

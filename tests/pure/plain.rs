@@ -1,6 +1,6 @@
 //! The parser of plain headers against the one of any line.
 
-use ngx_http_rs_uwsgi_module::uwsgi::head::plain::Names;
+use ngx_http_rs_uwsgi_module::pure::uwsgi::head::plain::Names;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

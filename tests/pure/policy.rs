@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ngx_http_rs_uwsgi_module::pool::policy::{
+use ngx_http_rs_uwsgi_module::pure::pool::policy::{
     verdict, Facts, Left, Limits, Refusal, Reuse, FRESH, SMALL_BODY,
 };
-use ngx_http_rs_uwsgi_module::uwsgi::framing::{End, Said};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::framing::{End, Said};
 
 use crate::fuzz::policy::{holds, ORDER};
 
@@ -188,7 +188,7 @@ fn fresh_is_less_than_the_shortest_idle_limit_and_small_less_than_what_is_read()
 /// A worker that leaves waits for a server that closes soon, and not for others.
 #[test]
 fn patience() {
-    use ngx_http_rs_uwsgi_module::pool::policy::patience;
+    use ngx_http_rs_uwsgi_module::pure::pool::policy::patience;
     assert_eq!(patience(0), Some(1000));
     assert_eq!(patience(2000), Some(3000));
     assert_eq!(patience(4000), Some(4500));

@@ -1,7 +1,7 @@
 //! The pool against a list of all idle connections, in the order in which they were parked.
 
-use ngx_http_rs_uwsgi_module::pool::policy::Left;
-use ngx_http_rs_uwsgi_module::pool::Pool;
+use ngx_http_rs_uwsgi_module::pure::pool::policy::Left;
+use ngx_http_rs_uwsgi_module::pure::pool::Pool;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

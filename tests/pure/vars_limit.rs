@@ -1,6 +1,6 @@
 //! The limit of a server's vars: what teaches it, and what does not.
 
-use ngx_http_rs_uwsgi_module::vars_limit::{
+use ngx_http_rs_uwsgi_module::pure::vars_limit::{
     Cut, Fault, Limit, Limits, Sent, BUFFER_SIZE, MAX_VARS,
 };
 use proptest::prelude::*;

@@ -209,5 +209,5 @@ pub fn most_idle_connections() -> usize {
 /// The user that the worker runs as.
 pub fn user() -> String {
     // SAFETY: takes no arguments and cannot fail.
-    crate::hints::user(unsafe { libc::geteuid() })
+    crate::pure::hints::user(unsafe { libc::geteuid() })
 }

@@ -17,7 +17,7 @@ use super::sys::{
 use super::sys::{ngx_ssl_shutdown, NGX_AGAIN};
 use super::{early, Log};
 use crate::handler::UpstreamHandler;
-use crate::vars_limit::Cut;
+use crate::pure::vars_limit::Cut;
 
 /// A request's connection.
 #[derive(Clone, Copy)]

@@ -11,10 +11,10 @@ use super::sys::{
     ngx_http_upstream_header_t, ngx_list_push, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
 use super::{bytes_of, module, ok, slice_of, Conf, Error, Request, Upstream};
-use crate::uwsgi::framing::Subject;
+use crate::pure::uwsgi::framing::Subject;
 #[cfg(doc)]
-use crate::uwsgi::head::plain;
-use crate::uwsgi::head::plain::{Field, Names};
+use crate::pure::uwsgi::head::plain;
+use crate::pure::uwsgi::head::plain::{Field, Names};
 
 /// The headers of responses that nginx acts on: what `umcf->headers_in_hash` has, without the cost of
 /// `ngx_hash_find`.

@@ -1,6 +1,6 @@
 /*
  * What nginx-sys leaves out: constants that nginx defines by macros with a cast.
- * build.rs makes a Rust constant of each, for src/ffi.rs.
+ * build.rs makes a Rust constant of each, for src/nginx.rs.
  */
 
 #include <ngx_config.h>

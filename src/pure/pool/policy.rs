@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::uwsgi::framing::{End, Said};
+use crate::pure::uwsgi::framing::{End, Said};
 
 /// `rs_uwsgi_reuse`: whose word counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

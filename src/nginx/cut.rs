@@ -13,8 +13,8 @@ use super::sys::{
     NGX_AGAIN, NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR,
 };
 use crate::handler::{Next, UpstreamHandler};
-use crate::uwsgi::packet::HEADER_SIZE;
-use crate::vars_limit::{Cut, BUFFER_SIZE};
+use crate::pure::uwsgi::packet::HEADER_SIZE;
+use crate::pure::vars_limit::{Cut, BUFFER_SIZE};
 
 const INTERNAL_SERVER_ERROR: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 const AGAIN: isize = NGX_AGAIN as isize;

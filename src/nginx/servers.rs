@@ -20,8 +20,8 @@ use super::{module, Request};
 use crate::conf::reuse::Settings;
 use crate::handler::UpstreamHandler;
 use crate::peer::wait::Queue;
-use crate::pool::Pool;
-use crate::vars_limit::Limits;
+use crate::pure::pool::Pool;
+use crate::pure::vars_limit::Limits;
 
 const OK: ngx_int_t = NGX_OK as ngx_int_t;
 const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;

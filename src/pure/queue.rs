@@ -1,7 +1,7 @@
 //! Requests that wait for a connection, in the order of their arrival, and the connections that are
 //! in use, by server. Generic over the request, with no nginx in sight.
 //!
-//! A server is known by the key that its connections have in the [pool](crate::pool).
+//! A server is known by the key that its connections have in the [pool](crate::pure::pool).
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;

@@ -15,10 +15,10 @@ use super::sys;
 /// structure at a pointer, which must be valid. [`flag_of!`] does the same with a handle.
 macro_rules! flag {
     ($pointer:expr, $name:ident) => {
-        $crate::ffi::layout::flags::$name::get($pointer)
+        $crate::nginx::layout::flags::$name::get($pointer)
     };
     ($pointer:expr, $name:ident = $value:expr) => {
-        $crate::ffi::layout::flags::$name::set($pointer, $value)
+        $crate::nginx::layout::flags::$name::set($pointer, $value)
     };
 }
 
@@ -37,7 +37,7 @@ macro_rules! flag_of {
 /// Where a bit-field is: its first byte, and its bits of the bytes from there on.
 macro_rules! flag_bits {
     ($structure:ty, $name:ident) => {
-        <*mut $structure as $crate::ffi::layout::flags::$name>::BITS
+        <*mut $structure as $crate::nginx::layout::flags::$name>::BITS
     };
 }
 

@@ -1,0 +1,9 @@
+//! What can be said without nginx: the protocol, and the rules by which connections, limits and requests
+//! that wait are handled. Builds, tests and is fuzzed with neither nginx nor its headers.
+#![forbid(unsafe_code)]
+
+pub mod hints;
+pub mod pool;
+pub mod queue;
+pub mod uwsgi;
+pub mod vars_limit;
