@@ -1,28 +1,26 @@
 //! An nginx module that passes requests to uwsgi servers: `rs_uwsgi_pass` stands where `uwsgi_pass`
 //! stood.
 //!
-//! The way of a request, and the file that owns each step:
+//! The rooms, from the top down. Each imports those below it, and none above (`scripts/rooms check`):
 //!
-//! | step | file |
+//! | room | what is in it |
 //! |---|---|
-//! | the configuration: directives, inheritance, compiled parameters | conf.rs, conf/ |
-//! | the content handler: nginx's callbacks, wired on one page | handler.rs |
-//! | parameters and headers become a packet, packet and body a chain of buffers | request.rs |
-//! | the connection to a server: taken from the pool, parked there | peer.rs |
-//! | a new one | peer/connect.rs |
-//! | the wait for one, where the server has no room | peer/wait.rs |
-//! | the response's head becomes nginx's headers | response.rs |
-//! | the response's body: where it ends | body.rs |
-//! | answers that come before the request was sent | nginx/early.rs |
-//! | the end of a request: the verdict on its connection | finalize.rs |
-//! | idle connections, and the rules by which one is used again, with no nginx in sight | pure/pool.rs, pure/pool/ |
-//! | requests that wait, and when they try again, with no nginx in sight | pure/queue.rs |
-//! | variables for logs, and what the log advises | variables.rs, pure/hints.rs |
-//! | how much of vars a server takes, and whose fault an end without an answer is, with no nginx in sight | pure/vars_limit.rs |
-//! | requests that a server has refused | refused.rs |
-//! | which build this is | version.rs |
-//! | the protocol itself, with no nginx in sight | pure/uwsgi.rs, pure/uwsgi/ |
-//! | nginx's structures and functions: the only unsafe code | nginx.rs, nginx/ |
+//! | [`handler`] | wiring only: every callback of nginx's, on one page |
+//! | [`variables`] | variables for logs |
+//! | [`request`] | what is sent: where to, the client's body, the packet |
+//! | [`response`] | what comes back: its head, its body |
+//! | [`peer`] | the connection: chosen, waited for, made, parked, and what is told of it |
+//! | [`state`] | what is known of a request, of a try, of a response |
+//! | [`conf`] | the configuration: directives, inheritance, compiled parameters |
+//! | [`module`], [`version`] | the module's type, and which build it is |
+//! | [`nginx`] | nginx's structures and functions, and the traits by which it calls: the only unsafe code |
+//! | [`pure`] | the protocol and the rules of pool, queue and limits, with no nginx in sight |
+//!
+//! The way of a request: `rs_uwsgi_pass` has made [`handler`]'s `content` the content handler.
+//! [`request::target`] gives the request an upstream and its [`state::RequestState`], [`request::body`] has
+//! the client's body read, [`request::encode`] writes the packet. nginx chooses a server; [`peer::choose`]
+//! finds a connection to it, or [`peer::wait`] lets the request wait. [`response::head`] and
+//! [`response::body`] read the answer, and [`peer::release`] judges the connection.
 //!
 //! Load balancing, buffering, timeouts, retries and all I/O are nginx's own
 //! (src/http/ngx_http_upstream.c).
@@ -30,25 +28,23 @@
 pub mod pure;
 
 #[cfg(feature = "module")]
-pub mod body;
-#[cfg(feature = "module")]
 pub mod conf;
 #[cfg(feature = "faults")]
 pub mod faults;
 #[cfg(feature = "module")]
-pub mod finalize;
-#[cfg(feature = "module")]
 pub mod handler;
+#[cfg(feature = "module")]
+pub mod module;
 #[cfg(feature = "module")]
 pub mod nginx;
 #[cfg(feature = "module")]
 pub mod peer;
 #[cfg(feature = "module")]
-pub mod refused;
-#[cfg(feature = "module")]
 pub mod request;
 #[cfg(feature = "module")]
 pub mod response;
+#[cfg(feature = "module")]
+pub mod state;
 #[cfg(feature = "module")]
 pub mod variables;
 #[cfg(feature = "module")]
@@ -57,33 +53,12 @@ pub mod version;
 #[cfg(feature = "module")]
 pub use export::*;
 
-/// The tables by which nginx finds the module in the library, as nginx's auto/make writes them for a
-/// module in C.
+/// The tables by which nginx finds the module in the library.
 #[cfg(feature = "module")]
 #[allow(non_upper_case_globals)]
 mod export {
-    use core::ffi::c_char;
-    use core::ptr;
+    use crate::conf::directives::DIRECTIVES;
+    use crate::module::Uwsgi;
 
-    use crate::nginx::sys::ngx_module_t;
-    use crate::{conf, nginx};
-
-    /// The module.
-    #[no_mangle]
-    pub static mut ngx_http_rs_uwsgi_module: ngx_module_t =
-        nginx::module::new(&conf::directives::DIRECTIVES);
-
-    /// All modules of the library.
-    #[no_mangle]
-    pub static mut ngx_modules: [*const ngx_module_t; 2] =
-        [&raw const ngx_http_rs_uwsgi_module, ptr::null()];
-
-    /// Their names.
-    #[no_mangle]
-    pub static mut ngx_module_names: [*const c_char; 2] =
-        [c"ngx_http_rs_uwsgi_module".as_ptr(), ptr::null()];
-
-    /// Their place among filters: none.
-    #[no_mangle]
-    pub static mut ngx_module_order: [*const c_char; 1] = [ptr::null()];
+    crate::export_module!(ngx_http_rs_uwsgi_module, Uwsgi, DIRECTIVES);
 }

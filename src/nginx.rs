@@ -7,16 +7,21 @@
 //!
 //! What differs between nginx versions (see build.rs) is dealt with here and nowhere else.
 //!
+//! What this layer calls stands above it, and it knows nothing of it but [`module::Module`] and the traits
+//! beside the callbacks: [`callbacks::RequestHandler`], [`peer::PeerHandler`], [`wait::QueueHandler`],
+//! [`connection::IdleOwner`], [`filter::ChunkDecoder`], [`module::ModuleConf`].
+//!
 //! | what | files |
 //! |---|---|
-//! | what nginx calls, and the module's place in nginx's tables | callbacks.rs, module.rs |
-//! | the configuration while it is read | conf.rs, slots.rs, block.rs, upstream_conf.rs, tls.rs |
+//! | the module's place in nginx's tables, and its configurations | module.rs |
+//! | what nginx calls for a request | callbacks.rs |
+//! | the configuration while it is read | conf.rs, slots.rs, block.rs, merge.rs, upstream_conf.rs, tls.rs |
 //! | values and variables | value.rs, variables.rs |
-//! | a request, its body, and what it is written to | request.rs, client_body.rs, chain.rs, pool.rs, log.rs |
-//! | its upstream, and the address of one | upstream.rs, address.rs |
+//! | a request, its body, and what it is written to | request.rs, client_body.rs, chain.rs, pool.rs, log.rs, status.rs |
+//! | its upstream, the state of one, and the address of one | upstream.rs, state.rs, address.rs |
 //! | the choice of a server | servers.rs, balancer.rs, stock_keepalive.rs, peer.rs |
 //! | connections: made, waited for, kept | connect.rs, wait.rs, wake.rs, connection.rs |
-//! | the request on its way to the server | early.rs |
+//! | the request on its way to the server | early.rs, cut.rs |
 //! | the response on its way to the client | headers.rs, body.rs, filter.rs |
 
 /// Reads or writes one field of the structure behind a handle.
@@ -49,12 +54,15 @@ mod early;
 pub mod filter;
 pub mod headers;
 pub mod log;
+pub mod merge;
 pub mod module;
 pub mod peer;
 pub mod pool;
 pub mod request;
 pub mod servers;
 pub mod slots;
+pub mod state;
+pub mod status;
 mod stock_keepalive;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod tls;
@@ -80,7 +88,7 @@ pub use request::Request;
 pub use upstream::Upstream;
 
 /// The lifetime of a request, as a brand: it can be neither shortened nor lengthened, so that what
-/// is kept in the state of a request ([`crate::handler::Context`]) can only be of that same request's
+/// is kept in the state of a request ([`state::State`]) can only be of that same request's
 /// memory, or live longer than any.
 #[derive(Clone, Copy)]
 struct Brand<'a>(PhantomData<fn(&'a ()) -> &'a ()>);
@@ -106,9 +114,9 @@ pub enum Error {
 impl From<Error> for sys::ngx_int_t {
     fn from(error: Error) -> Self {
         match error {
-            Error::Failed => sys::NGX_ERROR as sys::ngx_int_t,
+            Error::Failed => status::ERROR,
             Error::InvalidHeader => sys::NGX_HTTP_UPSTREAM_INVALID_HEADER as sys::ngx_int_t,
-            Error::Again => sys::NGX_AGAIN as sys::ngx_int_t,
+            Error::Again => status::AGAIN,
             Error::Status(status) => status,
         }
     }
@@ -116,7 +124,7 @@ impl From<Error> for sys::ngx_int_t {
 
 /// `Ok` where an nginx function returned `NGX_OK`, else its status.
 fn ok(status: sys::ngx_int_t) -> Result<(), Error> {
-    if status == sys::NGX_OK as sys::ngx_int_t {
+    if status == status::OK {
         Ok(())
     } else {
         Err(Error::Status(status))

@@ -1,15 +1,16 @@
 //! The module's variables. `$upstream_…` are nginx's own.
 
-use crate::handler::Connection;
 use crate::nginx::conf::{Conf, Error};
 use crate::nginx::variables::{self, Getter};
 use crate::nginx::Request;
+use crate::state::{ConnectionOrigin, RequestState, Verdict};
 
 /// Name and value of each.
 const VARIABLES: &[(&str, &Getter)] = &[
     ("rs_uwsgi_vars_size", &(vars_size as Getter)),
     ("rs_uwsgi_connection", &(connection as Getter)),
     ("rs_uwsgi_queue_time", &(queue_time as Getter)),
+    ("rs_uwsgi_verdict", &(verdict as Getter)),
 ];
 
 /// Defines the variables.
@@ -24,19 +25,19 @@ pub fn add(cf: Conf<'_>) -> Result<(), Error> {
 /// `$rs_uwsgi_vars_size`: the bytes of the vars that were sent, or that were too large for it. None where
 /// none were.
 fn vars_size(r: Request<'_>) -> Option<String> {
-    let context = r.context()?;
-    let refused = context.refused_size.get().map(|size| size as usize);
-    let sent = || sent(r).map(|_| context.vars_size());
+    let state = RequestState::of(r)?;
+    let refused = state.refused_size.get().map(|size| size as usize);
+    let sent = || sent(r).map(|_| state.vars_size());
     Some(refused.or_else(sent)?.to_string())
 }
 
 /// The connection that something of the request was sent on last. None where nothing was.
-fn sent(r: Request<'_>) -> Option<Connection> {
-    let context = r.context()?;
-    match context.upstream.is_request_begun() {
+fn sent(r: Request<'_>) -> Option<ConnectionOrigin> {
+    let state = RequestState::of(r)?;
+    match state.upstream.is_request_begun() {
         // hosts that a resolver has looked up have no pool
-        true => context.connection.get().or(Some(Connection::New)),
-        false => context.sent.get(),
+        true => state.attempt().connection.get().or(Some(ConnectionOrigin::New)),
+        false => state.sent.get(),
     }
 }
 
@@ -44,17 +45,26 @@ fn sent(r: Request<'_>) -> Option<Connection> {
 /// where it was not sent.
 fn connection(r: Request<'_>) -> Option<String> {
     Some(match sent(r)? {
-        Connection::New => "new".into(),
-        Connection::Reused => "reused".into(),
+        ConnectionOrigin::New => "new".into(),
+        ConnectionOrigin::Reused => "reused".into(),
     })
 }
 
 /// `$rs_uwsgi_queue_time`: the seconds, with milliseconds, for which the request has waited for
 /// connections to servers. None where no server was asked.
 fn queue_time(r: Request<'_>) -> Option<String> {
-    let context = r.context()?;
-    context.connection.get()?;
-    let waits = context.waiter.get().map_or(0, |waiter| waiter.time());
-    let waited = context.waited.get() + waits;
+    let state = RequestState::of(r)?;
+    state.attempt().connection.get()?;
+    let waits = state.waiter.get().map_or(0, |waiter| waiter.time());
+    let waited = state.waited.get() + waits;
     Some(format!("{}.{:03}", waited / 1000, waited % 1000))
+}
+
+/// `$rs_uwsgi_verdict`: what became of the connection that the request was sent on last: `kept`, or why it
+/// was closed. None where there was none.
+fn verdict(r: Request<'_>) -> Option<String> {
+    Some(match RequestState::of(r)?.verdict.get()? {
+        Verdict::Kept => "kept".into(),
+        Verdict::Closed(refusal) => refusal.to_string(),
+    })
 }

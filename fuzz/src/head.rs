@@ -47,7 +47,7 @@ pub fn fuzz_status_line(input: &[u8]) {
     check_status_line(bytes);
 }
 
-/// Lines of a head up to one that is no header; what is left from the beginning of each may be cut
+/// ServerQueues of a head up to one that is no header; what is left from the beginning of each may be cut
 /// off: the first byte says where.
 pub fn fuzz_header_lines(input: &[u8]) {
     let Some((cut, mut rest)) = input.split_first() else { return };

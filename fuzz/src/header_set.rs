@@ -2,7 +2,7 @@
 
 use ngx_http_rs_uwsgi_module::pure::uwsgi::header_set::{lowcase_var, HeaderSet};
 
-/// Lines are names: the first byte says how many of them are inserted, then all are asked for.
+/// ServerQueues are names: the first byte says how many of them are inserted, then all are asked for.
 pub fn fuzz(input: &[u8]) {
     let Some((count, names)) = input.split_first() else { return };
     let names: Vec<&[u8]> = names.split(|byte| *byte == b'\n').collect();

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use ngx_http_rs_uwsgi_module::pure::uwsgi::head::plain::{self, Names};
 use ngx_http_rs_uwsgi_module::pure::uwsgi::head::{self, Line, Parsed};
 
-/// Lines of a head, or what is left of it from the beginning of each, whole and cut off: the second
+/// ServerQueues of a head, or what is left of it from the beginning of each, whole and cut off: the second
 /// byte says where. The first chooses between the names that nginx knows and a table made of the
 /// first line.
 pub fn fuzz(input: &[u8]) {
@@ -111,7 +111,7 @@ fn check_plain(bytes: &[u8], names: &Names<usize>, list: &[&[u8]]) {
     assert!(field.colon < field.value && field.end < taken, "{shown}");
     let name = header.name.to_ascii_lowercase();
     assert_eq!(
-        field.known.map(|name| (name.lowered(), *name.stands_for())),
+        field.known.map(|name| (name.lowered(), *name.value())),
         list.iter().position(|known| *known == name).map(|place| (&name[..], place)),
         "{shown}"
     );

@@ -1,7 +1,7 @@
 //! The verdict on a connection against the rules for reused connections.
 
 use ngx_http_rs_uwsgi_module::pure::pool::policy::{
-    verdict, Facts, Left, Limits, Refusal, Reuse, FRESH, SMALL_BODY,
+    verdict, Facts, LastUse, Limits, Refusal, Reuse, FRESH, SMALL_BODY,
 };
 use ngx_http_rs_uwsgi_module::pure::uwsgi::framing::{End, Said};
 
@@ -36,11 +36,11 @@ pub fn fuzz(input: &[u8]) {
     let against = ORDER.into_iter().find(|refusal| holds(*refusal, &facts));
     assert_eq!(verdict(&facts).err(), against, "{facts:?}");
 
-    let left = Left { begun: input.number() as usize, body: input.number(), since: None };
+    let left = LastUse { started_at: input.number() as usize, body: input.number(), since: None };
     let now = input.number() as usize;
     // the clock may have gone round between the two
-    let round = if now < left.begun { 1_i128 << usize::BITS } else { 0 };
-    let idle = now as i128 - left.begun as i128 + round;
+    let round = if now < left.started_at { 1_i128 << usize::BITS } else { 0 };
+    let idle = now as i128 - left.started_at as i128 + round;
     let is_fresh = idle <= FRESH as i128 && left.body <= SMALL_BODY;
     assert_eq!(left.is_fresh(now), is_fresh, "{left:?} at {now}");
 }

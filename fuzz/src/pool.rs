@@ -1,6 +1,6 @@
 //! The pool against a list of all idle connections, in the order in which they were parked.
 
-use ngx_http_rs_uwsgi_module::pure::pool::policy::Left;
+use ngx_http_rs_uwsgi_module::pure::pool::policy::LastUse;
 use ngx_http_rs_uwsgi_module::pure::pool::Pool;
 
 use super::Input;
@@ -52,7 +52,7 @@ pub enum Step {
 pub struct Both {
     pool: Pool<Connection>,
     /// Key, number and how it was left; the one that was parked first comes first.
-    model: Vec<(&'static [u8], usize, Left)>,
+    model: Vec<(&'static [u8], usize, LastUse)>,
     parked: usize,
     now: usize,
 }
@@ -79,7 +79,7 @@ impl Both {
 
     fn park(&mut self, key: &'static [u8], later: usize, took: usize, body: u64) {
         self.now += later;
-        let left = Left { begun: self.now.saturating_sub(took), body, since: None };
+        let left = LastUse { started_at: self.now.saturating_sub(took), body, since: None };
         let count = self.count(key) + 1;
         assert_eq!(self.pool.park(key, Connection(self.parked), left), count);
         self.model.push((key, self.parked, left));
@@ -88,7 +88,7 @@ impl Both {
 
     fn take(&mut self, key: &'static [u8], idle: usize, body: u64) {
         let now = self.now;
-        let fit = |left: Left| now - left.begun <= idle && left.body <= body;
+        let fit = |left: LastUse| now - left.started_at <= idle && left.body <= body;
         let expected = self.model.iter().rposition(|(of, _, left)| *of == key && fit(*left));
         let expected = expected.map(|place| self.model.remove(place));
         let taken = self.pool.take(key, fit);
@@ -111,17 +111,17 @@ impl Both {
     /// Of each server only the first may go, and of these the one whose last request was begun
     /// first; of equals any.
     fn take_oldest(&mut self) {
-        let oldest = self.firsts().map(|(_, _, left)| left.begun).min();
+        let oldest = self.firsts().map(|(_, _, left)| left.started_at).min();
         assert_eq!(self.pool.oldest(), oldest);
         let Some(Connection(number)) = self.pool.take_oldest() else {
             return assert!(self.model.is_empty(), "none of {}", self.model.len());
         };
         let (_, _, left) = self.firsts().find(|(_, of, _)| *of == number).unwrap();
-        assert_eq!(Some(left.begun), oldest, "another one has been idle longer");
+        assert_eq!(Some(left.started_at), oldest, "another one has been idle longer");
         self.model.retain(|(_, of, _)| *of != number);
     }
 
-    fn firsts(&self) -> impl Iterator<Item = &(&'static [u8], usize, Left)> {
+    fn firsts(&self) -> impl Iterator<Item = &(&'static [u8], usize, LastUse)> {
         KEYS.iter().filter_map(|key| self.model.iter().find(|(of, ..)| of == key))
     }
 

@@ -1,6 +1,6 @@
 //! The queues before servers against a list of all that happened, and the backoff.
 
-use ngx_http_rs_uwsgi_module::pure::queue::{Backoff, Lines};
+use ngx_http_rs_uwsgi_module::pure::queue::{Backoff, LastAttempt, ServerQueues};
 
 use super::Input;
 
@@ -31,7 +31,8 @@ pub fn fuzz(input: &[u8]) {
 
 /// The pause after a `last` one; returns it.
 pub fn check_pause(backoff: &mut Backoff, last: usize, progress: bool) -> usize {
-    let pause = backoff.next(progress);
+    let attempt = if progress { LastAttempt::Succeeded } else { LastAttempt::Failed };
+    let pause = backoff.next(attempt);
     let expected = if progress { 1 } else { (2 * last).clamp(1, Backoff::LONGEST) };
     assert_eq!(pause, expected);
     pause
@@ -66,7 +67,7 @@ pub enum Step {
 /// The queues, and what should be in them.
 #[derive(Default)]
 pub struct Both {
-    lines: Lines<Waiting>,
+    lines: ServerQueues<Waiting>,
     waiting: Vec<(&'static [u8], usize)>,
     in_use: Vec<&'static [u8]>,
     /// Since when servers refuse, of those that somebody knows.

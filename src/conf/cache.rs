@@ -3,12 +3,14 @@
 //! Mirrors the cache's part of nginx's src/http/modules/ngx_http_uwsgi_module.c.
 
 use super::LocConf;
+use crate::module::Uwsgi;
 use crate::nginx::conf::{Conf, Error};
 use crate::nginx::log::Printable;
-use crate::nginx::sys::{NGX_HTTP_GET, NGX_HTTP_HEAD};
-use crate::nginx::upstream_conf::{cache, set_cache, set_store, store, Switch};
+use crate::nginx::sys::{ngx_http_upstream_conf_t, NGX_HTTP_GET, NGX_HTTP_HEAD};
+use crate::nginx::upstream_conf::{
+    cache, set_cache, set_store, store, undefined_cache_zone, Switch,
+};
 use crate::nginx::value::ComplexValue;
-use crate::nginx::{self, Request};
 
 /// Request headers that a cache must not pass on as they are: the response is for all. Parameters of
 /// these names win over them.
@@ -26,23 +28,23 @@ pub const CACHE_PARAMS: &[(&str, &str)] = &[
 /// # Errors
 ///
 /// A second one, or `rs_uwsgi_store` in the same block.
-pub fn set(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
-    if cache(&conf.upstream) != Switch::Unset {
+pub fn set(cf: Conf<'_>, upstream: &mut ngx_http_upstream_conf_t) -> Result<(), Error> {
+    if cache(upstream) != Switch::Unset {
         return Err(Error::Directive("is duplicate".into()));
     }
     let value = cf.arg(1);
     if value == b"off" {
-        set_cache(&mut conf.upstream, Switch::Off);
+        set_cache(upstream, Switch::Off);
         return Ok(());
     }
-    if store(&conf.upstream) == Switch::On {
+    if store(upstream) == Switch::On {
         return Err(Error::Directive("is incompatible with \"rs_uwsgi_store\"".into()));
     }
-    set_cache(&mut conf.upstream, Switch::On);
+    set_cache(upstream, Switch::On);
     if cf.variables_in(value) > 0 {
-        conf.upstream.cache_value = ComplexValue::compile(cf, value)?.as_ptr();
+        upstream.cache_value = ComplexValue::compile(cf, value)?.as_ptr();
     } else {
-        conf.upstream.cache_zone = cf.cache_zone(value)?;
+        upstream.cache_zone = cf.cache_zone::<Uwsgi>(value)?;
     }
     Ok(())
 }
@@ -52,11 +54,11 @@ pub fn set(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
 /// # Errors
 ///
 /// A second one.
-pub fn set_key(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
-    if conf.cache_key.is_some() {
+pub fn set_key(cf: Conf<'_>, key: &mut Option<ComplexValue>) -> Result<(), Error> {
+    if key.is_some() {
         return Err(Error::Directive("is duplicate".into()));
     }
-    conf.cache_key = Some(ComplexValue::compile(cf, cf.arg(1))?);
+    *key = Some(ComplexValue::compile(cf, cf.arg(1))?);
     Ok(())
 }
 
@@ -83,7 +85,7 @@ pub fn merge(cf: Conf<'_>, own: &mut LocConf, outer: &LocConf) -> Result<(), Err
         upstream.cache_zone = around.cache_zone;
         upstream.cache_value = around.cache_value;
     }
-    if let Some(zone) = nginx::upstream_conf::undefined_cache_zone(upstream) {
+    if let Some(zone) = undefined_cache_zone(upstream) {
         return Err(
             cf.error(format_args!("\"rs_uwsgi_cache\" zone \"{}\" is unknown", Printable(zone)))
         );
@@ -98,18 +100,4 @@ pub fn merge(cf: Conf<'_>, own: &mut LocConf, outer: &LocConf) -> Result<(), Err
         cf.warn(format_args!("no \"rs_uwsgi_cache_key\" for \"rs_uwsgi_cache\""));
     }
     Ok(())
-}
-
-/// Gives nginx the request's key.
-///
-/// # Errors
-///
-/// [`nginx::Error::Failed`] where it cannot be evaluated. Without a key all requests share one, as in
-/// stock, which warned about it.
-pub fn create_key(r: Request<'_>) -> Result<(), nginx::Error> {
-    let key = match r.loc_conf().cache_key {
-        Some(key) => key.evaluate(r).ok_or(nginx::Error::Failed)?,
-        None => b"",
-    };
-    r.push_cache_key(key)
 }

@@ -7,10 +7,11 @@ use core::mem::offset_of;
 
 #[cfg(ngx_feature = "http_cache")]
 use super::cache;
-use super::reuse::{self, Setting, Shared};
+use super::connections::{self, Settings, REUSE};
 #[cfg(ngx_feature = "http_ssl")]
 use super::tls;
 use super::{modifiers, mount, params, pass, store, LocConf};
+use crate::module::{Setter, SharedSetter, Uwsgi};
 use crate::nginx::slots::*;
 #[cfg(ngx_feature = "http_ssl")]
 use crate::nginx::sys::{
@@ -39,6 +40,20 @@ const MORE: u32 = ANY | NGX_CONF_1MORE;
 /// The offset of a value for nginx's setters.
 macro_rules! at {
     ($($field:tt)+) => { offset_of!(LocConf, $($field)+) };
+}
+
+/// A setter of one field of a location's configuration.
+macro_rules! set {
+    ($setter:path, $($field:tt)+) => {
+        &((|cf, conf: &mut LocConf| $setter(cf, &mut conf.$($field)+)) as Setter)
+    };
+}
+
+/// A setter of fields of the settings of connections. What comes before them is the setter's own.
+macro_rules! set_shared {
+    ($setter:path, $($field:ident),+ $(; $($more:expr),+)?) => {
+        &((|cf, settings: &mut Settings| $setter(cf, $(&mut settings.$field),+ $(, $($more),+)?)) as SharedSetter)
+    };
 }
 
 static NEXT_UPSTREAM: Masks = Masks::new(&[
@@ -77,12 +92,12 @@ const LIMIT_RATE: Directive = size(c"rs_uwsgi_limit_rate", ONE, at!(upstream.lim
 #[rustfmt::skip]
 pub static DIRECTIVES: Directives = Directives(&[
     // the twins of stock's
-    own(c"rs_uwsgi_pass", LOCATION | NGX_CONF_TAKE1, &(pass::set as Setter)),
-    own(c"rs_uwsgi_modifier1", ONE, &(modifiers::set_modifier1 as Setter)),
-    own(c"rs_uwsgi_modifier2", ONE, &(modifiers::set_modifier2 as Setter)),
-    own(c"rs_uwsgi_store", ONE, &(store::set as Setter)),
+    own::<Uwsgi>(c"rs_uwsgi_pass", LOCATION | NGX_CONF_TAKE1, &(pass::set as Setter)),
+    own::<Uwsgi>(c"rs_uwsgi_modifier1", ONE, set!(modifiers::set, modifier1)),
+    own::<Uwsgi>(c"rs_uwsgi_modifier2", ONE, set!(modifiers::set, modifier2)),
+    own::<Uwsgi>(c"rs_uwsgi_store", ONE, set!(store::set, upstream)),
     access(c"rs_uwsgi_store_access", ANY | NGX_CONF_TAKE123, at!(upstream.store_access)),
-    own(c"rs_uwsgi_param", ANY | NGX_CONF_TAKE2 | NGX_CONF_TAKE3 | NGX_CONF_TAKE4, &(params::set_param as Setter)),
+    own::<Uwsgi>(c"rs_uwsgi_param", ANY | NGX_CONF_TAKE2 | NGX_CONF_TAKE3 | NGX_CONF_TAKE4, set!(params::add, own_params)),
     str(c"rs_uwsgi_string", ONE, at!(string)),
     flag(c"rs_uwsgi_buffering", FLAG, at!(upstream.buffering)),
     flag(c"rs_uwsgi_request_buffering", FLAG, at!(upstream.request_buffering)),
@@ -102,9 +117,9 @@ pub static DIRECTIVES: Directives = Directives(&[
     flag(c"rs_uwsgi_pass_request_headers", FLAG, at!(upstream.pass_request_headers)),
     flag(c"rs_uwsgi_pass_request_body", FLAG, at!(upstream.pass_request_body)),
     flag(c"rs_uwsgi_intercept_errors", FLAG, at!(upstream.intercept_errors)),
-    #[cfg(ngx_feature = "http_cache")] own(c"rs_uwsgi_cache", ONE, &(cache::set as Setter)),
-    #[cfg(ngx_feature = "http_cache")] own(c"rs_uwsgi_cache_key", ONE, &(cache::set_key as Setter)),
-    #[cfg(ngx_feature = "http_cache")] cache_path(c"rs_uwsgi_cache_path", NGX_HTTP_MAIN_CONF | crate::nginx::sys::NGX_CONF_2MORE),
+    #[cfg(ngx_feature = "http_cache")] own::<Uwsgi>(c"rs_uwsgi_cache", ONE, set!(cache::set, upstream)),
+    #[cfg(ngx_feature = "http_cache")] own::<Uwsgi>(c"rs_uwsgi_cache_key", ONE, set!(cache::set_key, cache_key)),
+    #[cfg(ngx_feature = "http_cache")] cache_path::<Uwsgi>(c"rs_uwsgi_cache_path", NGX_HTTP_MAIN_CONF | crate::nginx::sys::NGX_CONF_2MORE),
     #[cfg(ngx_feature = "http_cache")] predicates(c"rs_uwsgi_cache_bypass", MORE, at!(upstream.cache_bypass)),
     #[cfg(ngx_feature = "http_cache")] predicates(c"rs_uwsgi_no_cache", MORE, at!(upstream.no_cache)),
     #[cfg(ngx_feature = "http_cache")] valid_times(c"rs_uwsgi_cache_valid", MORE, at!(upstream.cache_valid)),
@@ -137,20 +152,20 @@ pub static DIRECTIVES: Directives = Directives(&[
     #[cfg(ngx_feature = "http_ssl")] str(c"rs_uwsgi_ssl_crl", ONE, at!(tls.crl)),
     #[cfg(ngx_feature = "http_ssl")] complex_or_none(c"rs_uwsgi_ssl_certificate", ONE, at!(upstream.ssl_certificate)),
     #[cfg(ngx_feature = "http_ssl")] complex_or_none(c"rs_uwsgi_ssl_certificate_key", ONE, at!(upstream.ssl_certificate_key)),
-    #[cfg(all(ngx_feature = "http_ssl", nginx1_27_4))] own(c"rs_uwsgi_ssl_certificate_cache", ANY | NGX_CONF_TAKE123, &(tls::set_certificate_cache as Setter)),
-    #[cfg(ngx_feature = "http_ssl")] own(c"rs_uwsgi_ssl_password_file", ONE, &(tls::set_password_file as Setter)),
+    #[cfg(all(ngx_feature = "http_ssl", nginx1_27_4))] own::<Uwsgi>(c"rs_uwsgi_ssl_certificate_cache", ANY | NGX_CONF_TAKE123, set!(tls::set_certificate_cache, upstream.ssl_certificate_cache)),
+    #[cfg(ngx_feature = "http_ssl")] own::<Uwsgi>(c"rs_uwsgi_ssl_password_file", ONE, set!(tls::set_password_file, upstream.ssl_passwords)),
     #[cfg(ngx_feature = "http_ssl")] key_value(c"rs_uwsgi_ssl_conf_command", TWO, at!(tls.conf_commands)),
     // this module's own
-    own(c"rs_uwsgi_drop_headers", MORE, &(params::set_drop_headers as Setter)),
+    own::<Uwsgi>(c"rs_uwsgi_drop_headers", MORE, set!(params::set_drop_headers, drop_headers)),
     size(c"rs_uwsgi_max_vars", ONE, at!(max_vars)),
-    shared(c"rs_uwsgi_keepalive", SHARED, &Shared::Number(Setting::Idle)),
-    shared(c"rs_uwsgi_keepalive_timeout", SHARED, &Shared::Time(Setting::Timeout)),
-    shared(c"rs_uwsgi_keepalive_requests", SHARED, &Shared::Number(Setting::Requests)),
-    shared(c"rs_uwsgi_keepalive_time", SHARED, &Shared::Time(Setting::Age)),
-    shared(c"rs_uwsgi_reuse", SHARED, &Shared::Word(Setting::Reuse, reuse::REUSE)),
-    shared(c"rs_uwsgi_max_connections", SHARED, &Shared::Number(Setting::MaxConnections)),
-    shared(c"rs_uwsgi_queue", ANY | NGX_HTTP_UPS_CONF | NGX_CONF_TAKE12, &Shared::NumberAndTimeout(Setting::Queue, Setting::QueueTimeout)),
-    shared(c"rs_uwsgi_connect_retry", SHARED, &Shared::Time(Setting::ConnectRetry)),
-    own(c"rs_uwsgi_mount", NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, &(mount::set as Setter)),
+    shared::<Uwsgi>(c"rs_uwsgi_keepalive", SHARED, set_shared!(connections::set_number, idle)),
+    shared::<Uwsgi>(c"rs_uwsgi_keepalive_timeout", SHARED, set_shared!(connections::set_time, timeout)),
+    shared::<Uwsgi>(c"rs_uwsgi_keepalive_requests", SHARED, set_shared!(connections::set_number, requests)),
+    shared::<Uwsgi>(c"rs_uwsgi_keepalive_time", SHARED, set_shared!(connections::set_time, age)),
+    shared::<Uwsgi>(c"rs_uwsgi_reuse", SHARED, set_shared!(connections::set_word, reuse; REUSE)),
+    shared::<Uwsgi>(c"rs_uwsgi_max_connections", SHARED, set_shared!(connections::set_number, max_connections)),
+    shared::<Uwsgi>(c"rs_uwsgi_queue", ANY | NGX_HTTP_UPS_CONF | NGX_CONF_TAKE12, set_shared!(connections::set_number_and_timeout, queue, queue_timeout)),
+    shared::<Uwsgi>(c"rs_uwsgi_connect_retry", SHARED, set_shared!(connections::set_time, connect_retry)),
+    own::<Uwsgi>(c"rs_uwsgi_mount", NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, set!(mount::set, mount)),
     Directive::empty(),
 ]);

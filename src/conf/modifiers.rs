@@ -1,6 +1,5 @@
 //! `rs_uwsgi_modifier1` and `rs_uwsgi_modifier2`: what kind of request it is to the server.
 
-use super::LocConf;
 use crate::nginx::conf::{Conf, Error};
 use crate::nginx::log::Printable;
 use crate::nginx::value::ComplexValue;
@@ -16,25 +15,12 @@ pub enum Modifier {
     Variable(ComplexValue),
 }
 
-/// The directive `rs_uwsgi_modifier1 NUMBER | NAME | VARIABLE`.
+/// The directives `rs_uwsgi_modifier1` and `rs_uwsgi_modifier2 NUMBER | NAME | VARIABLE`.
 ///
 /// # Errors
 ///
 /// Neither a number up to 255 nor a known name.
-pub fn set_modifier1(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
-    set(cf, &mut conf.modifier1)
-}
-
-/// The directive `rs_uwsgi_modifier2 NUMBER | NAME | VARIABLE`.
-///
-/// # Errors
-///
-/// Neither a number up to 255 nor a known name.
-pub fn set_modifier2(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
-    set(cf, &mut conf.modifier2)
-}
-
-fn set(cf: Conf<'_>, modifier: &mut Option<Modifier>) -> Result<(), Error> {
+pub fn set(cf: Conf<'_>, modifier: &mut Option<Modifier>) -> Result<(), Error> {
     if modifier.is_some() {
         return Err(Error::Directive("is duplicate".into()));
     }

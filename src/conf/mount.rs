@@ -1,6 +1,7 @@
 //! `rs_uwsgi_mount`: several applications under one site, for servers without modifier1 30.
 
-use super::LocConf;
+use std::rc::Rc;
+
 use crate::nginx::conf::{Conf, Error};
 use crate::nginx::log::Printable;
 
@@ -9,8 +10,8 @@ use crate::nginx::log::Printable;
 /// # Errors
 ///
 /// A prefix that does not begin with a slash, or is nothing else.
-pub fn set(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
-    if conf.mount.is_some() {
+pub fn set(cf: Conf<'_>, mount: &mut Option<Rc<[u8]>>) -> Result<(), Error> {
+    if mount.is_some() {
         return Err(Error::Directive("is duplicate".into()));
     }
     let value = cf.arg(1);
@@ -21,7 +22,7 @@ pub fn set(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
             Printable(value)
         )));
     }
-    conf.mount = Some(prefix.into());
+    *mount = Some(prefix.into());
     Ok(())
 }
 

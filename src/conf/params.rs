@@ -1,12 +1,11 @@
 //! `rs_uwsgi_param` and `rs_uwsgi_drop_headers`: what is sent about a request, compiled once to what
-//! the encoder (src/request.rs) runs for each.
+//! the encoder ([`crate::request::encode`]) runs for each.
 //!
 //! Mirrors `ngx_http_uwsgi_init_params` of nginx's src/http/modules/ngx_http_uwsgi_module.c.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use super::LocConf;
 use crate::nginx::conf::{Conf, Error};
 use crate::nginx::log::Printable;
 use crate::nginx::value::{ComplexValue, Variable};
@@ -27,14 +26,14 @@ pub struct ParamSet {
     source: Vec<ParamSource>,
     /// The standard set is compiled at the first location that needs it, so that its variables cost
     /// nothing where the module is loaded and not used.
-    compiled: OnceCell<Rc<Vars>>,
+    compiled: OnceCell<Rc<CompiledParams>>,
     /// The same, with what a cache must not pass on replaced.
     #[cfg(ngx_feature = "http_cache")]
-    compiled_for_cache: OnceCell<Rc<Vars>>,
+    compiled_for_cache: OnceCell<Rc<CompiledParams>>,
 }
 
 /// Parameters, compiled.
-pub struct Vars {
+pub struct CompiledParams {
     /// In the order of the configuration.
     pub params: Vec<Param>,
     /// The request headers that parameters named `HTTP_…` replace.
@@ -49,7 +48,7 @@ pub struct Param {
     pub value: Value,
     /// Leave the var out where its value is empty.
     pub if_not_empty: bool,
-    /// Vars that are more than their configured value.
+    /// CompiledParams that are more than their configured value.
     pub role: Role,
 }
 
@@ -63,7 +62,7 @@ pub enum Value {
     Script(ComplexValue),
 }
 
-/// The vars whose value has a rule of its own (see src/request.rs).
+/// The vars whose value has a rule of its own (see [`crate::request::encode`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Sent as configured.
@@ -81,7 +80,7 @@ pub enum Role {
 /// # Errors
 ///
 /// An unknown word; a value with variables for a var that makes the server run what it names.
-pub fn set_param(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
+pub fn add(cf: Conf<'_>, own: &mut Vec<ParamSource>) -> Result<(), Error> {
     let (name, value) = (cf.arg(1), cf.arg(2));
     let (mut if_not_empty, mut vouched_for) = (false, false);
     for word in cf.words().skip(3) {
@@ -104,7 +103,7 @@ pub fn set_param(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
             Printable(name),
         )));
     }
-    conf.own_params.push(ParamSource { name: name.into(), value: value.into(), if_not_empty });
+    own.push(ParamSource { name: name.into(), value: value.into(), if_not_empty });
     Ok(())
 }
 
@@ -113,8 +112,11 @@ pub fn set_param(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
 /// # Errors
 ///
 /// "off" among names, or a second directive in the same block.
-pub fn set_drop_headers(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
-    if conf.drop_headers.is_some() {
+pub fn set_drop_headers(
+    cf: Conf<'_>,
+    drop_headers: &mut Option<Rc<HeaderSet>>,
+) -> Result<(), Error> {
+    if drop_headers.is_some() {
         return Err(Error::Directive("is duplicate".into()));
     }
     let mut set = HeaderSet::new();
@@ -132,7 +134,7 @@ pub fn set_drop_headers(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
         }
         set.insert(word);
     }
-    conf.drop_headers = Some(Rc::new(set));
+    *drop_headers = Some(Rc::new(set));
     Ok(())
 }
 
@@ -143,9 +145,9 @@ impl ParamSource {
 }
 
 fn compile_once(
-    place: &OnceCell<Rc<Vars>>,
-    compile: impl FnOnce() -> Result<Vars, Error>,
-) -> Result<Rc<Vars>, Error> {
+    place: &OnceCell<Rc<CompiledParams>>,
+    compile: impl FnOnce() -> Result<CompiledParams, Error>,
+) -> Result<Rc<CompiledParams>, Error> {
     if let Some(vars) = place.get() {
         return Ok(Rc::clone(vars));
     }
@@ -177,8 +179,8 @@ impl ParamSet {
     /// # Errors
     ///
     /// An invalid variable name.
-    pub fn compiled(&self, cf: Conf<'_>) -> Result<Rc<Vars>, Error> {
-        compile_once(&self.compiled, || Vars::compile(cf, self.source.iter()))
+    pub fn compiled(&self, cf: Conf<'_>) -> Result<Rc<CompiledParams>, Error> {
+        compile_once(&self.compiled, || CompiledParams::compile(cf, self.source.iter()))
     }
 
     /// The parameters for requests whose response is to be cached, compiled.
@@ -187,7 +189,7 @@ impl ParamSet {
     ///
     /// An invalid variable name.
     #[cfg(ngx_feature = "http_cache")]
-    pub fn compiled_for_cache(&self, cf: Conf<'_>) -> Result<Rc<Vars>, Error> {
+    pub fn compiled_for_cache(&self, cf: Conf<'_>) -> Result<Rc<CompiledParams>, Error> {
         compile_once(&self.compiled_for_cache, || {
             let own = |name: &str| {
                 self.source.iter().any(|param| param.name.eq_ignore_ascii_case(name.as_bytes()))
@@ -197,17 +199,17 @@ impl ParamSet {
                 .filter(|(name, _)| !own(name))
                 .map(|(name, value)| ParamSource::new(name, value, true))
                 .collect();
-            Vars::compile(cf, self.source.iter().chain(&added))
+            CompiledParams::compile(cf, self.source.iter().chain(&added))
         })
     }
 }
 
-impl Vars {
+impl CompiledParams {
     fn compile<'a>(
         cf: Conf<'_>,
         source: impl Iterator<Item = &'a ParamSource>,
-    ) -> Result<Vars, Error> {
-        let mut vars = Vars { params: Vec::new(), replaced: Vec::new() };
+    ) -> Result<CompiledParams, Error> {
+        let mut vars = CompiledParams { params: Vec::new(), replaced: Vec::new() };
         for ParamSource { name, value, if_not_empty } in source {
             if let Some(header @ [_, ..]) = name.strip_prefix(b"HTTP_") {
                 vars.replaced.push(header.into());
@@ -269,7 +271,7 @@ pub struct HeaderFilter {
 
 impl HeaderFilter {
     /// Joins the headers that parameters replace with those to drop.
-    pub fn new(vars: &Vars, drop_headers: &HeaderSet) -> Self {
+    pub fn new(vars: &CompiledParams, drop_headers: &HeaderSet) -> Self {
         let mut filter = HeaderFilter { ordinary: HeaderSet::new(), upgrade: HeaderSet::new() };
         let asks_for_upgrade: HeaderSet = names::UPGRADE_HEADERS.iter().collect();
         for name in drop_headers.iter() {

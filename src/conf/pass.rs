@@ -1,22 +1,24 @@
 //! `rs_uwsgi_pass`: where requests go. A socket, a host and port, an `upstream` block, or variables
-//! that yield one of these with each request.
+//! that yield one of these with each request ([`crate::request::target`]).
 //!
-//! Mirrors `ngx_http_uwsgi_pass` and `ngx_http_uwsgi_eval` of nginx's
+//! Mirrors `ngx_http_uwsgi_pass` of nginx's
 //! src/http/modules/ngx_http_uwsgi_module.c.
 
 use super::LocConf;
-use crate::handler::Handler;
+use crate::module::Uwsgi;
 use crate::nginx::conf::{Conf, Error};
-use crate::nginx::log::Printable;
 use crate::nginx::value::ComplexValue;
-use crate::nginx::{self, Request, Upstream};
 
-const SCHEMA: &[u8] = b"uwsgi://";
-const TLS_SCHEMA: &[u8] = b"suwsgi://";
+/// The scheme of an address.
+pub const SCHEMA: &[u8] = b"uwsgi://";
+/// The scheme of an address of a server that speaks TLS.
+pub const TLS_SCHEMA: &[u8] = b"suwsgi://";
 /// An abstract socket without a name.
-const NAMELESS: &[u8] = b"unix:@";
-const NO_NAME: &str = "no name in the abstract unix domain socket";
-const NO_TLS: &str = "suwsgi protocol requires SSL support";
+pub const NAMELESS: &[u8] = b"unix:@";
+/// What is wrong with [`NAMELESS`].
+pub const NO_NAME: &str = "no name in the abstract unix domain socket";
+/// What is wrong with [`TLS_SCHEMA`] where this nginx has no TLS.
+pub const NO_TLS: &str = "suwsgi protocol requires SSL support";
 
 /// The directive `rs_uwsgi_pass ADDRESS`.
 ///
@@ -27,12 +29,12 @@ pub fn set(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
     if conf.passes() {
         return Err(Error::Directive("is duplicate".into()));
     }
-    cf.set_content_handler::<Handler>();
+    cf.set_content_handler::<Uwsgi>();
 
     let value = cf.arg(1);
     if cf.variables_in(value) > 0 {
         conf.pass = Some(ComplexValue::compile(cf, value)?);
-        conf.upstream.upstream = cf.upstream_of_addresses()?.as_ptr();
+        conf.upstream.upstream = cf.upstream_of_addresses::<Uwsgi>()?.as_ptr();
         // it may come to that
         conf.want_tls();
         return Ok(());
@@ -60,7 +62,8 @@ impl LocConf {
         cfg!(ngx_feature = "http_ssl")
     }
 
-    fn has_tls(&self) -> bool {
+    /// Has the location a TLS context?
+    pub fn has_tls(&self) -> bool {
         #[cfg(ngx_feature = "http_ssl")]
         return self.tls.wanted;
         #[cfg(not(ngx_feature = "http_ssl"))]
@@ -68,55 +71,10 @@ impl LocConf {
     }
 }
 
-/// Says where a request goes: as configured, or as variables yield.
-///
-/// # Errors
-///
-/// With a line in the log.
-pub fn resolve<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), nginx::Error> {
-    let conf = r.loc_conf();
-    let Some(pass) = conf.pass else {
-        let tls = conf.has_tls();
-        set_schema(u, if tls { TLS_SCHEMA } else { SCHEMA }, tls);
-        return Ok(());
-    };
-
-    let value = pass.evaluate(r).ok_or(nginx::Error::Failed)?;
-    let (address, tls) = address(value);
-    if tls && !conf.has_tls() {
-        r.log().error(format_args!("{NO_TLS}"));
-        return Err(nginx::Error::Failed);
-    }
-    if address == NAMELESS {
-        r.log().error(format_args!("{NO_NAME} in upstream \"{}\"", Printable(address)));
-        return Err(nginx::Error::Failed);
-    }
-    u.resolve(r.pool(), address).map_err(|bad| {
-        if let Some(reason) = bad.reason {
-            r.log().error(format_args!("{reason} in upstream \"{}\"", Printable(address)));
-        }
-        nginx::Error::Failed
-    })?;
-    if let (Some(context), Some(address)) = (r.context(), u.take_address(r)) {
-        context.address.set(Some(address));
-    }
-    // as it was written, for the log
-    let scheme = value.strip_suffix(address).filter(|scheme| !scheme.is_empty());
-    set_schema(u, scheme.unwrap_or(SCHEMA), tls);
-    Ok(())
-}
-
-fn set_schema<'a>(u: Upstream<'a>, scheme: &'a [u8], tls: bool) {
-    u.set_schema(scheme);
-    if tls {
-        u.enable_tls();
-    }
-}
-
 /// The address without its scheme; and is that the one of TLS?
 ///
 /// The colon that `proxy_pass` wants behind a socket's path is allowed.
-fn address(url: &[u8]) -> (&[u8], bool) {
+pub fn address(url: &[u8]) -> (&[u8], bool) {
     let without = |scheme: &[u8]| {
         url.split_at_checked(scheme.len())
             .filter(|(begin, _)| begin.eq_ignore_ascii_case(scheme))

@@ -2,7 +2,6 @@
 //!
 //! Mirrors `ngx_http_uwsgi_store` of nginx's src/http/modules/ngx_http_uwsgi_module.c.
 
-use super::LocConf;
 use crate::nginx::conf::{Conf, Error};
 use crate::nginx::sys::ngx_http_upstream_conf_t;
 #[cfg(ngx_feature = "http_cache")]
@@ -14,25 +13,25 @@ use crate::nginx::upstream_conf::{set_store, store, Switch};
 /// # Errors
 ///
 /// A second one, an empty path, or `rs_uwsgi_cache` in the same block.
-pub fn set(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
-    if store(&conf.upstream) != Switch::Unset {
+pub fn set(cf: Conf<'_>, upstream: &mut ngx_http_upstream_conf_t) -> Result<(), Error> {
+    if store(upstream) != Switch::Unset {
         return Err(Error::Directive("is duplicate".into()));
     }
     let value = cf.arg(1);
     if value == b"off" {
-        set_store(&mut conf.upstream, Switch::Off);
+        set_store(upstream, Switch::Off);
         return Ok(());
     }
     if value.is_empty() {
         return Err(cf.error(format_args!("empty path in \"rs_uwsgi_store\" directive")));
     }
     #[cfg(ngx_feature = "http_cache")]
-    if cache(&conf.upstream) == Switch::On {
+    if cache(upstream) == Switch::On {
         return Err(Error::Directive("is incompatible with \"rs_uwsgi_cache\"".into()));
     }
-    set_store(&mut conf.upstream, Switch::On);
+    set_store(upstream, Switch::On);
     if value != b"on" {
-        cf.compile_store_path(&mut conf.upstream, value)?;
+        cf.compile_store_path(upstream, value)?;
     }
     Ok(())
 }

@@ -3,12 +3,14 @@
 //! Mirrors `ngx_http_uwsgi_merge_ssl` and `ngx_http_uwsgi_set_ssl` of nginx's
 //! src/http/modules/ngx_http_uwsgi_module.c.
 
-use super::merge::{inherit, inherit_mask, inherit_string, Unset};
 use super::LocConf;
 #[cfg(nginx1_27_4)]
 use crate::nginx::conf::{parse_number, parse_seconds};
 use crate::nginx::conf::{Conf, Error, UNSET_STRING};
 use crate::nginx::log::Printable;
+use crate::nginx::merge::{inherit, inherit_mask, inherit_string, Unset};
+#[cfg(nginx1_27_4)]
+use crate::nginx::sys::ngx_ssl_cache_t;
 use crate::nginx::sys::{ngx_array_t, ngx_str_t, ngx_uint_t};
 use crate::nginx::tls::{self, TlsContext, DEFAULT_PROTOCOLS};
 
@@ -49,11 +51,11 @@ impl Tls {
 /// # Errors
 ///
 /// A second one, or a file that cannot be read.
-pub fn set_password_file(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
-    if conf.upstream.ssl_passwords != Unset::UNSET {
+pub fn set_password_file(cf: Conf<'_>, passwords: &mut *mut ngx_array_t) -> Result<(), Error> {
+    if *passwords != Unset::UNSET {
         return Err(Error::Directive("is duplicate".into()));
     }
-    conf.upstream.ssl_passwords = tls::read_passwords(cf, cf.arg(1))?;
+    *passwords = tls::read_passwords(cf, cf.arg(1))?;
     Ok(())
 }
 
@@ -63,8 +65,8 @@ pub fn set_password_file(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> 
 ///
 /// A second one, an unknown or malformed parameter, or no "max".
 #[cfg(nginx1_27_4)]
-pub fn set_certificate_cache(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
-    if conf.upstream.ssl_certificate_cache != Unset::UNSET {
+pub fn set_certificate_cache(cf: Conf<'_>, cache: &mut *mut ngx_ssl_cache_t) -> Result<(), Error> {
+    if *cache != Unset::UNSET {
         return Err(Error::Directive("is duplicate".into()));
     }
     let (mut max, mut inactive, mut valid, mut off) = (0, 10, 60, false);
@@ -86,7 +88,7 @@ pub fn set_certificate_cache(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Err
         }
     }
     if off {
-        conf.upstream.ssl_certificate_cache = Unset::NONE;
+        *cache = Unset::NONE;
         return Ok(());
     }
     if max == 0 {
@@ -94,7 +96,7 @@ pub fn set_certificate_cache(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Err
             "\"rs_uwsgi_ssl_certificate_cache\" must have the \"max\" parameter"
         )));
     }
-    conf.upstream.ssl_certificate_cache = tls::certificate_cache(cf, max, valid, inactive)?;
+    *cache = tls::certificate_cache(cf, max, valid, inactive)?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use core::ffi::CStr;
 use core::ptr::{self, NonNull};
 
+use super::module::Module;
 use super::sys::{
     ngx_http_upstream_create_round_robin_peer, ngx_http_upstream_resolved_t, ngx_parse_url,
     ngx_pcalloc, ngx_uint_t, ngx_url_t,
@@ -94,9 +95,9 @@ impl<'a> Upstream<'a> {
     /// to connect to without looking it up or failing, which is nginx's.
     ///
     /// [`Conf::upstream_of_addresses`]: super::Conf::upstream_of_addresses
-    pub fn take_address(self, r: Request<'a>) -> Option<Address<'a>> {
+    pub fn take_address<H: Module>(self, r: Request<'a>) -> Option<Address<'a>> {
         let address = Address { ptr: NonNull::new(field!(self, resolved))?, _life: Brand::NEW };
-        if self.servers(r).is_some() || !address.is_complete() {
+        if self.servers::<H>(r).is_some() || !address.is_complete() {
             return None;
         }
         field!(self, resolved = ptr::null_mut());

@@ -5,46 +5,20 @@ use core::cell::Cell;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 
-use super::callbacks::with_request;
-use super::peer::Peer;
+use super::callbacks::{with_request, with_step};
+use super::module::{Handler, Module};
+use super::peer::{Chosen, IfFull, Outcome, Peer};
 use super::servers::Servers;
+use super::state::State;
+use super::status::{AGAIN, BUSY, DECLINED, DONE, ERROR, OK};
 use super::stock_keepalive::give_back;
 use super::sys::{
     ngx_event_free_peer_pt, ngx_event_get_peer_pt, ngx_event_notify_peer_pt, ngx_int_t,
-    ngx_peer_connection_t, ngx_str_t, ngx_uint_t, sockaddr, NGX_AGAIN, NGX_BUSY, NGX_DECLINED,
-    NGX_DONE, NGX_ERROR, NGX_OK, NGX_PEER_FAILED, NGX_PEER_NEXT,
+    ngx_peer_connection_t, ngx_str_t, ngx_uint_t, sockaddr, NGX_PEER_FAILED, NGX_PEER_NEXT,
 };
 #[cfg(ngx_feature = "http_ssl")]
 use super::sys::{ngx_event_save_peer_session_pt, ngx_event_set_peer_session_pt};
 use super::Request;
-use crate::handler::{Context, UpstreamHandler};
-
-const OK: ngx_int_t = NGX_OK as ngx_int_t;
-const AGAIN: ngx_int_t = NGX_AGAIN as ngx_int_t;
-const BUSY: ngx_int_t = NGX_BUSY as ngx_int_t;
-const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
-const DONE: ngx_int_t = NGX_DONE as ngx_int_t;
-const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
-
-/// How a try with a server ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// With a response.
-    Done,
-    /// Another server is asked, and this one is not to blame (`NGX_PEER_NEXT`).
-    Next,
-    /// The server failed (`NGX_PEER_FAILED`).
-    Failed,
-    /// The request is to blame for the end of its connection: no other server is asked, and this one is
-    /// not to blame.
-    Refused,
-    /// The connection was dead before it was used, which says nothing of the server: the next try is
-    /// with the same one, and the balancer hears nothing of this one.
-    Stale,
-    /// The server has not answered, and may be being restarted: as [`Self::Stale`], on a connection that
-    /// was new.
-    Restarting,
-}
 
 impl Outcome {
     fn from_state(state: ngx_uint_t) -> Outcome {
@@ -60,7 +34,7 @@ impl Outcome {
     fn state(self) -> ngx_uint_t {
         match self {
             Outcome::Done => 0,
-            Outcome::Next | Outcome::Refused | Outcome::Stale | Outcome::Restarting => {
+            Outcome::Next | Outcome::Refused | Outcome::RetrySamePeer | Outcome::Restarting => {
                 NGX_PEER_NEXT as ngx_uint_t
             }
             Outcome::Failed => NGX_PEER_FAILED as ngx_uint_t,
@@ -68,29 +42,12 @@ impl Outcome {
     }
 }
 
-/// What the safe code has found for a try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chosen {
-    /// nginx makes a connection.
-    New,
-    /// There is a connection.
-    Ready,
-    /// The request waits for one.
-    Waiting,
-    /// The server has no room now, and others can be asked.
-    Full,
-    /// The server cannot be connected to.
-    Unreachable,
-    /// The request cannot go on.
-    Failed,
-}
-
 /// What stands behind our callbacks: the balancer's own, and the state of the upstream that they choose
 /// a server for. A try begins and ends here, whatever has become of the request meanwhile.
-pub(super) struct PeerData<'a> {
+pub(super) struct PeerData<'a, H: Module> {
     pub(super) r: Request<'a>,
-    pub(super) context: &'a Context<'a>,
-    pub(super) servers: &'a Servers,
+    pub(super) state: &'a State<'a, H>,
+    pub(super) servers: &'a Servers<H>,
     pub(super) balancer: Cell<Balancer>,
     /// Has the balancer been told already that its server is free ([`give_back`])?
     pub(super) released: Cell<bool>,
@@ -146,7 +103,7 @@ impl Balancer {
     ///
     /// The peer must be the one that the balancer has set up.
     unsafe fn choose(self, pc: *mut ngx_peer_connection_t) -> ngx_int_t {
-        let Some(get) = self.get else { return FAILED };
+        let Some(get) = self.get else { return ERROR };
         // SAFETY: the balancer's own callback with its own data.
         unsafe { get(pc, self.data) }
     }
@@ -164,10 +121,10 @@ impl Balancer {
     }
 }
 
-/// A server that the next try is with ([`Outcome::Stale`]), as the balancer has described it.
-pub struct Held<'a> {
+/// A server that the next try is with ([`Outcome::RetrySamePeer`]), as the balancer has described it.
+pub struct PinnedPeer<'a, H: Module> {
     pc: NonNull<ngx_peer_connection_t>,
-    data: &'a PeerData<'a>,
+    data: &'a PeerData<'a, H>,
     sockaddr: *mut sockaddr,
     socklen: u32,
     name: *mut ngx_str_t,
@@ -175,14 +132,17 @@ pub struct Held<'a> {
     sid: *mut ngx_str_t,
 }
 
-impl<'a> Held<'a> {
+impl<'a, H: Module> PinnedPeer<'a, H> {
     /// The server of a try that ends now. None where memory runs out.
-    fn server_of(pc: *mut ngx_peer_connection_t, data: &'a PeerData<'a>) -> Option<&'a Held<'a>> {
+    fn server_of(
+        pc: *mut ngx_peer_connection_t,
+        data: &'a PeerData<'a, H>,
+    ) -> Option<&'a PinnedPeer<'a, H>> {
         let pc = NonNull::new(pc)?;
         // SAFETY: nginx's peer, whose server it forgets next.
         let peer = unsafe { pc.as_ref() };
         let (sockaddr, socklen, name) = (peer.sockaddr, peer.socklen, peer.name);
-        let held = Held {
+        let pinned = PinnedPeer {
             pc,
             data,
             sockaddr,
@@ -191,9 +151,9 @@ impl<'a> Held<'a> {
             #[cfg(peer_sid)]
             sid: peer.sid,
         };
-        let held = data.r.pool().place(held).ok()?;
+        let pinned = data.r.pool().place(pinned).ok()?;
         // SAFETY: new in the request's memory, and only ever shared.
-        Some(unsafe { held.as_ref() })
+        Some(unsafe { pinned.as_ref() })
     }
 
     /// Gives the server to the next try.
@@ -211,31 +171,33 @@ impl<'a> Held<'a> {
     }
 
     /// Tells the balancer that the server is free: there will be no next try.
-    pub fn let_go(&self) {
+    pub(super) fn let_go(&self) {
         if self.data.released.get() {
             return;
         }
         // SAFETY: nginx's peer, for which the balancer had chosen a server.
-        unsafe { self.data.balancer.get().release(self.pc.as_ptr(), Outcome::Stale.state()) };
+        unsafe {
+            self.data.balancer.get().release(self.pc.as_ptr(), Outcome::RetrySamePeer.state())
+        };
     }
 }
 
 /// # Safety
 ///
 /// The balancer has just set up the request's peer.
-pub(super) unsafe fn wrap<'a, H: UpstreamHandler>(
+pub(super) unsafe fn install<'a, H: Handler>(
     r: Request<'a>,
-    context: &'a Context<'a>,
-    servers: &'a Servers,
+    state: &'a State<'a, H>,
+    servers: &'a Servers<H>,
 ) -> ngx_int_t {
-    let pc = context.upstream.peer();
+    let pc = state.upstream.peer();
     // SAFETY: the upstream's peer, whose callbacks the balancer has set.
     let balancer = Cell::new(unsafe { Balancer::of(pc) });
     let (released, round) = (Cell::new(false), Cell::new(Round::First));
-    let data = PeerData { r, context, servers, balancer, released, round };
-    let Ok(data) = r.pool().share(data) else { return FAILED };
+    let data = PeerData { r, state, servers, balancer, released, round };
+    let Ok(data) = r.pool().share(data) else { return ERROR };
     // SAFETY: as above; our callbacks find their data, which live as long as the request.
-    unsafe { intercept::<H>(pc, ptr::from_ref(data).cast_mut().cast()) };
+    unsafe { install_callbacks::<H>(pc, ptr::from_ref(data).cast_mut().cast()) };
     OK
 }
 
@@ -244,7 +206,7 @@ pub(super) unsafe fn wrap<'a, H: UpstreamHandler>(
 /// # Safety
 ///
 /// `pc` must be a request's peer, and `data` a [`PeerData`] of the same request.
-unsafe fn intercept<H: UpstreamHandler>(pc: *mut ngx_peer_connection_t, data: *mut c_void) {
+unsafe fn install_callbacks<H: Handler>(pc: *mut ngx_peer_connection_t, data: *mut c_void) {
     // SAFETY: the caller's promise.
     unsafe {
         (*pc).data = data;
@@ -252,36 +214,37 @@ unsafe fn intercept<H: UpstreamHandler>(pc: *mut ngx_peer_connection_t, data: *m
         (*pc).free = Some(free::<H>);
         // most balancers have none, and nginx asks
         if (*pc).notify.is_some() {
-            (*pc).notify = Some(notify);
+            (*pc).notify = Some(notify::<H>);
         }
         #[cfg(ngx_feature = "http_ssl")]
         {
-            (*pc).set_session = Some(set_session);
-            (*pc).save_session = Some(save_session);
+            (*pc).set_session = Some(set_session::<H>);
+            (*pc).save_session = Some(save_session::<H>);
         }
     }
 }
 
 /// `peer.get`: chooses a server, and a connection to it where there is one.
-unsafe extern "C" fn get<H: UpstreamHandler>(
+unsafe extern "C" fn get<H: Handler>(
     pc: *mut ngx_peer_connection_t,
     data: *mut c_void,
 ) -> ngx_int_t {
-    // SAFETY: `wrap` put it there; it is only ever shared.
-    let data = unsafe { &*data.cast::<PeerData<'_>>() };
-    let context = data.context;
+    // SAFETY: `install` put it there; it is only ever shared.
+    let data = unsafe { &*data.cast::<PeerData<'_, H>>() };
     let mut passed_over = 0;
     loop {
-        if context.begin_try(data.r).is_err() {
-            return FAILED;
+        let begun =
+            with_request(data.r.as_ptr(), false, |_| H::begin_try(data.r, data.state).is_ok());
+        if !begun {
+            return ERROR;
         }
         // SAFETY: the request's peer.
-        match unsafe { choose(pc, data, context.held.take()) } {
+        match unsafe { choose(pc, data, data.state.pinned.take()) } {
             OK => {}
             BUSY if data.round.get() == Round::PassedOver => {
                 data.round.set(Round::Second);
                 // SAFETY: as above.
-                match unsafe { begin_anew::<H>(pc, data) } {
+                match unsafe { begin_second_pass::<H>(pc, data) } {
                     OK => continue,
                     other => return other,
                 }
@@ -290,18 +253,20 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
         }
         // SAFETY: as above. Not every balancer remembers which servers it has chosen.
         let passes_over = data.round.get() != Round::Second && passed_over < unsafe { (*pc).tries };
-        let chosen = with_request(data.r.as_ptr(), Chosen::Failed, |_| {
-            Peer::of::<H>(pc, data)
-                .map_or(Chosen::Failed, |peer| H::choose_connection(data.r, peer, passes_over))
-        });
+        let if_full = if passes_over { IfFull::TryNextPeer } else { IfFull::Wait };
+        let chosen =
+            with_step::<H, _>(data.r.as_ptr(), "choose_connection", Chosen::Failed, |_| {
+                Peer::of(pc, data)
+                    .map_or(Chosen::Failed, |peer| H::choose_connection(data.r, peer, if_full))
+            });
         match chosen {
             Chosen::New => return OK,
             Chosen::Ready => return DONE,
             Chosen::Waiting => return AGAIN,
             Chosen::Unreachable => return DECLINED,
-            Chosen::Failed => return FAILED,
+            Chosen::Failed => return ERROR,
             // SAFETY: the request's peer, for which the balancer has chosen a server.
-            Chosen::Full => unsafe {
+            Chosen::TryNextPeer => unsafe {
                 // it was not tried
                 let tries = (*pc).tries;
                 if !data.released.get() {
@@ -320,18 +285,18 @@ unsafe extern "C" fn get<H: UpstreamHandler>(
     }
 }
 
-/// Chooses a server, the one that is `held` if there is one.
+/// Chooses a server, the one that is `pinned` if there is one.
 ///
 /// # Safety
 ///
 /// `pc` must be the request's peer.
-unsafe fn choose(
+unsafe fn choose<H: Module>(
     pc: *mut ngx_peer_connection_t,
-    data: &PeerData<'_>,
-    held: Option<&Held<'_>>,
+    data: &PeerData<'_, H>,
+    pinned: Option<&PinnedPeer<'_, H>>,
 ) -> ngx_int_t {
-    if let Some(held) = held {
-        held.choose();
+    if let Some(pinned) = pinned {
+        pinned.choose();
     } else {
         data.released.set(false);
         // SAFETY: the caller's promise.
@@ -340,7 +305,7 @@ unsafe fn choose(
             // SAFETY: stock `keepalive` has given us a connection that another module used.
             DONE => match unsafe { give_back(pc, data) } {
                 Ok(()) => {}
-                Err(_) => return FAILED,
+                Err(_) => return ERROR,
             },
             other => return other,
         }
@@ -358,11 +323,11 @@ unsafe fn choose(
 /// # Safety
 ///
 /// `pc` must be the request's peer, and no server chosen.
-unsafe fn begin_anew<H: UpstreamHandler>(
+unsafe fn begin_second_pass<H: Handler>(
     pc: *mut ngx_peer_connection_t,
-    data: &PeerData<'_>,
+    data: &PeerData<'_, H>,
 ) -> ngx_int_t {
-    let Some(init) = data.servers.init else { return FAILED };
+    let Some(init) = data.servers.init else { return ERROR };
     // SAFETY: the upstream's own callback, with what nginx would give it; our callbacks go back to
     // their places.
     unsafe {
@@ -372,36 +337,36 @@ unsafe fn begin_anew<H: UpstreamHandler>(
         if status == OK {
             data.balancer.set(Balancer::of(pc));
         }
-        if data.context.conf.upstream.next_upstream_tries != 0 {
+        if data.state.upstream.bounds_tries() {
             (*pc).tries = tries.max(1);
         }
-        intercept::<H>(pc, own);
+        install_callbacks::<H>(pc, own);
         status
     }
 }
 
 /// `peer.free`: the try is over.
-unsafe extern "C" fn free<H: UpstreamHandler>(
+unsafe extern "C" fn free<H: Handler>(
     pc: *mut ngx_peer_connection_t,
     data: *mut c_void,
     state: ngx_uint_t,
 ) {
-    // SAFETY: `wrap` put it there; it is only ever shared.
-    let data = unsafe { &*data.cast::<PeerData<'_>>() };
+    // SAFETY: `install` put it there; it is only ever shared.
+    let data = unsafe { &*data.cast::<PeerData<'_, H>>() };
     let outcome = Outcome::from_state(state);
-    let told = with_request(data.r.as_ptr(), outcome, |_| {
-        Peer::of::<H>(pc, data).map_or(outcome, |peer| H::release_connection(data.r, peer, outcome))
+    let reported = with_step::<H, _>(data.r.as_ptr(), "release_connection", outcome, |_| {
+        Peer::of(pc, data).map_or(outcome, |peer| H::release_connection(data.r, peer, outcome))
     });
     // also where that has failed
     with_request(data.r.as_ptr(), (), |_| {
-        if let Some(peer) = Peer::of::<H>(pc, data) {
+        if let Some(peer) = Peer::of(pc, data) {
             H::end_try(peer);
         }
     });
-    if matches!(told, Outcome::Stale | Outcome::Restarting) {
-        if let Some(held) = Held::server_of(pc, data) {
-            data.context.held.set(Some(held));
-            if told == Outcome::Stale {
+    if matches!(reported, Outcome::RetrySamePeer | Outcome::Restarting) {
+        if let Some(pinned) = PinnedPeer::server_of(pc, data) {
+            data.state.pinned.set(Some(pinned));
+            if reported == Outcome::RetrySamePeer {
                 // SAFETY: as above. nginx allows one try more after one on a used connection.
                 unsafe { (*pc).tries = (*pc).tries.saturating_sub(1) };
             }
@@ -409,23 +374,27 @@ unsafe extern "C" fn free<H: UpstreamHandler>(
         }
     }
     // what we have nothing to say about goes on as it came
-    let state = if told == outcome { state } else { told.state() };
+    let state = if reported == outcome { state } else { reported.state() };
     // SAFETY: nginx's peer, for which the balancer has chosen a server.
     unsafe {
         match data.released.get() {
             false => data.balancer.get().release(pc, state),
             true => (*pc).tries = (*pc).tries.saturating_sub(1),
         }
-        if told == Outcome::Refused {
+        if reported == Outcome::Refused {
             (*pc).tries = 0;
         }
     }
 }
 
 /// `peer.notify`, called since nginx 1.29.6: the head of a response has come.
-unsafe extern "C" fn notify(pc: *mut ngx_peer_connection_t, data: *mut c_void, kind: ngx_uint_t) {
-    // SAFETY: `wrap` put it there; it is only ever shared.
-    let data = unsafe { &*data.cast::<PeerData<'_>>() };
+unsafe extern "C" fn notify<H: Module>(
+    pc: *mut ngx_peer_connection_t,
+    data: *mut c_void,
+    kind: ngx_uint_t,
+) {
+    // SAFETY: `install` put it there; it is only ever shared.
+    let data = unsafe { &*data.cast::<PeerData<'_, H>>() };
     let balancer = data.balancer.get();
     if let (Some(original), false) = (balancer.notify, data.released.get()) {
         // SAFETY: the balancer's own callback with its own data, while its server is chosen.
@@ -434,10 +403,13 @@ unsafe extern "C" fn notify(pc: *mut ngx_peer_connection_t, data: *mut c_void, k
 }
 
 #[cfg(ngx_feature = "http_ssl")]
-unsafe extern "C" fn set_session(pc: *mut ngx_peer_connection_t, data: *mut c_void) -> ngx_int_t {
-    // SAFETY: `wrap` put it there; the balancer's own callback with its own data.
+unsafe extern "C" fn set_session<H: Module>(
+    pc: *mut ngx_peer_connection_t,
+    data: *mut c_void,
+) -> ngx_int_t {
+    // SAFETY: `install` put it there; the balancer's own callback with its own data.
     unsafe {
-        let data = &*data.cast::<PeerData<'_>>();
+        let data = &*data.cast::<PeerData<'_, H>>();
         if data.released.get() {
             return OK;
         }
@@ -447,10 +419,10 @@ unsafe extern "C" fn set_session(pc: *mut ngx_peer_connection_t, data: *mut c_vo
 }
 
 #[cfg(ngx_feature = "http_ssl")]
-unsafe extern "C" fn save_session(pc: *mut ngx_peer_connection_t, data: *mut c_void) {
+unsafe extern "C" fn save_session<H: Module>(pc: *mut ngx_peer_connection_t, data: *mut c_void) {
     // SAFETY: as above.
     unsafe {
-        let data = &*data.cast::<PeerData<'_>>();
+        let data = &*data.cast::<PeerData<'_, H>>();
         if data.released.get() {
             return;
         }

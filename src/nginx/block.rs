@@ -6,19 +6,25 @@ use ngx::http::{HttpModuleMainConf, NgxHttpUpstreamModule};
 
 use super::address::url_of;
 use super::conf::Error;
-use super::module::context_index;
-use super::servers::Servers;
+use super::module::{context_index, Handler, Module};
+use super::servers::{choose_addresses, Servers};
 use super::sys::{
     ngx_http_conf_ctx_t, ngx_http_upstream_add, ngx_http_upstream_conf_t,
     ngx_http_upstream_srv_conf_t, NGX_HTTP_UPS_CONF,
 };
 use super::{bytes_of, slice_of, Conf};
-use crate::conf::reuse::{Settings, User};
-use crate::handler::UpstreamHandler;
 
 /// An upstream while the configuration is read: an "upstream" block, or an address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Block(pub(super) NonNull<ngx_http_upstream_srv_conf_t>);
+
+/// A location that passes to an upstream.
+pub struct UpstreamRef<H: Module> {
+    /// The upstream.
+    pub upstream: Block,
+    /// What the location says of connections.
+    pub settings: H::Block,
+}
 
 impl Block {
     /// nginx's pointer, for a location's configuration.
@@ -38,15 +44,15 @@ impl Block {
     }
 
     /// What the block says of connections; None for an address.
-    pub fn settings<'a>(self) -> Option<&'a Settings> {
+    pub fn settings<'a, H: Module>(self) -> Option<&'a H::Block> {
         // SAFETY: as above. Where there are configurations, ours was made by
-        // `callbacks::create_srv_conf`, and nobody changes it after its block was read.
+        // `module::create_srv_conf`, and nobody changes it after its block was read.
         unsafe {
             let conf = (*self.0.as_ptr()).srv_conf;
             if conf.is_null() {
                 return None;
             }
-            (*conf.add(context_index())).cast::<Settings>().as_ref()
+            (*conf.add(context_index::<H>())).cast::<H::Block>().as_ref()
         }
     }
 }
@@ -75,28 +81,28 @@ impl<'a> Conf<'a> {
     /// # Safety
     ///
     /// No other reference to it may be in use.
-    pub(super) unsafe fn upstream_settings(self) -> Option<&'a mut Settings> {
+    pub(super) unsafe fn upstream_settings<H: Module>(self) -> Option<&'a mut H::Block> {
         if field!(self, cmd_type) as u32 != NGX_HTTP_UPS_CONF {
             return None;
         }
         let context = field!(self, ctx).cast::<ngx_http_conf_ctx_t>();
         // SAFETY: in the "http" block the context has a configuration for each module, ours made by
-        // `callbacks::create_srv_conf`; the caller promises the rest.
-        unsafe { (*(*context).srv_conf.add(context_index())).cast::<Settings>().as_mut() }
+        // `module::create_srv_conf`; the caller promises the rest.
+        unsafe { (*(*context).srv_conf.add(context_index::<H>())).cast::<H::Block>().as_mut() }
     }
 
     /// Notes a location that passes to an upstream.
-    pub fn add_upstream_user(self, user: User) {
-        self.with_main_conf(|main| main.users.push(user));
+    pub fn add_upstream_ref<H: Module>(self, upstream: UpstreamRef<H>) {
+        self.with_main_conf::<H, _>(|main| main.upstream_refs.push(upstream));
     }
 
     /// The locations that were noted.
-    pub fn take_upstream_users(self) -> Vec<User> {
-        self.with_main_conf(|main| core::mem::take(&mut main.users))
+    pub fn take_upstream_refs<H: Module>(self) -> Vec<UpstreamRef<H>> {
+        self.with_main_conf::<H, _>(|main| core::mem::take(&mut main.upstream_refs))
     }
 
     /// All upstreams: blocks, and addresses that some `…_pass` names.
-    pub fn upstreams(self) -> Vec<Block> {
+    pub fn upstreams<H: Module>(self) -> Vec<Block> {
         // SAFETY: the parser is valid, and the upstream module's configuration holds an array of
         // pointers to upstreams.
         unsafe {
@@ -107,35 +113,35 @@ impl<'a> Conf<'a> {
             slice_of(upstreams.elts.cast::<*mut ngx_http_upstream_srv_conf_t>(), upstreams.nelts)
                 .iter()
                 .filter_map(|upstream| NonNull::new(*upstream).map(Block))
-                .chain(self.with_main_conf(|main| main.upstream_of_addresses))
+                .chain(self.with_main_conf::<H, _>(|main| main.upstream_of_addresses))
                 .collect()
         }
     }
 
     /// The upstream of all locations whose address variables say at run time. nginx knows nothing of
     /// it: it is in none of its lists.
-    pub fn upstream_of_addresses(self) -> Result<Block, Error> {
-        if let Some(block) = self.with_main_conf(|main| main.upstream_of_addresses) {
+    pub fn upstream_of_addresses<H: Module>(self) -> Result<Block, Error> {
+        if let Some(block) = self.with_main_conf::<H, _>(|main| main.upstream_of_addresses) {
             return Ok(block);
         }
         // SAFETY: a structure of numbers and pointers, all of which may be zero.
         let upstream: ngx_http_upstream_srv_conf_t = unsafe { core::mem::zeroed() };
         let block = Block(self.pool().place(upstream).map_err(|_| Error::Logged)?);
-        Servers::of_addresses(block);
-        self.with_main_conf(|main| main.upstream_of_addresses = Some(block));
+        choose_addresses::<H>(block);
+        self.with_main_conf::<H, _>(|main| main.upstream_of_addresses = Some(block));
         Ok(block)
     }
 
     /// Does some location pass to where variables say?
-    pub fn has_variable_addresses(self) -> bool {
-        self.with_main_conf(|main| main.upstream_of_addresses.is_some())
+    pub fn has_variable_addresses<H: Module>(self) -> bool {
+        self.with_main_conf::<H, _>(|main| main.upstream_of_addresses.is_some())
     }
 
     /// Wraps an upstream's choice of servers, so that requests handled by `H` may use connections
     /// again.
-    pub fn hook<H: UpstreamHandler>(self, block: Block, settings: Settings) {
-        let servers = Servers::hook::<H>(block, settings);
-        self.with_main_conf(|main| {
+    pub fn hook<H: Handler>(self, block: Block, own: H::Servers) {
+        let servers = Servers::<H>::hook(block, own);
+        self.with_main_conf::<H, _>(|main| {
             let place = main.upstreams.partition_point(|other| other.address() < block.0);
             main.upstreams.insert(place, Box::new(servers));
         });

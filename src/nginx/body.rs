@@ -5,12 +5,12 @@ use core::ptr;
 
 use super::headers::Place;
 use super::log::debug;
+use super::module::Handler;
 use super::sys::{
     ngx_event_pipe_copy_input_filter, ngx_event_pipe_t, ngx_http_upstream_non_buffered_filter,
     ngx_pcalloc, off_t, NGX_HTTP_UPSTREAM_IGN_XA_BUFFERING,
 };
 use super::{bytes_of, filter, Error, Request, Upstream};
-use crate::handler::UpstreamHandler;
 
 impl<'a> Upstream<'a> {
     /// Gives the upstream a pipe, for a buffered body, unless it has one. Most requests do without
@@ -62,7 +62,7 @@ impl<'a> Upstream<'a> {
     }
 
     /// Has chunks decoded by `H`, buffered or not. `at_least`: the fewest bytes of a chunked body.
-    pub fn decode_chunks<H: UpstreamHandler>(self, at_least: u64) {
+    pub fn decode_chunks<H: Handler>(self, at_least: u64) {
         let pipe = field!(self, pipe);
         field!(self, input_filter = Some(filter::unbuffered::<H>));
         // not zero, which would be the end; the number itself does not matter

@@ -8,15 +8,16 @@
 
 use core::ffi::c_int;
 
+use super::callbacks::{self, Next};
 use super::chain::Chain;
+use super::module::Handler;
 use super::request::{go_on, hold, let_go};
+use super::status::{BAD_GATEWAY, DONE, OK, SPECIAL_RESPONSE};
 use super::sys::{
     ngx_http_read_unbuffered_request_body, ngx_http_request_body_t, ngx_http_request_empty_handler,
-    ngx_http_request_t, ngx_int_t, ngx_uint_t, NGX_DONE, NGX_HTTP_BAD_GATEWAY, NGX_HTTP_GET,
-    NGX_HTTP_HEAD, NGX_HTTP_SPECIAL_RESPONSE, NGX_HTTP_VERSION_20, NGX_OK,
+    ngx_http_request_t, ngx_int_t, ngx_uint_t, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_VERSION_20,
 };
-use super::{bytes_of, callbacks, Request};
-use crate::handler::{Next, UpstreamHandler};
+use super::{bytes_of, Request};
 
 /// From here on bodies come in frames, and nginx counts what it received.
 const HTTP_2: ngx_uint_t = NGX_HTTP_VERSION_20 as ngx_uint_t;
@@ -138,7 +139,7 @@ impl Request<'_> {
     pub fn cut_status(self) -> ngx_int_t {
         match field!(self, err_status) {
             status @ 400..=599 => status as ngx_int_t,
-            _ => NGX_HTTP_BAD_GATEWAY as ngx_int_t,
+            _ => BAD_GATEWAY,
         }
     }
 }
@@ -149,23 +150,23 @@ impl Request<'_> {
 /// # Safety
 ///
 /// `r` must be nginx's request, which may be gone after this.
-pub(super) unsafe fn pass_rest<H: UpstreamHandler>(r: *mut ngx_http_request_t) -> ngx_int_t {
+pub(super) unsafe fn pass_rest<H: Handler>(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: the caller's promise.
     unsafe {
         hold(r);
         flag!(r, request_body_no_buffering = 1);
         callbacks::body_ready::<H>(r);
     }
-    NGX_DONE as ngx_int_t
+    DONE
 }
 
 /// Reads a body that was [begun](ClientBody::Begun) to its end, and goes on with
-/// [`UpstreamHandler::body_ready`]. The status is the content handler's.
+/// [`RequestHandler::body_ready`](callbacks::RequestHandler::body_ready). The status is the content handler's.
 ///
 /// # Safety
 ///
 /// As for [`pass_rest`].
-pub(super) unsafe fn read_rest<H: UpstreamHandler>(r: *mut ngx_http_request_t) -> ngx_int_t {
+pub(super) unsafe fn read_rest<H: Handler>(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: the caller's promise; the request has a body that nginx stopped to read between two
     // pieces. From here on it is read as a buffered one is, to a file where it outgrows the memory.
     unsafe {
@@ -175,21 +176,21 @@ pub(super) unsafe fn read_rest<H: UpstreamHandler>(r: *mut ngx_http_request_t) -
         (*r).read_event_handler = Some(read_more::<H>);
         (*r).write_event_handler = Some(ngx_http_request_empty_handler);
         let status = read_some::<H>(r);
-        if status >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t {
+        if status >= SPECIAL_RESPONSE {
             let_go(r);
             return status;
         }
     }
-    NGX_DONE as ngx_int_t
+    DONE
 }
 
 /// `r->read_event_handler`, as `ngx_http_read_client_request_body_handler`: more of the body has come,
 /// or the time is up for it.
-unsafe extern "C" fn read_more<H: UpstreamHandler>(r: *mut ngx_http_request_t) {
+unsafe extern "C" fn read_more<H: Handler>(r: *mut ngx_http_request_t) {
     // SAFETY: nginx calls with a live request, whose body `read_rest` began to read.
     unsafe {
         let status = read_some::<H>(r);
-        if status >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t {
+        if status >= SPECIAL_RESPONSE {
             go_on(r, Next::Finalize(status));
         }
     }
@@ -200,13 +201,13 @@ unsafe extern "C" fn read_more<H: UpstreamHandler>(r: *mut ngx_http_request_t) {
 /// # Safety
 ///
 /// `r` must be a live request whose body [`read_rest`] began to read.
-unsafe fn read_some<H: UpstreamHandler>(r: *mut ngx_http_request_t) -> ngx_int_t {
+unsafe fn read_some<H: Handler>(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: the caller's promise. At the end nginx calls `nothing`, which leaves the request alive.
     unsafe {
         let status = ngx_http_read_unbuffered_request_body(r);
-        if status == NGX_OK as ngx_int_t {
+        if status == OK {
             callbacks::body_ready::<H>(r);
-            return NGX_DONE as ngx_int_t;
+            return DONE;
         }
         status
     }

@@ -9,15 +9,16 @@ use std::borrow::Cow;
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
 
+use super::callbacks;
 use super::log::with_text;
+use super::module::Handler;
+use super::status::ERROR;
 use super::sys::{
     ngx_array_t, ngx_conf_log_error, ngx_conf_t, ngx_http_core_loc_conf_t,
-    ngx_http_get_variable_index, ngx_http_script_variables_count, ngx_int_t, ngx_str_t, ngx_uint_t,
-    NGX_ERROR, NGX_HTTP_MAIN_CONF, NGX_HTTP_UPS_CONF, NGX_LOG_EMERG, NGX_LOG_WARN,
+    ngx_http_get_variable_index, ngx_http_script_variables_count, ngx_str_t, ngx_uint_t,
+    NGX_HTTP_MAIN_CONF, NGX_HTTP_UPS_CONF, NGX_LOG_EMERG, NGX_LOG_WARN,
 };
-use super::{bytes_of, callbacks, slice_of, str_of, Log, Pool};
-use crate::conf::reuse::{Level, Place};
-use crate::handler::UpstreamHandler;
+use super::{bytes_of, slice_of, str_of, Log, Pool};
 
 /// Why the configuration is refused.
 #[derive(Debug)]
@@ -26,6 +27,30 @@ pub enum Error {
     Logged,
     /// To be logged by nginx as `"DIRECTIVE" directive REASON in FILE:LINE`.
     Directive(Cow<'static, str>),
+}
+
+/// Where something is configured.
+#[derive(Debug)]
+pub struct ConfPosition {
+    /// The directive with its arguments.
+    pub directive: String,
+    /// The file.
+    pub file: String,
+    /// Its line, from 1.
+    pub line: ngx_uint_t,
+    /// The kind of block.
+    pub level: Level,
+}
+
+/// A kind of block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// "http": for all upstreams.
+    Http,
+    /// "upstream".
+    Upstream,
+    /// "server", "location", "if in location".
+    Location,
 }
 
 /// The state of nginx's configuration parser.
@@ -80,7 +105,7 @@ impl<'a> Conf<'a> {
     }
 
     /// Where the directive stands that is being set.
-    pub fn place(self) -> Place {
+    pub fn position(self) -> ConfPosition {
         let directive = self.words().map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
         let level = match field!(self, cmd_type) as u32 {
             NGX_HTTP_MAIN_CONF => Level::Http,
@@ -91,7 +116,7 @@ impl<'a> Conf<'a> {
         // SAFETY: while a directive is being set there is a file, or the command line, which has no
         // name.
         let (file, line) = unsafe { (bytes_of((*file).file.name), (*file).line) };
-        Place { directive, file: String::from_utf8_lossy(file).into_owned(), line, level }
+        ConfPosition { directive, file: String::from_utf8_lossy(file).into_owned(), line, level }
     }
 
     /// Logs an error with file and line.
@@ -137,7 +162,7 @@ impl<'a> Conf<'a> {
         // SAFETY: the parser is valid; nginx copies the name, or keeps it as long as the
         // configuration.
         let index = unsafe { ngx_http_get_variable_index(self.as_ptr(), &mut str_of(name)) };
-        if index == NGX_ERROR as ngx_int_t {
+        if index == ERROR {
             return Err(Error::Logged);
         }
         ngx_uint_t::try_from(index).map_err(|_| Error::Logged)
@@ -149,7 +174,7 @@ impl<'a> Conf<'a> {
     }
 
     /// Makes `H` the content handler of the location.
-    pub fn set_content_handler<H: UpstreamHandler>(self) {
+    pub fn set_content_handler<H: Handler>(self) {
         if let Some(core) = self.core_loc_conf() {
             // SAFETY: just got, and only one field is written.
             unsafe { (*core.as_ptr()).handler = Some(callbacks::content::<H>) };

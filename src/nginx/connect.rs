@@ -7,12 +7,13 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::connection::close;
+use super::module::Module;
 use super::peer::Peer;
+use super::status::OK;
 use super::sys::{
     ngx_connection_counter, ngx_connection_t,
     ngx_connection_tcp_nodelay_e_NGX_TCP_NODELAY_DISABLED, ngx_current_msec, ngx_event_actions,
     ngx_get_connection, ngx_handle_read_event, ngx_handle_write_event, ngx_io, ngx_socket_errno,
-    NGX_OK,
 };
 use super::{bytes_of, Error, Log};
 
@@ -32,7 +33,7 @@ pub enum Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(pub c_int);
 
-impl<'a> Peer<'a> {
+impl<'a, H: Module> Peer<'a, H> {
     /// Is its address that of a unix socket?
     pub fn is_unix(self) -> bool {
         let address = field!(self, sockaddr);
@@ -339,14 +340,12 @@ unsafe fn watch(c: *mut ngx_connection_t, progress: Progress) -> Result<(), ()> 
             // methods that watch reading and writing apart
             let read = ngx_handle_read_event((*c).read, 0);
             match progress {
-                Progress::Pending if read == NGX_OK as isize => {
-                    ngx_handle_write_event((*c).write, 0)
-                }
+                Progress::Pending if read == OK => ngx_handle_write_event((*c).write, 0),
                 _ => read,
             }
         }
     };
-    if status == NGX_OK as isize {
+    if status == OK {
         Ok(())
     } else {
         Err(())

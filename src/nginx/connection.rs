@@ -8,15 +8,16 @@ use core::ptr::{self, NonNull};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::callbacks::log_panic;
+use super::module::{Handler, Module};
 use super::servers::Servers;
+use super::status::{AGAIN, OK};
+#[cfg(ngx_feature = "http_ssl")]
+use super::sys::ngx_ssl_shutdown;
 use super::sys::{
     ngx_add_timer, ngx_close_connection, ngx_connection_t, ngx_cycle, ngx_del_timer,
-    ngx_destroy_pool, ngx_event_t, ngx_handle_read_event, ngx_log_t, ngx_msec_t, NGX_OK,
+    ngx_destroy_pool, ngx_event_t, ngx_handle_read_event, ngx_log_t, ngx_msec_t,
 };
-#[cfg(ngx_feature = "http_ssl")]
-use super::sys::{ngx_ssl_shutdown, NGX_AGAIN};
 use super::{early, Log};
-use crate::handler::UpstreamHandler;
 use crate::pure::vars_limit::Cut;
 
 /// A request's connection.
@@ -113,11 +114,19 @@ pub struct Idle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peek {
     /// Nothing: the server waits for a request.
-    Quiet,
+    Idle,
     /// The server has closed it, or it failed.
     Closed,
     /// Bytes that nobody asked for.
     Data,
+}
+
+/// Who keeps idle connections. `is` finds the one that something has happened to.
+pub trait IdleOwner: Module {
+    /// The worker leaves. For how long it keeps the connection, in milliseconds; None: it closes it now.
+    fn patience(servers: &Servers<Self>, is: &dyn Fn(&Idle) -> bool) -> Option<usize>;
+    /// The connection has ended, and is to be dropped.
+    fn connection_lost(servers: &Servers<Self>, is: &dyn Fn(&Idle) -> bool, why: Lost);
 }
 
 /// Why an idle connection is closed.
@@ -167,9 +176,9 @@ impl Idle {
     /// # Safety
     ///
     /// The request must not use the connection any more; `servers` must outlive it.
-    pub(super) unsafe fn from_request<H: UpstreamHandler>(
+    pub(super) unsafe fn from_request<H: Handler>(
         connection: Connection<'_>,
-        servers: &Servers,
+        servers: &Servers<H>,
         timeout: ngx_msec_t,
     ) -> Result<Idle, Peek> {
         let c = connection.as_ptr();
@@ -177,11 +186,11 @@ impl Idle {
         // `ngx_http_upstream_keepalive_module` does to keep one.
         unsafe {
             let (read, write) = ((*c).read, (*c).write);
-            if ngx_handle_read_event(read, 0) != NGX_OK as isize {
+            if ngx_handle_read_event(read, 0) != OK {
                 return Err(Peek::Closed);
             }
-            let unread = if flag!(read, ready) == 0 { Peek::Quiet } else { look(c) };
-            if unread != Peek::Quiet {
+            let unread = if flag!(read, ready) == 0 { Peek::Idle } else { look(c) };
+            if unread != Peek::Idle {
                 return Err(unread);
             }
             flag!(read, delayed = 0);
@@ -279,7 +288,7 @@ pub(super) unsafe extern "C" fn close(c: *mut ngx_connection_t) {
             // as nginx does with every connection to an upstream: nobody waits for the answer
             flag!((*c).ssl, no_wait_shutdown = 1);
             flag!((*c).ssl, no_send_shutdown = 1);
-            if ngx_ssl_shutdown(c) == NGX_AGAIN as isize {
+            if ngx_ssl_shutdown(c) == AGAIN {
                 if let Some(ssl) = (*c).ssl.as_mut() {
                     ssl.handler = Some(close);
                 }
@@ -318,7 +327,7 @@ pub(super) unsafe fn peek(c: *mut ngx_connection_t) -> Peek {
     let count = unsafe { libc::recv((*c).fd, (&raw mut byte).cast(), 1, libc::MSG_PEEK) };
     match count {
         0 => Peek::Closed,
-        -1 if super::sys::ngx_socket_errno() == libc::EAGAIN => Peek::Quiet,
+        -1 if super::sys::ngx_socket_errno() == libc::EAGAIN => Peek::Idle,
         -1 => Peek::Closed,
         _ => Peek::Data,
     }
@@ -338,7 +347,7 @@ unsafe fn look(c: *mut ngx_connection_t) -> Peek {
             let mut byte = 0_u8;
             let Some(recv) = (*c).recv else { return Peek::Closed };
             return match recv(c, &raw mut byte, 1) {
-                again if again == NGX_AGAIN as isize => Peek::Quiet,
+                again if again == AGAIN => Peek::Idle,
                 1.. => Peek::Data,
                 _ => Peek::Closed,
             };
@@ -354,12 +363,9 @@ unsafe extern "C" fn ignore(_: *mut ngx_event_t) {}
 /// # Safety
 ///
 /// `c` must be an open connection that `from_request` made idle, of these servers.
-unsafe fn stays_open<H: UpstreamHandler>(c: *mut ngx_connection_t, servers: &Servers) -> bool {
-    let patience = catch_unwind(AssertUnwindSafe(|| {
-        let time_left =
-            servers.idle.borrow().time_left(super::now(), |idle| idle.ptr.as_ptr() == c);
-        time_left.and_then(H::patience)
-    }));
+unsafe fn stays_open<H: Handler>(c: *mut ngx_connection_t, servers: &Servers<H>) -> bool {
+    let is = |idle: &Idle| idle.ptr.as_ptr() == c;
+    let patience = catch_unwind(AssertUnwindSafe(|| H::patience(servers, &is)));
     let Ok(Some(patience)) = patience else { return false };
     // SAFETY: the caller's promise. The worker leaves when there is no timer any more.
     unsafe {
@@ -371,12 +377,12 @@ unsafe fn stays_open<H: UpstreamHandler>(c: *mut ngx_connection_t, servers: &Ser
 }
 
 /// Something happened to an idle connection.
-unsafe extern "C" fn on_event<H: UpstreamHandler>(event: *mut ngx_event_t) {
+unsafe extern "C" fn on_event<H: Handler>(event: *mut ngx_event_t) {
     // SAFETY: nginx calls with the read event of a connection that `from_request` made idle, so that
     // its data are the servers, which outlive it.
     let (c, servers) = unsafe {
         let c = (*event).data.cast::<ngx_connection_t>();
-        (c, &*(*c).data.cast::<Servers>())
+        (c, &*(*c).data.cast::<Servers<H>>())
     };
     // SAFETY: as above.
     let why = unsafe {
@@ -395,9 +401,9 @@ unsafe extern "C" fn on_event<H: UpstreamHandler>(event: *mut ngx_event_t) {
             match peek(c) {
                 Peek::Closed => Lost::Closed,
                 Peek::Data => Lost::Data,
-                Peek::Quiet => {
+                Peek::Idle => {
                     flag!(event, ready = 0);
-                    if ngx_handle_read_event(event, 0) == NGX_OK as isize {
+                    if ngx_handle_read_event(event, 0) == OK {
                         return;
                     }
                     Lost::Closed
@@ -405,16 +411,8 @@ unsafe extern "C" fn on_event<H: UpstreamHandler>(event: *mut ngx_event_t) {
             }
         }
     };
-    let lost = catch_unwind(AssertUnwindSafe(|| {
-        let is = |idle: &Idle| idle.ptr.as_ptr() == c;
-        let idle = match why {
-            Lost::Closed => servers.idle.borrow_mut().closed(super::now(), is),
-            _ => servers.idle.borrow_mut().remove(is),
-        };
-        if let Some(idle) = idle {
-            H::connection_lost(servers, idle, why);
-        }
-    }));
+    let is = |idle: &Idle| idle.ptr.as_ptr() == c;
+    let lost = catch_unwind(AssertUnwindSafe(|| H::connection_lost(servers, &is, why)));
     if let Err(panic) = lost {
         log_panic(Log::of_worker(), &*panic);
     }

@@ -3,22 +3,18 @@
 //!
 //! What is sent first decides whether a connection is watched; what is read first ends it.
 
-use super::callbacks::with_request;
+use super::callbacks::{with_step, Next};
 use super::connection::is_tls;
+use super::module::Handler;
 use super::request::go_on;
+use super::status::{AGAIN, ERROR, INTERNAL_SERVER_ERROR};
 use super::sys::{
     ngx_chain_t, ngx_connection_error,
     ngx_connection_log_error_e_NGX_ERROR_IGNORE_ECONNRESET as IGNORE_ECONNRESET, ngx_connection_t,
-    ngx_http_request_t, ngx_http_upstream_t, ngx_int_t, ngx_io, ngx_post_event, ngx_posted_events,
-    NGX_AGAIN, NGX_ERROR, NGX_HTTP_INTERNAL_SERVER_ERROR,
+    ngx_http_request_t, ngx_http_upstream_t, ngx_io, ngx_post_event, ngx_posted_events,
 };
-use crate::handler::{Next, UpstreamHandler};
 use crate::pure::uwsgi::packet::HEADER_SIZE;
 use crate::pure::vars_limit::{Cut, BUFFER_SIZE};
-
-const INTERNAL_SERVER_ERROR: ngx_int_t = NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
-const AGAIN: isize = NGX_AGAIN as isize;
-const FAILED: isize = NGX_ERROR as isize;
 
 /// Is it the beginning of a request whose server may find its vars too large? The packet is the first
 /// buffer of a request.
@@ -44,7 +40,7 @@ pub(super) unsafe fn is_large(c: *const ngx_connection_t, chain: *const ngx_chai
 ///
 /// `c` must be the open connection of a request to its server, on which nothing was sent of it.
 #[cold]
-pub(super) unsafe fn watch<H: UpstreamHandler>(c: *mut ngx_connection_t) {
+pub(super) unsafe fn watch<H: Handler>(c: *mut ngx_connection_t) {
     // SAFETY: the caller's promise. What OpenSSL reads is no socket's.
     unsafe {
         if !is_tls(c) {
@@ -59,11 +55,13 @@ pub(super) unsafe fn watch<H: UpstreamHandler>(c: *mut ngx_connection_t) {
 ///
 /// `c` must be the open connection of a request of this module to its server.
 #[cold]
-pub(super) unsafe fn is_answered<H: UpstreamHandler>(c: *mut ngx_connection_t) -> bool {
+pub(super) unsafe fn is_answered<H: Handler>(c: *mut ngx_connection_t) -> bool {
     // SAFETY: the caller's promise: its data are the request.
     unsafe {
         let r = (*c).data.cast::<ngx_http_request_t>();
-        if is_tls(c) || !with_request(r, false, |r| H::connection_cut(r, Cut::Reset)) {
+        if is_tls(c)
+            || !with_step::<H, _>(r, "connection_cut", false, |r| H::connection_cut(r, Cut::Reset))
+        {
             return false;
         }
         let u: *mut ngx_http_upstream_t = (*r).upstream;
@@ -76,7 +74,7 @@ pub(super) unsafe fn is_answered<H: UpstreamHandler>(c: *mut ngx_connection_t) -
 }
 
 /// `c->recv`, until something is read.
-unsafe extern "C" fn recv<H: UpstreamHandler>(
+unsafe extern "C" fn recv<H: Handler>(
     c: *mut ngx_connection_t,
     buffer: *mut u8,
     size: usize,
@@ -86,7 +84,7 @@ unsafe extern "C" fn recv<H: UpstreamHandler>(
     unsafe {
         let log_error = flag!(c, log_error);
         flag!(c, log_error = IGNORE_ECONNRESET);
-        let count = ngx_io.recv.map_or(FAILED, |recv| recv(c, buffer, size));
+        let count = ngx_io.recv.map_or(ERROR, |recv| recv(c, buffer, size));
         flag!(c, log_error = log_error);
         if count == AGAIN {
             return count;
@@ -103,7 +101,7 @@ unsafe extern "C" fn recv<H: UpstreamHandler>(
         flag!((*c).read, error = 1);
         // as nginx does where nobody looks
         ngx_connection_error(c, libc::ECONNRESET, c"recv() failed".as_ptr().cast_mut());
-        FAILED
+        ERROR
     }
 }
 
@@ -113,13 +111,10 @@ unsafe extern "C" fn nothing(_: *mut ngx_connection_t, _: *mut u8, _: usize) -> 
 }
 
 /// `u->read_event_handler`: nginx is done with what it did when the connection ended.
-unsafe extern "C" fn answer<H: UpstreamHandler>(
-    r: *mut ngx_http_request_t,
-    _: *mut ngx_http_upstream_t,
-) {
+unsafe extern "C" fn answer<H: Handler>(r: *mut ngx_http_request_t, _: *mut ngx_http_upstream_t) {
     // nothing else would end it: its connection is read no more
     let failed = Next::Refuse { status: INTERNAL_SERVER_ERROR, retry_after: None };
-    let next = with_request(r, failed, |r| H::answer_cut(r));
+    let next = with_step::<H, _>(r, "answer_cut", failed, H::answer_cut);
     // SAFETY: nginx's request, and the last thing that is done with it here.
     unsafe { go_on(r, next) };
 }

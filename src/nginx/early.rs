@@ -9,30 +9,28 @@ use core::ptr;
 
 use super::connection::{self, is_tls, Peek};
 use super::cut;
+use super::module::Handler;
+use super::state::State;
+use super::status::{AGAIN, ERROR, OK};
 use super::sys::{
     ngx_buf_t, ngx_chain_t, ngx_chain_writer, ngx_chain_writer_ctx_t, ngx_connection_error,
     ngx_connection_log_error_e_NGX_ERROR_IGNORE_ECONNRESET as IGNORE_ECONNRESET,
     ngx_connection_log_error_e_NGX_ERROR_INFO as INFO, ngx_connection_t, ngx_http_request_t,
-    ngx_int_t, ngx_io, ngx_socket_errno, off_t, NGX_AGAIN, NGX_ERROR, NGX_LOG_INFO, NGX_LOG_NOTICE,
-    NGX_OK,
+    ngx_int_t, ngx_io, ngx_socket_errno, off_t, NGX_LOG_INFO, NGX_LOG_NOTICE,
 };
-use crate::handler::{Context, UpstreamHandler};
-
-const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
-const OK: ngx_int_t = NGX_OK as ngx_int_t;
 
 /// `u->output.output_filter`, with our state of the upstream for its context: `ngx_chain_writer`, which nginx
 /// would put there. Where the server has closed its end and left an answer, what remains of the
 /// request counts as sent, so that nginx goes on with reading; with nothing to read it is the error
 /// that it is in nginx.
-pub(super) unsafe extern "C" fn send<H: UpstreamHandler>(
+pub(super) unsafe extern "C" fn send<H: Handler>(
     data: *mut c_void,
     chain: *mut ngx_chain_t,
 ) -> ngx_int_t {
     // SAFETY: nginx calls with the context that `Upstream::wire` set, while the upstream has a
     // connection, and with buffers that are its own or the request's.
     unsafe {
-        let u = (*data.cast::<Context<'_>>()).upstream.as_ptr();
+        let u = (*data.cast::<State<'_, H>>()).upstream.as_ptr();
         let writer = &raw mut (*u).writer;
         let c = (*writer).connection;
         if flag!((*c).write, error) != 0 {
@@ -48,7 +46,7 @@ pub(super) unsafe extern "C" fn send<H: UpstreamHandler>(
             false => silently(c, || send_chain(writer, chain)),
         };
         let error = ngx_socket_errno();
-        if status != FAILED || flag!((*c).write, error) == 0 {
+        if status != ERROR || flag!((*c).write, error) == 0 {
             return status;
         }
 
@@ -65,7 +63,7 @@ pub(super) unsafe extern "C" fn send<H: UpstreamHandler>(
             flag!(c, log_error = log_error);
         }
         if !answered && !refused {
-            return FAILED;
+            return ERROR;
         }
         // in the writer's list or, where it was sent without, not
         discard(chain);
@@ -98,11 +96,11 @@ unsafe fn send_chain(
         if let (true, true, Some(send)) = (is_first, is_single, (*c).send_chain) {
             chain = send(c, chain, (*writer).limit);
             if chain.is_null() {
-                return if flag!(c, buffered) == 0 { OK } else { NGX_AGAIN as ngx_int_t };
+                return if flag!(c, buffered) == 0 { OK } else { AGAIN };
             }
             // NGX_CHAIN_ERROR
             if chain.addr() == usize::MAX {
-                return FAILED;
+                return ERROR;
             }
         }
         ngx_chain_writer(writer.cast(), chain)
@@ -189,7 +187,7 @@ unsafe extern "C" fn recv<const ENDS: bool>(
 ) -> isize {
     // SAFETY: nginx's own function, called as nginx calls us, on a connection that `watch` was
     // given; it was set when nginx started.
-    unsafe { read::<ENDS>(c, || ngx_io.recv.map_or(FAILED, |recv| recv(c, buffer, size))) }
+    unsafe { read::<ENDS>(c, || ngx_io.recv.map_or(ERROR, |recv| recv(c, buffer, size))) }
 }
 
 /// `c->recv_chain`.
@@ -199,7 +197,7 @@ unsafe extern "C" fn recv_chain<const ENDS: bool>(
     limit: off_t,
 ) -> isize {
     // SAFETY: as above.
-    unsafe { read::<ENDS>(c, || ngx_io.recv_chain.map_or(FAILED, |recv| recv(c, chain, limit))) }
+    unsafe { read::<ENDS>(c, || ngx_io.recv_chain.map_or(ERROR, |recv| recv(c, chain, limit))) }
 }
 
 /// # Safety
@@ -218,7 +216,7 @@ unsafe fn read<const ENDS: bool>(c: *mut ngx_connection_t, read: impl FnOnce() -
         flag!(c, log_error = log_error);
         let (read, write) = ((*c).read, (*c).write);
         match count {
-            FAILED => failed(ngx_socket_errno()),
+            ERROR => failed(ngx_socket_errno()),
             // a reset that is ignored makes 0 as well, but no `eof`
             0 if flag!(read, eof) == 0 || flag!(write, error) != 0 => {
                 flag!(read, eof = ENDS.into());

@@ -10,31 +10,44 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
 
-use super::callbacks::with_request;
+use super::callbacks::with_step;
+use super::module::{Handler, Module};
+use super::status::{ERROR, OK};
 use super::sys::{
     ngx_buf_t, ngx_chain_get_free_buf, ngx_chain_t, ngx_event_pipe_add_free_buf, ngx_event_pipe_t,
-    ngx_http_output_filter, ngx_http_request_t, ngx_int_t, off_t, NGX_ERROR, NGX_OK,
+    ngx_http_output_filter, ngx_http_request_t, ngx_int_t, off_t,
 };
 use super::{slice_of, Error, Request};
-use crate::handler::UpstreamHandler;
 
-const FAILED: ngx_int_t = NGX_ERROR as ngx_int_t;
-const OK: ngx_int_t = NGX_OK as ngx_int_t;
+/// What a module does with a chunked body.
+pub trait ChunkDecoder: Module {
+    /// More of the body was read; `data` gets the ranges of `bytes` that are data. Returns the least number
+    /// of bytes that must still come; 0 at the end.
+    ///
+    /// # Errors
+    ///
+    /// With a line in the log: malformed chunks. [`Error`] of `data`.
+    fn decode_chunks(
+        r: Request<'_>,
+        bytes: &[u8],
+        data: &mut dyn FnMut(Range<usize>) -> Result<(), Error>,
+    ) -> Result<u64, Error>;
+}
 
 /// `pipe->input_filter`: a buffer of a chunked body was filled. Its data become buffers of their own
 /// in `p->in`, shadows of the one that was read; nginx uses that one again when the last of them was
 /// sent.
-pub(super) unsafe extern "C" fn buffered<H: UpstreamHandler>(
+pub(super) unsafe extern "C" fn buffered<H: Handler>(
     p: *mut ngx_event_pipe_t,
     raw: *mut ngx_buf_t,
 ) -> ngx_int_t {
     // SAFETY: nginx calls with its pipe, whose context `Upstream::wire` set to the request.
     let r = unsafe { (*p).input_ctx.cast::<ngx_http_request_t>() };
-    with_request(r, FAILED, |r| {
+    with_step::<H, _>(r, "decode_chunks", ERROR, |r| {
         // SAFETY: as above, and with a buffer that was read into.
         match unsafe { decode_buffered::<H>(r, p, raw) } {
             Ok(()) => OK,
-            Err(_) => FAILED,
+            Err(_) => ERROR,
         }
     })
 }
@@ -42,7 +55,7 @@ pub(super) unsafe extern "C" fn buffered<H: UpstreamHandler>(
 /// # Safety
 ///
 /// `p` and `raw` must be what nginx gave to the filter.
-unsafe fn decode_buffered<H: UpstreamHandler>(
+unsafe fn decode_buffered<H: Handler>(
     r: Request<'_>,
     p: *mut ngx_event_pipe_t,
     raw: *mut ngx_buf_t,
@@ -100,15 +113,15 @@ unsafe fn decode_buffered<H: UpstreamHandler>(
 
 /// `u->input_filter`: `count` bytes of a chunked body were read behind `u->buffer.last`. Their data
 /// become buffers of `u->out_bufs`.
-pub(super) unsafe extern "C" fn unbuffered<H: UpstreamHandler>(
+pub(super) unsafe extern "C" fn unbuffered<H: Handler>(
     data: *mut c_void,
     count: isize,
 ) -> ngx_int_t {
-    with_request(data.cast(), FAILED, |r| {
+    with_step::<H, _>(data.cast(), "decode_chunks", ERROR, |r| {
         // SAFETY: nginx calls with the context that `Upstream::wire` set to the request.
         match unsafe { decode_unbuffered::<H>(r, count) } {
             Ok(()) => OK,
-            Err(_) => FAILED,
+            Err(_) => ERROR,
         }
     })
 }
@@ -116,7 +129,7 @@ pub(super) unsafe extern "C" fn unbuffered<H: UpstreamHandler>(
 /// # Safety
 ///
 /// `count` must be what nginx gave to the filter.
-unsafe fn decode_unbuffered<H: UpstreamHandler>(r: Request<'_>, count: isize) -> Result<(), Error> {
+unsafe fn decode_unbuffered<H: Handler>(r: Request<'_>, count: isize) -> Result<(), Error> {
     // SAFETY: the request has an upstream, which read `count` bytes behind `last`; nginx writes
     // there again only when all of `out_bufs` was sent. The buffers are new or free.
     unsafe {
@@ -179,7 +192,7 @@ pub(super) unsafe extern "C" fn whole(data: *mut c_void, count: isize) -> ngx_in
         (*u).pipe = ENDED.0.get().cast();
         flag!((*u).pipe, downstream_error = 1);
         match ngx_http_output_filter(r, &raw mut out) {
-            FAILED => FAILED,
+            ERROR => ERROR,
             // what the client does not take now, nginx has kept
             _ => OK,
         }

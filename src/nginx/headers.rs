@@ -6,36 +6,37 @@ use core::ptr;
 
 use ngx::http::{HttpModuleMainConf, NgxHttpUpstreamModule};
 
+use super::module::{self, Module};
 use super::sys::{
     ngx_hash_elt_t, ngx_hash_find, ngx_hash_t, ngx_http_header_handler_pt,
     ngx_http_upstream_header_t, ngx_list_push, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
-use super::{bytes_of, module, ok, slice_of, Conf, Error, Request, Upstream};
-use crate::pure::uwsgi::framing::Subject;
+use super::{bytes_of, ok, slice_of, Conf, Error, Request, Upstream};
+use crate::pure::uwsgi::framing::FramingHeader;
 #[cfg(doc)]
 use crate::pure::uwsgi::head::plain;
 use crate::pure::uwsgi::head::plain::{Field, Names};
 
 /// The headers of responses that nginx acts on: what `umcf->headers_in_hash` has, without the cost of
 /// `ngx_hash_find`.
-pub type KnownHeaders = Names<Act>;
+pub type KnownHeaders = Names<HeaderAction>;
 
 /// What nginx does with a header.
 #[derive(Clone, Copy, Debug)]
-pub struct Act {
+pub struct HeaderAction {
     handler: ngx_http_header_handler_pt,
     offset: ngx_uint_t,
-    subject: Option<Subject>,
+    framing: Option<FramingHeader>,
 }
 
-impl Act {
+impl HeaderAction {
     /// Nothing: the name is only known.
-    const NOTHING: Act = Act { handler: None, offset: 0, subject: None };
+    const NOTHING: HeaderAction = HeaderAction { handler: None, offset: 0, framing: None };
 
     /// What the header tells of the response's end.
     #[inline]
-    pub fn subject(&self) -> Option<Subject> {
-        self.subject
+    pub fn framing(&self) -> Option<FramingHeader> {
+        self.framing
     }
 
     /// # Safety
@@ -44,7 +45,11 @@ impl Act {
     unsafe fn of(known: *const c_void) -> Option<Self> {
         // SAFETY: the caller's promise.
         let known = unsafe { known.cast::<ngx_http_upstream_header_t>().as_ref() };
-        known.map(|known| Act { handler: known.handler, offset: known.offset, subject: None })
+        known.map(|known| HeaderAction {
+            handler: known.handler,
+            offset: known.offset,
+            framing: None,
+        })
     }
 }
 
@@ -53,7 +58,7 @@ impl Act {
 /// # Safety
 ///
 /// `hash` must be of `ngx_hash_init`, with `ngx_http_upstream_header_t` for its values.
-unsafe fn learn(hash: ngx_hash_t) -> Option<KnownHeaders> {
+unsafe fn index(hash: ngx_hash_t) -> Option<KnownHeaders> {
     let mut names = Vec::new();
     // SAFETY: the hash has `size` buckets. A bucket is null or a row of elements, each a structure with
     // its name behind it, aligned as pointers are; one that has nothing but a value, null, ends it.
@@ -61,18 +66,18 @@ unsafe fn learn(hash: ngx_hash_t) -> Option<KnownHeaders> {
         for bucket in slice_of(hash.buckets, hash.size) {
             let mut element: *const ngx_hash_elt_t = *bucket;
             while !element.is_null() {
-                let Some(act) = Act::of((*element).value) else { break };
+                let Some(action) = HeaderAction::of((*element).value) else { break };
                 let start = (&raw const (*element).name).cast::<u8>();
                 let name = slice_of(start, (*element).len.into());
-                names.push((name, Act { subject: Subject::of(name), ..act }));
+                names.push((name, HeaderAction { framing: FramingHeader::of(name), ..action }));
                 let end = start.add(name.len());
                 element = end.add(end.align_offset(align_of::<*const u8>())).cast();
             }
         }
     }
-    for often in OFTEN {
-        if names.iter().all(|(name, _)| *name != often.as_bytes()) {
-            names.push((often.as_bytes(), Act::NOTHING));
+    for common in COMMON_HEADERS {
+        if names.iter().all(|(name, _)| *name != common.as_bytes()) {
+            names.push((common.as_bytes(), HeaderAction::NOTHING));
         }
     }
     Names::new(names)
@@ -81,7 +86,7 @@ unsafe fn learn(hash: ngx_hash_t) -> Option<KnownHeaders> {
 /// Headers that applications often send and nginx does nothing with: where they are known, they need
 /// neither a hash nor their lower case, which saves 120 instructions each. Django's security
 /// middleware sends three of them with every response.
-const OFTEN: [&str; 8] = [
+const COMMON_HEADERS: [&str; 8] = [
     "allow",
     "content-language",
     "pragma",
@@ -103,21 +108,21 @@ pub enum Place {
 
 impl Conf<'_> {
     /// Finds out which headers of responses nginx acts on, for all requests.
-    pub fn learn_headers(self) {
+    pub fn index_known_headers<H: Module>(self) {
         // SAFETY: the parser is valid; the upstream module made its hash before this one is asked to
         // end the configuration.
         let known = unsafe {
             NgxHttpUpstreamModule::main_conf(self.ptr.as_ref())
-                .and_then(|main| learn(main.headers_in_hash))
+                .and_then(|main| index(main.headers_in_hash))
         };
-        self.with_main_conf(|main| main.known_headers = known);
+        self.with_main_conf::<H, _>(|main| main.known_headers = known);
     }
 }
 
 impl<'a> Upstream<'a> {
     /// The headers that nginx acts on. None where [`Self::push_header`] has to ask nginx for each.
-    pub fn known_headers(self, r: Request<'a>) -> Option<&'a KnownHeaders> {
-        module::main_conf(r).known_headers.as_ref()
+    pub fn known_headers<H: Module>(self, r: Request<'a>) -> Option<&'a KnownHeaders> {
+        module::main_conf::<H>(r).known_headers.as_ref()
     }
 
     /// Where [`Self::push_plain_header`] may keep headers.
@@ -141,7 +146,7 @@ impl<'a> Upstream<'a> {
     pub fn push_plain_header(
         self,
         r: Request<'a>,
-        field: &Field<'a, Act>,
+        field: &Field<'a, HeaderAction>,
         place: Place,
     ) -> Result<(), Error> {
         let Field { colon, value, end, size, hash, known } = *field;
@@ -176,7 +181,7 @@ impl<'a> Upstream<'a> {
             *start.add(end) = b'\0';
             let key = ngx_str_t { len: colon, data: start };
             let value = ngx_str_t { len: end - value, data: start.add(value) };
-            self.push(r, hash, key, value, lowcase_key, known.map(|name| name.stands_for()))
+            self.push(r, hash, key, value, lowcase_key, known.map(|name| name.value()))
         }
     }
 
@@ -248,8 +253,8 @@ impl<'a> Upstream<'a> {
         unsafe {
             let conf = NgxHttpUpstreamModule::main_conf(&*r.as_ptr()).ok_or(Error::Failed)?;
             let hashes = (&raw const conf.headers_in_hash).cast_mut();
-            let act = Act::of(ngx_hash_find(hashes, hash, lowcase_key, name.len()));
-            self.push(r, hash, key, value, lowcase_key, act.as_ref())
+            let action = HeaderAction::of(ngx_hash_find(hashes, hash, lowcase_key, name.len()));
+            self.push(r, hash, key, value, lowcase_key, action.as_ref())
         }
     }
 
@@ -283,7 +288,7 @@ impl<'a> Upstream<'a> {
         key: ngx_str_t,
         value: ngx_str_t,
         lowcase_key: *mut u8,
-        act: Option<&Act>,
+        action: Option<&HeaderAction>,
     ) -> Result<(), Error> {
         // SAFETY: nginx initialised the list, of `ngx_table_elt_t`, before it read the response. The
         // new element is for us to fill.
@@ -311,8 +316,8 @@ impl<'a> Upstream<'a> {
             });
             element
         };
-        match act {
-            Some(Act { handler: Some(handler), offset, .. }) => {
+        match action {
+            Some(HeaderAction { handler: Some(handler), offset, .. }) => {
                 // SAFETY: the request is valid, the header is in its list.
                 ok(unsafe { handler(r.as_ptr(), element, *offset) })
             }

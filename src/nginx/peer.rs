@@ -4,60 +4,115 @@ use core::ptr::{self, NonNull};
 
 use super::balancer::PeerData;
 use super::connection::{Connection, Idle, Peek};
+use super::module::{Handler, Module};
 use super::servers::Servers;
-use super::sys::{ngx_event_t, ngx_msec_t, ngx_peer_connection_t, sockaddr};
-use super::wait::{on_connection, on_waiter};
-use super::{slice_of, Brand, Request};
-use crate::handler::{Context, UpstreamHandler};
+use super::state::State;
+use super::sys::{ngx_msec_t, ngx_peer_connection_t, sockaddr};
+use super::{slice_of, Brand, Error, Request};
+
+/// What a module does with the choice of a server: `peer.get` and `peer.free` of its requests.
+pub trait PeerHandler: Module {
+    /// A server, or the same one again, will be asked: nothing is left of the try before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    fn begin_try<'a>(r: Request<'a>, state: &'a State<'a, Self>) -> Result<(), Error>;
+    /// nginx has chosen a server. Finds a connection to it, or lets the request wait for one.
+    fn choose_connection<'a>(r: Request<'a>, peer: Peer<'a, Self>, if_full: IfFull) -> Chosen;
+    /// The server and its connection are no longer needed. Returns what the balancer is told.
+    fn release_connection<'a>(r: Request<'a>, peer: Peer<'a, Self>, outcome: Outcome) -> Outcome;
+    /// The try with the server is over, even if [`Self::release_connection`] has failed.
+    fn end_try(peer: Peer<'_, Self>);
+}
+
+/// What becomes of a request whose server has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfFull {
+    /// Others are asked ([`Chosen::TryNextPeer`]).
+    TryNextPeer,
+    /// It waits.
+    Wait,
+}
+
+/// What nginx does where a connection of the pool turns out to be dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfDead {
+    /// It sends the request again.
+    TryAgain,
+    /// It fails the request.
+    Fail,
+}
+
+/// What a module has found for a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chosen {
+    /// nginx makes a connection.
+    New,
+    /// There is a connection.
+    Ready,
+    /// The request waits for one.
+    Waiting,
+    /// The server has no room now, and others can be asked.
+    TryNextPeer,
+    /// The server cannot be connected to.
+    Unreachable,
+    /// The request cannot go on.
+    Failed,
+}
+
+/// How a try with a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a response.
+    Done,
+    /// Another server is asked, and this one is not to blame (`NGX_PEER_NEXT`).
+    Next,
+    /// The server failed (`NGX_PEER_FAILED`).
+    Failed,
+    /// The request is to blame for the end of its connection: no other server is asked, and this one is
+    /// not to blame.
+    Refused,
+    /// The connection was dead before it was used, which says nothing of the server: the next try is
+    /// with the same one, and the balancer hears nothing of this one.
+    RetrySamePeer,
+    /// The server has not answered, and may be being restarted: as [`Self::RetrySamePeer`], on a
+    /// connection that was new.
+    Restarting,
+}
 
 /// The server that was chosen for a request.
-#[derive(Clone, Copy)]
-pub struct Peer<'a> {
+pub struct Peer<'a, H: Module> {
     pub(super) ptr: NonNull<ngx_peer_connection_t>,
-    data: &'a PeerData<'a>,
-    pub(super) hooks: &'static Hooks,
+    data: &'a PeerData<'a, H>,
     _life: Brand<'a>,
 }
 
-/// What depends on the handler.
-pub(super) struct Hooks {
-    keep: fn(Connection<'_>, &Servers, ngx_msec_t) -> Result<Idle, Peek>,
-    pub(super) on_waiter: unsafe extern "C" fn(*mut ngx_event_t),
-    pub(super) on_connection: unsafe extern "C" fn(*mut ngx_event_t),
+impl<H: Module> Clone for Peer<'_, H> {
+    fn clone(&self) -> Self {
+        *self
+    }
 }
 
-struct HooksOf<H>(core::marker::PhantomData<H>);
+impl<H: Module> Copy for Peer<'_, H> {}
 
-impl<H: UpstreamHandler> HooksOf<H> {
-    const HOOKS: &'static Hooks = &Hooks {
-        // SAFETY: `detach` is for connections of tries that are over, and the servers last as long as
-        // the configuration, which waits for its connections.
-        keep: |connection, servers, timeout| unsafe {
-            Idle::from_request::<H>(connection, servers, timeout)
-        },
-        on_waiter: on_waiter::<H>,
-        on_connection: on_connection::<H>,
-    };
-}
-
-impl<'a> Peer<'a> {
+impl<'a, H: Module> Peer<'a, H> {
     /// The server that the balancer has chosen.
-    pub(super) fn of<H: UpstreamHandler>(
+    pub(super) fn of(
         pc: *mut ngx_peer_connection_t,
-        data: &'a PeerData<'a>,
-    ) -> Option<Peer<'a>> {
-        let (ptr, hooks) = (NonNull::new(pc)?, HooksOf::<H>::HOOKS);
-        Some(Peer { ptr, data, hooks, _life: Brand::NEW })
+        data: &'a PeerData<'a, H>,
+    ) -> Option<Peer<'a, H>> {
+        Some(Peer { ptr: NonNull::new(pc)?, data, _life: Brand::NEW })
     }
 
     /// The upstream that it is one of.
-    pub fn servers(self) -> &'a Servers {
+    pub fn servers(self) -> &'a Servers<H> {
         self.data.servers
     }
 
     /// The state of the request's upstream, and of the try.
-    pub fn context(self) -> &'a Context<'a> {
-        self.data.context
+    pub fn state(self) -> &'a State<'a, H> {
+        self.data.state
     }
 
     /// The connection to it.
@@ -71,7 +126,7 @@ impl<'a> Peer<'a> {
     /// TLS what is verified and shown. None where connections must not be shared: their own address
     /// is chosen for each request.
     pub fn pool_key(self, r: Request<'a>) -> Option<&'a [u8]> {
-        let u = self.context().upstream;
+        let u = self.state().upstream;
         if u.local_address_varies() {
             return None;
         }
@@ -93,12 +148,11 @@ impl<'a> Peer<'a> {
         address_of(field!(self, sockaddr), field!(self, socklen) as usize)
     }
 
-    /// Gives the try a connection of the pool. `again`: if it turns out to be dead, nginx tries once
-    /// more.
-    pub fn attach(self, idle: Idle, again: bool) {
+    /// Gives the try a connection of the pool.
+    pub fn attach(self, idle: Idle, if_dead: IfDead) {
         let c = idle.into_ptr(field!(self, log));
         field!(self, connection = c);
-        flag_of!(self, cached = again.into());
+        flag_of!(self, cached = (if_dead == IfDead::TryAgain).into());
     }
 
     /// Takes the connection away from a try that is over. `timeout`, in milliseconds: how long it
@@ -107,9 +161,14 @@ impl<'a> Peer<'a> {
     /// # Errors
     ///
     /// Where it has none that is idle; what it has remains nginx's to close.
-    pub fn detach(self, timeout: ngx_msec_t) -> Result<Idle, Peek> {
+    pub fn detach(self, timeout: ngx_msec_t) -> Result<Idle, Peek>
+    where
+        H: Handler,
+    {
         let connection = self.connection().ok_or(Peek::Closed)?;
-        let idle = (self.hooks.keep)(connection, self.servers(), timeout)?;
+        // SAFETY: the try is over, and the servers last as long as the configuration, which waits for its
+        // connections.
+        let idle = unsafe { Idle::from_request::<H>(connection, self.servers(), timeout) }?;
         field!(self, connection = ptr::null_mut());
         Ok(idle)
     }

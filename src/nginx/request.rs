@@ -4,19 +4,21 @@ use core::ptr::NonNull;
 
 use ngx::http::{HttpModuleLocationConf, HttpModuleServerConf, NgxHttpCoreModule};
 
+use super::callbacks::{self, Next};
 use super::chain::Chain;
+use super::module::{self, Handler, Module};
+use super::state::State;
+use super::status::{DONE, SPECIAL_RESPONSE};
 use super::sys::{
     ngx_connection_t, ngx_http_finalize_request, ngx_http_get_flushed_variable, ngx_http_log_ctx_t,
     ngx_http_read_client_request_body, ngx_http_request_t, ngx_http_run_posted_requests,
     ngx_http_upstream_create, ngx_http_upstream_init, ngx_int_t, ngx_list_part_t, ngx_list_push,
-    ngx_str_t, ngx_table_elt_t, ngx_uint_t, NGX_DONE, NGX_HTTP_COPY, NGX_HTTP_DELETE, NGX_HTTP_GET,
+    ngx_str_t, ngx_table_elt_t, ngx_uint_t, NGX_HTTP_COPY, NGX_HTTP_DELETE, NGX_HTTP_GET,
     NGX_HTTP_HEAD, NGX_HTTP_LOCK, NGX_HTTP_MKCOL, NGX_HTTP_MOVE, NGX_HTTP_OPTIONS, NGX_HTTP_PATCH,
-    NGX_HTTP_POST, NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT, NGX_HTTP_SPECIAL_RESPONSE,
-    NGX_HTTP_TRACE, NGX_HTTP_UNLOCK,
+    NGX_HTTP_POST, NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT, NGX_HTTP_TRACE,
+    NGX_HTTP_UNLOCK,
 };
-use super::{bytes_of, callbacks, module, ok, slice_of, str_of, Brand, Error, Log, Pool, Upstream};
-use crate::conf::LocConf;
-use crate::handler::{Context, Next, UpstreamHandler};
+use super::{bytes_of, ok, slice_of, str_of, Brand, Error, Log, Pool, Upstream};
 
 /// A request of a client's, or a subrequest.
 #[derive(Clone, Copy)]
@@ -76,17 +78,17 @@ impl<'a> Request<'a> {
     }
 
     /// This module's configuration of the location.
-    pub fn loc_conf(self) -> &'a LocConf {
+    pub fn location<H: Module>(self) -> &'a H::Location {
         // SAFETY: nginx filled the slot of this module in every location with what
-        // `callbacks::create_loc_conf` made, which outlives the requests. After the configuration is
+        // `module::create_loc_conf` made, which outlives the requests. After the configuration is
         // read it is only ever shared: what is still written to is in cells.
-        unsafe { &*(*(*self.as_ptr()).loc_conf.add(module::context_index())).cast::<LocConf>() }
+        unsafe { &*(*(*self.as_ptr()).loc_conf.add(module::context_index::<H>())).cast() }
     }
 
     /// This module's state of the request's upstream, whatever has become of the request's other
     /// state. None where the upstream is another module's.
-    pub fn context(self) -> Option<&'a Context<'a>> {
-        self.upstream()?.context()
+    pub fn state<H: Module>(self) -> Option<&'a State<'a, H>> {
+        self.upstream()?.state()
     }
 
     /// Gives the request an upstream, in place of any it had (`ngx_http_upstream_create`).
@@ -271,14 +273,13 @@ impl<'a> Request<'a> {
 
     #[cfg(ngx_feature = "http_cache")]
     fn has_stale_response_for(self, failure: u32) -> bool {
-        {
-            let failure = failure as ngx_uint_t;
-            self.context().is_some_and(|context| {
-                let status = flag_of!(context.upstream, cache_status);
-                status == super::sys::NGX_HTTP_CACHE_EXPIRED
-                    && context.conf.upstream.cache_use_stale & failure != 0
-            })
-        }
+        self.upstream().is_some_and(|u| {
+            let conf = field!(u, conf);
+            // SAFETY: the configuration of the location, as long as the request.
+            let may_be_stale = unsafe { (*conf).cache_use_stale };
+            flag_of!(u, cache_status) == super::sys::NGX_HTTP_CACHE_EXPIRED
+                && may_be_stale & failure as ngx_uint_t != 0
+        })
     }
 
     /// Is the client's body in chunks, of a length that is known only at its end?
@@ -358,12 +359,12 @@ impl<'a> Request<'a> {
 }
 
 /// Reads the client's body, or its beginning where it is not buffered, and goes on with
-/// [`UpstreamHandler::body_ready`]. The status is the content handler's.
+/// [`RequestHandler::body_ready`](callbacks::RequestHandler::body_ready). The status is the content handler's.
 ///
 /// # Safety
 ///
 /// `r` must be nginx's request in its content handler. It may be gone after this.
-pub(super) unsafe fn read_body<H: UpstreamHandler>(r: *mut ngx_http_request_t) -> ngx_int_t {
+pub(super) unsafe fn read_body<H: Handler>(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: the caller's promise; a request has a main request, itself as a rule, and the callback
     // takes a request.
     let status = unsafe {
@@ -376,14 +377,14 @@ pub(super) unsafe fn read_body<H: UpstreamHandler>(r: *mut ngx_http_request_t) -
             hold(r);
             flag!(r, request_body_no_buffering = 0);
             callbacks::body_ready::<H>(r);
-            return NGX_DONE as ngx_int_t;
+            return DONE;
         }
         ngx_http_read_client_request_body(r, Some(callbacks::body_ready::<H>))
     };
-    if status >= NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t {
+    if status >= SPECIAL_RESPONSE {
         status
     } else {
-        NGX_DONE as ngx_int_t
+        DONE
     }
 }
 

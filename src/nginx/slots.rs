@@ -7,9 +7,9 @@ use core::ptr::{self, NonNull};
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 
-use super::callbacks;
 use super::conf::{result_in, string, Conf, Error};
 use super::log::Printable;
+use super::module::{with_conf, Module, ModuleConf};
 use super::sys::{
     ngx_command_t, ngx_conf_bitmask_t, ngx_conf_set_access_slot, ngx_conf_set_bitmask_slot,
     ngx_conf_set_bufs_slot, ngx_conf_set_flag_slot, ngx_conf_set_keyval_slot,
@@ -20,8 +20,6 @@ use super::sys::{
     ngx_http_upstream_bind_set_slot, ngx_http_upstream_ignore_headers_masks, ngx_str_t, ngx_uint_t,
     NGX_HTTP_LOC_CONF_OFFSET,
 };
-use crate::conf::reuse::Shared;
-use crate::conf::LocConf;
 
 /// A row of the directive table.
 pub type Directive = ngx_command_t;
@@ -33,11 +31,18 @@ pub struct Directives(pub &'static [Directive]);
 unsafe impl Sync for Directives {}
 
 /// The function behind a directive that is not a plain value.
-pub type Setter = fn(Conf<'_>, &mut LocConf) -> Result<(), Error>;
+pub type Setter<H> = fn(Conf<'_>, &mut <H as Module>::Location) -> Result<(), Error>;
+
+/// The function behind a directive that an "upstream" block may have as well.
+pub type SharedSetter<H> = fn(Conf<'_>, &mut <H as Module>::Block) -> Result<(), Error>;
 
 /// A row for a directive with a setter of its own.
-pub const fn own(name: &'static CStr, context: u32, setter: &'static Setter) -> Directive {
-    row(name, context, callbacks::set_own, 0, ptr::from_ref(setter).cast_mut().cast())
+pub const fn own<H: Module>(
+    name: &'static CStr,
+    context: u32,
+    setter: &'static Setter<H>,
+) -> Directive {
+    row(name, context, set_own::<H>, 0, ptr::from_ref(setter).cast_mut().cast())
 }
 
 /// `cmd->set`.
@@ -169,7 +174,7 @@ pub use for_cache::*;
 mod for_cache {
     use core::mem::offset_of;
 
-    use super::super::module::MainConf;
+    use super::super::module::{buffer_tag, MainConf};
     use super::super::sys::{
         ngx_http_file_cache_set_slot, ngx_http_file_cache_valid_set_slot,
         ngx_http_upstream_cache_method_mask, NGX_HTTP_MAIN_CONF_OFFSET,
@@ -188,15 +193,15 @@ mod for_cache {
     }
 
     /// The row that defines caches, in the main configuration.
-    pub const fn cache_path(name: &'static CStr, context: u32) -> Directive {
+    pub const fn cache_path<H: Module>(name: &'static CStr, context: u32) -> Directive {
         Directive {
             conf: NGX_HTTP_MAIN_CONF_OFFSET,
             ..row(
                 name,
                 context,
                 set::<CachePath>,
-                offset_of!(MainConf, caches),
-                (&raw mut crate::ngx_http_rs_uwsgi_module).cast(),
+                offset_of!(MainConf<H>, caches),
+                buffer_tag::<H>(),
             )
         }
     }
@@ -208,9 +213,58 @@ mod for_cache {
     }
 }
 
-/// A row for what the users of an upstream share.
-pub const fn shared(name: &'static CStr, context: u32, shared: &'static Shared) -> Directive {
-    row(name, context, callbacks::set_shared, 0, ptr::from_ref(shared).cast_mut().cast())
+/// A row for what all who pass to an upstream share, and its block may say.
+pub const fn shared<H: ModuleConf>(
+    name: &'static CStr,
+    context: u32,
+    setter: &'static SharedSetter<H>,
+) -> Directive {
+    row(name, context, set_shared::<H>, 0, ptr::from_ref(setter).cast_mut().cast())
+}
+
+/// `cmd->set` of [`own`].
+unsafe extern "C" fn set_own<H: Module>(
+    cf: *mut ngx_conf_t,
+    cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let set = with_conf(cf, |cf| {
+        // SAFETY: `own` put a `Setter` there, in static memory; `conf` came from `create_loc_conf`, and
+        // nobody else uses it now.
+        let (setter, conf) = unsafe {
+            ((*cmd).post.cast::<Setter<H>>().as_ref(), conf.cast::<H::Location>().as_mut())
+        };
+        match (setter, conf) {
+            (Some(setter), Some(conf)) => setter(cf, conf),
+            _ => Err(Error::Logged),
+        }
+    });
+    result_in(cf, set)
+}
+
+/// `cmd->set` of [`shared`].
+unsafe extern "C" fn set_shared<H: ModuleConf>(
+    cf: *mut ngx_conf_t,
+    cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let set = with_conf(cf, |cf| {
+        // SAFETY: `shared` put a `SharedSetter` there, in static memory; `conf` came from
+        // `create_loc_conf`, or is not looked at: in "upstream" it is another's. Nobody else uses
+        // either, or the block's settings, now.
+        let (setter, settings) = unsafe {
+            let own = || conf.cast::<H::Location>().as_mut().map(H::shared);
+            (
+                (*cmd).post.cast::<SharedSetter<H>>().as_ref(),
+                cf.upstream_settings::<H>().or_else(own),
+            )
+        };
+        match (setter, settings) {
+            (Some(setter), Some(settings)) => setter(cf, settings),
+            _ => Err(Error::Logged),
+        }
+    });
+    result_in(cf, set)
 }
 
 /// Lets nginx set the value; where it says only that it is invalid, says which value.

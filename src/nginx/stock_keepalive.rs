@@ -4,6 +4,7 @@ use core::ptr::{self, NonNull};
 
 use super::balancer::PeerData;
 use super::connection::close;
+use super::module::Module;
 use super::sys::ngx_peer_connection_t;
 use super::{bytes_of, str_of, Error, Pool};
 
@@ -23,14 +24,14 @@ use super::{bytes_of, str_of, Error, Pool};
 /// # Safety
 ///
 /// `pc` must be what the balancer's `get` has just answered NGX_DONE for.
-pub(super) unsafe fn give_back(
+pub(super) unsafe fn give_back<H: Module>(
     pc: *mut ngx_peer_connection_t,
-    data: &PeerData<'_>,
+    data: &PeerData<'_, H>,
 ) -> Result<(), Error> {
     // SAFETY: the caller's promise.
     let described = unsafe { describe_in(data.r.pool(), pc) };
     // SAFETY: the caller's promise.
-    data.context.upstream.as_finished(|| unsafe {
+    data.state.upstream.as_finished(|| unsafe {
         let tries = (*pc).tries;
         data.balancer.get().release(pc, 0);
         (*pc).tries = tries;

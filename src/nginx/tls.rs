@@ -101,7 +101,7 @@ pub fn merge_passwords(
     }
     #[cfg(not(nginx1_27_5))]
     {
-        use crate::conf::merge::{inherit, Unset};
+        use super::merge::{inherit, Unset};
 
         inherit(&mut own.ssl_passwords, outer.ssl_passwords, Unset::NONE);
         let certificate = configured_value(own.ssl_certificate);

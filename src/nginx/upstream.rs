@@ -4,14 +4,15 @@ use core::ptr::{self, NonNull};
 
 use super::chain::Chain;
 use super::connection::Connection;
+use super::module::{self, Handler, Module};
 use super::servers::Servers;
+use super::state::State;
 use super::sys::{
-    ngx_http_upstream_non_buffered_filter, ngx_http_upstream_t, ngx_peer_connection_t, ngx_uint_t,
-    NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT,
+    ngx_http_upstream_conf_t, ngx_http_upstream_non_buffered_filter, ngx_http_upstream_t,
+    ngx_msec_t, ngx_peer_connection_t, ngx_uint_t, NGX_HTTP_NOT_MODIFIED, NGX_HTTP_NO_CONTENT,
 };
 use super::upstream_conf::{self, Switch};
-use super::{bytes_of, callbacks, early, module, slice_of, str_of, Brand, Error, Request};
-use crate::handler::{Context, UpstreamHandler};
+use super::{bytes_of, callbacks, early, slice_of, str_of, Brand, Error, Request};
 
 /// The upstream of a request.
 #[derive(Clone, Copy)]
@@ -40,26 +41,26 @@ impl<'a> Upstream<'a> {
     /// # Errors
     ///
     /// [`Error::Failed`] when memory runs out.
-    pub fn wire<H: UpstreamHandler>(
+    pub fn wire<H: Handler>(
         self,
         r: Request<'a>,
-        context: &'a Context<'a>,
+        conf: &'a ngx_http_upstream_conf_t,
+        state: &'a State<'a, H>,
     ) -> Result<(), Error> {
-        let conf = &context.conf.upstream;
         // SAFETY: the upstream is valid and belongs to this request alone. nginx reads the
-        // configuration through its mutable pointer and does not write to it; of the context, which
+        // configuration through its mutable pointer and does not write to it; of the state, which
         // only our own callback looks at, it knows the address alone.
         unsafe {
             let u = self.ptr.as_ptr();
-            (*u).output.tag = module::buffer_tag();
+            (*u).output.tag = module::buffer_tag::<H>();
             (*u).output.output_filter = Some(early::send::<H>);
-            (*u).output.filter_ctx = ptr::from_ref(context).cast_mut().cast();
+            (*u).output.filter_ctx = ptr::from_ref(state).cast_mut().cast();
             (*u).conf = ptr::from_ref(conf).cast_mut();
             flag!(u, buffering = (conf.buffering != 0).into());
 
             #[cfg(ngx_feature = "http_cache")]
             {
-                (*u).caches = module::caches(r);
+                (*u).caches = module::caches::<H>(r);
                 (*u).create_key = Some(callbacks::create_key::<H>);
             }
             (*u).create_request = Some(callbacks::create_request::<H>);
@@ -89,7 +90,7 @@ impl<'a> Upstream<'a> {
 
     /// The servers that nginx will choose from, as far as they are configured: `ngx_http_upstream_init`
     /// looks for an upstream of the name that variables yield.
-    pub fn servers(self, r: Request<'a>) -> Option<&'a Servers> {
+    pub fn servers<H: Module>(self, r: Request<'a>) -> Option<&'a Servers<H>> {
         let (conf, resolved) = (field!(self, conf), field!(self, resolved));
         // SAFETY: null, or what `resolve` made.
         let Some(resolved) = (unsafe { resolved.as_ref() }) else {
@@ -98,7 +99,7 @@ impl<'a> Upstream<'a> {
         };
         // SAFETY: the name is the request's.
         let host = unsafe { bytes_of(resolved.host) };
-        Servers::all(r).find(|servers| {
+        Servers::<H>::all(r).find(|servers| {
             let (name, port) = (&servers.name, servers.port());
             let same_port = port == resolved.port || port == 0 && resolved.no_port != 0;
             same_port && name.eq_ignore_ascii_case(host)
@@ -214,7 +215,7 @@ impl<'a> Upstream<'a> {
     }
 
     /// The try begins now, as far as `$upstream_connect_time` and its kin know.
-    pub fn begin_anew(self) {
+    pub fn restart_clock(self) {
         field!(self, start_time = super::now());
     }
 
@@ -246,19 +247,28 @@ impl<'a> Upstream<'a> {
     }
 
     /// This module's state of the upstream. None where it is another module's.
-    pub fn context(self) -> Option<&'a Context<'a>> {
-        if !self.is_of_this_module() {
+    pub fn state<H: Module>(self) -> Option<&'a State<'a, H>> {
+        if field!(self, output.tag) != module::buffer_tag::<H>() {
             return None;
         }
-        let context = field!(self, output.filter_ctx).cast::<Context<'a>>();
-        // SAFETY: `wire` put it there, in the request's memory; it is only ever shared (`Context` has
+        let state = field!(self, output.filter_ctx).cast::<State<'a, H>>();
+        // SAFETY: `wire` put it there, in the request's memory; it is only ever shared (`State` has
         // cells).
-        unsafe { context.as_ref() }
+        unsafe { state.as_ref() }
     }
 
-    /// Is it a request of this module's?
-    pub(super) fn is_of_this_module(self) -> bool {
-        field!(self, output.tag) == module::buffer_tag()
+    /// How long connecting may take, in milliseconds.
+    pub(super) fn connect_timeout(self) -> ngx_msec_t {
+        let conf = field!(self, conf);
+        // SAFETY: `wire` put the location's configuration there.
+        unsafe { (*conf).connect_timeout }
+    }
+
+    /// Is the number of tries configured (`…_next_upstream_tries`)?
+    pub(super) fn bounds_tries(self) -> bool {
+        let conf = field!(self, conf);
+        // SAFETY: `wire` put the location's configuration there.
+        unsafe { (*conf).next_upstream_tries != 0 }
     }
 
     /// The server that nginx chooses or has chosen.

@@ -5,6 +5,8 @@ use core::ptr;
 use ngx::core::NGX_CONF_OK;
 
 use super::conf::{string, Error};
+#[cfg(ngx_feature = "http_cache")]
+use super::module::{buffer_tag, Module};
 use super::sys::{
     ngx_conf_merge_path_value, ngx_hash_init_t, ngx_http_script_compile, ngx_http_script_compile_t,
     ngx_http_upstream_conf_t, ngx_http_upstream_hide_headers_hash, ngx_path_init_t, ngx_str_t,
@@ -54,14 +56,17 @@ impl<'a> Conf<'a> {
     ///
     /// [`Error::Logged`], for example when another module has a zone of this name.
     #[cfg(ngx_feature = "http_cache")]
-    pub fn cache_zone(self, name: &'a [u8]) -> Result<*mut super::sys::ngx_shm_zone_t, Error> {
+    pub fn cache_zone<H: Module>(
+        self,
+        name: &'a [u8],
+    ) -> Result<*mut super::sys::ngx_shm_zone_t, Error> {
         // SAFETY: the parser is valid, and the name lives as long as the configuration.
         let zone = unsafe {
             super::sys::ngx_shared_memory_add(
                 self.as_ptr(),
                 &mut str_of(name),
                 0,
-                super::module::buffer_tag(),
+                buffer_tag::<H>(),
             )
         };
         if zone.is_null() {

@@ -3,9 +3,10 @@
 use core::ptr;
 
 use super::conf::{Conf, Error};
+use super::status::OK;
 use super::sys::{
     ngx_http_add_variable, ngx_http_request_t, ngx_int_t, ngx_variable_value_t,
-    NGX_HTTP_VAR_NOCACHEABLE, NGX_OK,
+    NGX_HTTP_VAR_NOCACHEABLE,
 };
 use super::{str_of, Request};
 
@@ -61,5 +62,5 @@ unsafe extern "C" fn get(
             None => flag!(value, not_found = 1),
         }
     }
-    NGX_OK as ngx_int_t
+    OK
 }

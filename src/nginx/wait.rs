@@ -11,23 +11,34 @@ use core::ffi::c_int;
 use core::mem::zeroed;
 use core::ptr::NonNull;
 
-use super::callbacks::with_request;
+use super::callbacks::{with_request, with_step, Next};
 use super::connect::{Progress, DISABLED};
 use super::connection::{close, Idle};
-use super::peer::Peer;
+use super::module::{Handler, Module};
+use super::peer::{IfDead, Peer};
 use super::request::go_on;
+use super::servers::Servers;
 use super::sys::{
     ngx_add_timer, ngx_connection_t, ngx_del_timer, ngx_event_handler_pt, ngx_event_t, ngx_msec_t,
     ngx_post_event, ngx_posted_events,
 };
 use super::wake::cancel;
 use super::{Error, Request};
-use crate::handler::{Next, UpstreamHandler};
+
+/// What a module does with requests that wait for a connection.
+pub trait QueueHandler: Module {
+    /// The connection that a waiting request has been making is there, or it failed.
+    fn on_connect_event(r: Request<'_>);
+    /// The time is up for which a request may wait for a connection.
+    fn on_queue_timeout(r: Request<'_>) -> Next;
+    /// Requests that wait for a connection may find one now.
+    fn wake(servers: &Servers<Self>);
+}
 
 /// What stands between a request that waits and its connection. In the request's memory.
-pub struct Waiter<'a> {
+pub struct Waiter<'a, H: Module> {
     r: Request<'a>,
-    peer: Peer<'a>,
+    peer: Peer<'a, H>,
     /// Posted once nginx is done with setting up the connection, and then the timer.
     event: UnsafeCell<ngx_event_t>,
     /// nginx's handler of the connection's events, while ours stands in its place.
@@ -39,20 +50,20 @@ pub struct Waiter<'a> {
     goes_on: Cell<bool>,
 }
 
-impl<'a> Peer<'a> {
+impl<'a, H: Handler> Peer<'a, H> {
     /// Lets the request wait for a connection for up to `limit` milliseconds. [`Self::open`] has made
     /// what nginx takes for the connection.
     ///
     /// # Errors
     ///
     /// [`Error::Failed`] when memory runs out.
-    pub fn wait(self, r: Request<'a>, limit: ngx_msec_t) -> Result<&'a Waiter<'a>, Error> {
+    pub fn wait(self, r: Request<'a>, limit: ngx_msec_t) -> Result<&'a Waiter<'a, H>, Error> {
         let c = field!(self, connection);
         // SAFETY: all zeros is an event that nobody waits for.
         let mut event = unsafe { zeroed::<ngx_event_t>() };
         event.data = c.cast();
         event.log = field!(self, log);
-        event.handler = Some(self.hooks.on_waiter);
+        event.handler = Some(on_waiter::<H>);
         let waiter = Waiter {
             r,
             peer: self,
@@ -75,9 +86,9 @@ impl<'a> Peer<'a> {
     }
 }
 
-impl<'a> Waiter<'a> {
+impl<'a, H: Handler> Waiter<'a, H> {
     /// The server that it waits for.
-    pub fn peer(&self) -> Peer<'a> {
+    pub fn peer(&self) -> Peer<'a, H> {
         self.peer
     }
 
@@ -105,7 +116,7 @@ impl<'a> Waiter<'a> {
     /// # Safety
     ///
     /// nginx must be done with setting up the connection.
-    unsafe fn settle(&self) {
+    unsafe fn take_over_events(&self) {
         let c = self.connection();
         // SAFETY: an open connection, that of this try.
         unsafe {
@@ -114,8 +125,8 @@ impl<'a> Waiter<'a> {
                 return;
             }
             self.handler.set((*write).handler);
-            (*read).handler = Some(self.peer.hooks.on_connection);
-            (*write).handler = Some(self.peer.hooks.on_connection);
+            (*read).handler = Some(on_connection::<H>);
+            (*write).handler = Some(on_connection::<H>);
             if flag!(write, timer_set) != 0 {
                 ngx_del_timer(write);
             }
@@ -157,19 +168,18 @@ impl<'a> Waiter<'a> {
         match progress {
             Progress::Connected => self.post_write(),
             Progress::Pending => {
-                let timeout = self.peer.context().conf.upstream.connect_timeout;
+                let timeout = self.peer.state().upstream.connect_timeout();
                 // SAFETY: an open connection, that of this try.
                 unsafe { ngx_add_timer((*self.connection()).write, timeout) };
             }
         }
     }
 
-    /// The request gets a connection from the pool. `again`: if it turns out to be dead, nginx tries
-    /// once more.
-    pub fn attach(&self, idle: Idle, again: bool) {
+    /// The request gets a connection from the pool.
+    pub fn attach(&self, idle: Idle, if_dead: IfDead) {
         self.end();
         let old = self.connection();
-        self.peer.attach(idle, again);
+        self.peer.attach(idle, if_dead);
         let new = self.connection();
         // SAFETY: two open connections. What nginx has set in the one that it took for the request's,
         // in ngx_http_upstream_connect, is set in the other.
@@ -182,7 +192,7 @@ impl<'a> Waiter<'a> {
             if flag!(old, tcp_nopush) == DISABLED {
                 flag!(new, tcp_nopush = DISABLED);
             }
-            let u = self.peer.context().upstream.as_ptr();
+            let u = self.peer.state().upstream.as_ptr();
             flag!(&raw mut (*u).output, sendfile = flag!(new, sendfile));
             (*u).writer.connection = new;
             close(old);
@@ -243,25 +253,32 @@ unsafe fn break_socket(fd: c_int) {
 }
 
 /// A request in the queue. It is there as long as its try waits: whoever ends the try takes it out.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Waiting {
-    waiter: NonNull<Waiter<'static>>,
+pub struct Waiting<H: Module> {
+    waiter: NonNull<Waiter<'static, H>>,
 }
 
-impl Waiting {
+impl<H: Handler> Waiting<H> {
     /// The entry of a request that begins to wait.
-    pub fn of(waiter: &Waiter<'_>) -> Waiting {
+    pub fn of(waiter: &Waiter<'_, H>) -> Waiting<H> {
         Waiting { waiter: NonNull::from(waiter).cast() }
+    }
+
+    /// Is it this request's?
+    pub fn is_of(&self, waiter: &Waiter<'_, H>) -> bool {
+        self.waiter == NonNull::from(waiter).cast()
     }
 
     /// Runs safe code on the request. None where it panicked. Where the request has got a connection of the
     /// pool it goes on, and may be gone after this.
-    pub fn with<T>(&self, run: impl for<'a> FnOnce(Request<'a>, &'a Waiter<'a>) -> T) -> Option<T> {
-        let waiter = self.waiter.as_ptr().cast::<Waiter<'_>>();
+    pub fn with<T>(
+        &self,
+        run: impl for<'a> FnOnce(Request<'a>, &'a Waiter<'a, H>) -> T,
+    ) -> Option<T> {
+        let waiter = self.waiter.as_ptr().cast::<Waiter<'_, H>>();
         // SAFETY: the request waits, so it is alive, and with it its memory; nginx is done with
         // setting up its connection, since other events are handled.
         unsafe {
-            (*waiter).settle();
+            (*waiter).take_over_events();
             let r = (*waiter).r;
             r.make_current();
             let result = with_request(r.as_ptr(), None, |_| Some(run(r, &*waiter)));
@@ -279,44 +296,49 @@ impl Waiting {
 }
 
 /// The event of the connection that nginx takes for a waiting request's.
-pub(super) unsafe extern "C" fn on_connection<H: UpstreamHandler>(event: *mut ngx_event_t) {
-    // SAFETY: nginx calls with an event of a connection that `settle` has changed, whose data nginx
+pub(super) unsafe extern "C" fn on_connection<H: Handler>(event: *mut ngx_event_t) {
+    // SAFETY: nginx calls with an event of a connection that `take_over_events` has changed, whose data nginx
     // has set to the request.
     let (r, leaving) = unsafe {
         let c = (*event).data.cast::<ngx_connection_t>();
         ((*c).data.cast(), flag!(c, close) != 0)
     };
-    run(r, |r| match leaving {
+    let step = if leaving { "on_queue_timeout" } else { "on_connect_event" };
+    run::<H>(r, step, |r| match leaving {
         // the worker is leaving, and waits no longer
-        true => H::waited_in_vain(r),
+        true => H::on_queue_timeout(r),
         false => {
-            H::connection_made(r);
+            H::on_connect_event(r);
             Next::Wait
         }
     });
 }
 
 /// The event of a waiter.
-pub(super) unsafe extern "C" fn on_waiter<H: UpstreamHandler>(event: *mut ngx_event_t) {
+pub(super) unsafe extern "C" fn on_waiter<H: Handler>(event: *mut ngx_event_t) {
     // SAFETY: nginx calls with the event of a waiter, whose data are the connection, whose data nginx
     // has set to the request.
     let r = unsafe { (*(*event).data.cast::<ngx_connection_t>()).data.cast() };
-    run(r, |r| {
-        let Some(waiter) = r.context().and_then(|context| context.waiter.get()) else {
+    run::<H>(r, "on_queue_timeout", |r| {
+        let Some(waiter) = r.state::<H>().and_then(|state| state.waiter.get()) else {
             return Next::Wait;
         };
         // SAFETY: events are handled when nginx is done with what it did before.
-        unsafe { waiter.settle() };
+        unsafe { waiter.take_over_events() };
         match waiter.time() >= waiter.limit {
-            true => H::waited_in_vain(r),
+            true => H::on_queue_timeout(r),
             false => Next::Wait,
         }
     });
 }
 
 /// Runs safe code on a request, from an event that is not of its client.
-fn run(r: *mut super::sys::ngx_http_request_t, run: impl FnOnce(Request<'_>) -> Next) {
-    let done = with_request(r, None, |r| {
+fn run<H: Module>(
+    r: *mut super::sys::ngx_http_request_t,
+    step: &'static str,
+    run: impl FnOnce(Request<'_>) -> Next,
+) {
+    let done = with_step::<H, _>(r, step, None, |r| {
         r.make_current();
         Some((r.client(), run(r)))
     });

@@ -7,32 +7,31 @@ use core::ptr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::callbacks::log_panic;
+use super::module::{Handler, Module};
 use super::servers::Servers;
 use super::sys::{
     ngx_add_timer, ngx_connection_t, ngx_cycle, ngx_del_timer, ngx_delete_posted_event,
     ngx_event_t, ngx_msec_t, ngx_post_event, ngx_posted_events,
 };
 use super::Log;
-use crate::handler::UpstreamHandler;
 
 /// The event at which the requests of an upstream look for connections again.
-pub(super) struct Wake {
+pub(super) struct Wake<H: Module> {
     event: UnsafeCell<ngx_event_t>,
-    data: UnsafeCell<WakeData>,
+    data: UnsafeCell<WakeData<H>>,
 }
 
 /// What the event points to. nginx's debug log looks for a descriptor there, as in a connection.
 #[repr(C)]
-struct WakeData {
-    servers: *const Servers,
+struct WakeData<H: Module> {
+    servers: *const Servers<H>,
     _unused: [*mut c_void; 2],
     fd: c_int,
 }
 
-const _: () = assert!(offset_of!(WakeData, fd) == offset_of!(ngx_connection_t, fd));
-
-impl Wake {
-    pub(super) fn new<H: UpstreamHandler>() -> Wake {
+impl<H: Handler> Wake<H> {
+    pub(super) fn new() -> Self {
+        const { assert!(offset_of!(WakeData<H>, fd) == offset_of!(ngx_connection_t, fd)) };
         // SAFETY: all zeros is an event that nobody waits for.
         let mut event = unsafe { zeroed::<ngx_event_t>() };
         event.handler = Some(on_wake::<H>);
@@ -41,7 +40,7 @@ impl Wake {
     }
 }
 
-impl Servers {
+impl<H: Module> Servers<H> {
     /// The event, ready for use.
     fn wake_event(&self) -> *mut ngx_event_t {
         let (event, data) = (self.wake.event.get(), self.wake.data.get());
@@ -98,10 +97,10 @@ pub(super) unsafe fn cancel(event: *mut ngx_event_t) {
     }
 }
 
-unsafe extern "C" fn on_wake<H: UpstreamHandler>(event: *mut ngx_event_t) {
+unsafe extern "C" fn on_wake<H: Handler>(event: *mut ngx_event_t) {
     // SAFETY: nginx calls with the event of an upstream, which `wake_event` made ready, and which
     // lives as long as requests wait.
-    let servers = unsafe { &*(*(*event).data.cast::<WakeData>()).servers };
+    let servers = unsafe { &*(*(*event).data.cast::<WakeData<H>>()).servers };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| H::wake(servers))) {
         log_panic(Log::of_worker(), &*panic);
     }

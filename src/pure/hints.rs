@@ -36,8 +36,8 @@ pub struct Hints {
     understood: Cell<bool>,
     /// Requests that were refused because the queue was full.
     pub queue_full: Flood,
-    /// Requests that have waited in vain.
-    pub in_vain: Flood,
+    /// Requests that have timed out in the queue.
+    pub queue_timeouts: Flood,
     /// Requests that were known to be too large.
     pub too_large: Flood,
     unanswered: Cell<usize>,
@@ -102,7 +102,7 @@ impl Flood {
     }
 }
 
-/// The Retry-After of an answer to a request that has waited for so many milliseconds in vain, in
+/// The Retry-After of an answer to a request that has waited for so many milliseconds and got nothing, in
 /// seconds: as long again, and no less than one.
 pub fn retry_after(waited: usize) -> u64 {
     (waited as u64).div_ceil(1000).clamp(1, 60)

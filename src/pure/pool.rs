@@ -8,7 +8,7 @@
 
 pub mod policy;
 
-use policy::Left;
+use policy::LastUse;
 
 /// Idle connections.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Pool<C> {
 #[derive(Debug)]
 struct Server<C> {
     key: Box<[u8]>,
-    idle: Vec<(C, Left)>,
+    idle: Vec<(C, LastUse)>,
     /// The longest time, in milliseconds, after which the server closed an idle connection itself. Its
     /// limit is no shorter: one that restarts closes them early, and none closes them late.
     limit: Option<usize>,
@@ -33,7 +33,7 @@ const REMEMBERED: usize = 16;
 impl<C> Server<C> {
     /// See [`Pool::oldest`].
     fn oldest(&self) -> Option<usize> {
-        self.idle.first().map(|(_, left)| left.begun)
+        self.idle.first().map(|(_, last_use)| last_use.started_at)
     }
 
     /// Gives that connection up.
@@ -50,7 +50,7 @@ impl<C> Default for Pool<C> {
 
 impl<C> Pool<C> {
     /// Keeps a connection. Returns how many there are to this server now.
-    pub fn park(&mut self, key: &[u8], connection: C, left: Left) -> usize {
+    pub fn park(&mut self, key: &[u8], connection: C, last_use: LastUse) -> usize {
         let server = match self.servers.iter().position(|server| *server.key == *key) {
             Some(known) => known,
             None => {
@@ -62,7 +62,7 @@ impl<C> Pool<C> {
             }
         };
         let Some(server) = self.servers.get_mut(server) else { return 0 };
-        server.idle.push((connection, left));
+        server.idle.push((connection, last_use));
         server.idle.len()
     }
 
@@ -76,7 +76,7 @@ impl<C> Pool<C> {
         server.take_oldest()
     }
 
-    /// When the request was begun that was the last of the connection used least lately.
+    /// When the request started that was the last of the connection used least lately.
     pub fn oldest(&self) -> Option<usize> {
         self.servers.iter().filter_map(Server::oldest).min()
     }
@@ -88,13 +88,13 @@ impl<C> Pool<C> {
     }
 
     /// Takes the connection to this server that was used last of those that are `fit`.
-    pub fn take(&mut self, key: &[u8], fit: impl Fn(Left) -> bool) -> Option<(C, Left)> {
+    pub fn take(&mut self, key: &[u8], fit: impl Fn(LastUse) -> bool) -> Option<(C, LastUse)> {
         let server = self.servers.iter_mut().find(|server| *server.key == *key)?;
         // mostly the very last one: 40 instructions less than to search for it
-        if server.idle.last().is_some_and(|(_, left)| fit(*left)) {
+        if server.idle.last().is_some_and(|(_, last_use)| fit(*last_use)) {
             return server.idle.pop();
         }
-        let place = server.idle.iter().rposition(|(_, left)| fit(*left))?;
+        let place = server.idle.iter().rposition(|(_, last_use)| fit(*last_use))?;
         Some(server.idle.remove(place))
     }
 
@@ -111,8 +111,8 @@ impl<C> Pool<C> {
     pub fn closed(&mut self, now: usize, is: impl Fn(&C) -> bool) -> Option<C> {
         self.servers.iter_mut().find_map(|server| {
             let place = server.idle.iter().position(|(connection, _)| is(connection))?;
-            let (connection, left) = server.idle.remove(place);
-            server.limit = server.limit.max(left.idle_for(now));
+            let (connection, last_use) = server.idle.remove(place);
+            server.limit = server.limit.max(last_use.idle_for(now));
             Some(connection)
         })
     }
@@ -121,8 +121,8 @@ impl<C> Pool<C> {
     /// for, as far as that has been learned; 0: at any moment.
     pub fn time_left(&self, now: usize, is: impl Fn(&C) -> bool) -> Option<usize> {
         self.servers.iter().find_map(|server| {
-            let (_, left) = server.idle.iter().find(|(connection, _)| is(connection))?;
-            Some(server.limit?.saturating_sub(left.idle_for(now)?))
+            let (_, last_use) = server.idle.iter().find(|(connection, _)| is(connection))?;
+            Some(server.limit?.saturating_sub(last_use.idle_for(now)?))
         })
     }
 

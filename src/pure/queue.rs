@@ -7,16 +7,16 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// The queues before the servers of an upstream.
+/// The queues before the servers of an upstream, and how many connections to each are in use.
 #[derive(Debug)]
-pub struct Lines<W> {
-    lines: Vec<Line<W>>,
+pub struct ServerQueues<W> {
+    queues: Vec<ServerQueue<W>>,
     waiting: usize,
 }
 
 /// The queue before one server.
 #[derive(Debug)]
-struct Line<W> {
+struct ServerQueue<W> {
     key: Rc<[u8]>,
     /// Connections that requests have now, as far as they are counted.
     in_use: usize,
@@ -25,35 +25,35 @@ struct Line<W> {
     waiting: VecDeque<W>,
 }
 
-impl<W> Default for Lines<W> {
+impl<W> Default for ServerQueues<W> {
     fn default() -> Self {
-        Lines { lines: Vec::new(), waiting: 0 }
+        ServerQueues { queues: Vec::new(), waiting: 0 }
     }
 }
 
-impl<W> Lines<W> {
-    fn find(&self, key: &[u8]) -> Option<&Line<W>> {
-        self.lines.iter().find(|line| *line.key == *key)
+impl<W> ServerQueues<W> {
+    fn find(&self, key: &[u8]) -> Option<&ServerQueue<W>> {
+        self.queues.iter().find(|queue| *queue.key == *key)
     }
 
-    fn find_mut(&mut self, key: &[u8]) -> Option<&mut Line<W>> {
-        self.lines.iter_mut().find(|line| *line.key == *key)
+    fn find_mut(&mut self, key: &[u8]) -> Option<&mut ServerQueue<W>> {
+        self.queues.iter_mut().find(|queue| *queue.key == *key)
     }
 
-    /// Changes the line of this server, which may be new.
-    fn change(&mut self, key: &[u8], change: impl FnOnce(&mut Line<W>)) {
-        if let Some(line) = self.find_mut(key) {
-            return change(line);
+    /// Changes the queue of this server, which may be new.
+    fn change(&mut self, key: &[u8], change: impl FnOnce(&mut ServerQueue<W>)) {
+        if let Some(queue) = self.find_mut(key) {
+            return change(queue);
         }
         let (key, waiting) = (key.into(), VecDeque::new());
-        let mut line = Line { key, in_use: 0, refused_since: None, waiting };
-        change(&mut line);
-        self.lines.push(line);
+        let mut queue = ServerQueue { key, in_use: 0, refused_since: None, waiting };
+        change(&mut queue);
+        self.queues.push(queue);
     }
 
     /// Forgets servers that nobody waits for or has a connection to.
     fn tidy(&mut self) {
-        self.lines.retain(|line| line.in_use > 0 || !line.waiting.is_empty());
+        self.queues.retain(|queue| queue.in_use > 0 || !queue.waiting.is_empty());
     }
 
     /// How many requests wait, for whichever server.
@@ -63,42 +63,42 @@ impl<W> Lines<W> {
 
     /// How many requests wait for this server.
     pub fn waiting_for(&self, key: &[u8]) -> usize {
-        self.find(key).map_or(0, |line| line.waiting.len())
+        self.find(key).map_or(0, |queue| queue.waiting.len())
     }
 
     /// The servers that requests wait for.
     pub fn awaited(&self) -> Vec<Rc<[u8]>> {
-        let awaited = self.lines.iter().filter(|line| !line.waiting.is_empty());
-        awaited.map(|line| line.key.clone()).collect()
+        let awaited = self.queues.iter().filter(|queue| !queue.waiting.is_empty());
+        awaited.map(|queue| queue.key.clone()).collect()
     }
 
     /// How many connections to this server are in use.
     pub fn in_use(&self, key: &[u8]) -> usize {
-        self.find(key).map_or(0, |line| line.in_use)
+        self.find(key).map_or(0, |queue| queue.in_use)
     }
 
     /// A request has got a connection to this server.
     pub fn begin(&mut self, key: &[u8]) {
-        self.change(key, |line| line.in_use += 1);
+        self.change(key, |queue| queue.in_use += 1);
     }
 
     /// A request that had one ([`Self::begin`]) is done with it.
     pub fn end(&mut self, key: &[u8]) {
-        if let Some(line) = self.find_mut(key) {
-            line.in_use = line.in_use.saturating_sub(1);
+        if let Some(queue) = self.find_mut(key) {
+            queue.in_use = queue.in_use.saturating_sub(1);
             self.tidy();
         }
     }
 
     /// A request begins to wait.
     pub fn push(&mut self, key: &[u8], waiting: W) {
-        self.change(key, |line| line.waiting.push_back(waiting));
+        self.change(key, |queue| queue.waiting.push_back(waiting));
         self.waiting += 1;
     }
 
     /// A request that was the first has not got a connection, and is the first again.
     pub fn push_first(&mut self, key: &[u8], waiting: W) {
-        self.change(key, |line| line.waiting.push_front(waiting));
+        self.change(key, |queue| queue.waiting.push_front(waiting));
         self.waiting += 1;
     }
 
@@ -117,9 +117,9 @@ impl<W> Lines<W> {
 
     /// Takes the request out that `is` the one looked for, whichever server it waits for.
     pub fn remove(&mut self, is: impl Fn(&W) -> bool) -> Option<W> {
-        for line in &mut self.lines {
-            if let Some(place) = line.waiting.iter().position(&is) {
-                let removed = line.waiting.remove(place);
+        for queue in &mut self.queues {
+            if let Some(place) = queue.waiting.iter().position(&is) {
+                let removed = queue.waiting.remove(place);
                 self.waiting -= 1;
                 self.tidy();
                 return removed;
@@ -131,15 +131,24 @@ impl<W> Lines<W> {
     /// The server has refused a connection: since when it does, as far as requests that wait for it
     /// or have connections to it know.
     pub fn refused(&mut self, key: &[u8], now: usize) -> usize {
-        self.find_mut(key).map_or(now, |line| *line.refused_since.get_or_insert(now))
+        self.find_mut(key).map_or(now, |queue| *queue.refused_since.get_or_insert(now))
     }
 
     /// The server has not refused a connection.
     pub fn reached(&mut self, key: &[u8]) {
-        if let Some(line) = self.find_mut(key) {
-            line.refused_since = None;
+        if let Some(queue) = self.find_mut(key) {
+            queue.refused_since = None;
         }
     }
+}
+
+/// How the last attempt to connect ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastAttempt {
+    /// A connection could be had.
+    Succeeded,
+    /// None could.
+    Failed,
 }
 
 /// When a connection is tried again that could not be had.
@@ -153,12 +162,11 @@ impl Backoff {
     /// connections that keep the server busy are not of this worker.
     pub const LONGEST: usize = 32;
 
-    /// The time until the next attempt, in milliseconds. `progress`: a connection could be had last
-    /// time.
-    pub fn next(&mut self, progress: bool) -> usize {
-        self.pause = match progress {
-            true => 1,
-            false => (self.pause * 2).clamp(1, Backoff::LONGEST),
+    /// The time until the next attempt, in milliseconds.
+    pub fn next(&mut self, last: LastAttempt) -> usize {
+        self.pause = match last {
+            LastAttempt::Succeeded => 1,
+            LastAttempt::Failed => (self.pause * 2).clamp(1, Backoff::LONGEST),
         };
         self.pause
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ngx_http_rs_uwsgi_module::pure::pool::policy::{
-    verdict, Facts, Left, Limits, Refusal, Reuse, FRESH, SMALL_BODY,
+    verdict, Facts, LastUse, Limits, Refusal, Reuse, FRESH, SMALL_BODY,
 };
 use ngx_http_rs_uwsgi_module::pure::uwsgi::framing::{End, Said};
 
@@ -171,7 +171,7 @@ fn a_connection_is_fresh_for_a_while_and_after_a_small_body() {
         (u64::MAX, false),
     ];
     for ((at, now, recent), (body, small)) in product(&times, &bodies) {
-        let left = Left { begun: at, body, since: None };
+        let left = LastUse { started_at: at, body, since: None };
         assert_eq!(left.is_fresh(now), recent && small, "{left:?} at {now}");
     }
 }

@@ -1,6 +1,6 @@
 //! The pool against a list of all idle connections, in the order in which they were parked.
 
-use ngx_http_rs_uwsgi_module::pure::pool::policy::Left;
+use ngx_http_rs_uwsgi_module::pure::pool::policy::LastUse;
 use ngx_http_rs_uwsgi_module::pure::pool::Pool;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ proptest! {
     ) {
         let mut pool = Pool::default();
         for (number, key) in keys.iter().enumerate() {
-            pool.park(key, number, Left { begun: number, body: 0, since: None });
+            pool.park(key, number, LastUse { started_at: number, body: 0, since: None });
             pool.excess(key, most);
             prop_assert_eq!(pool.excess(key, most), None, "one goes for one that comes");
         }
@@ -56,13 +56,16 @@ proptest! {
 fn one_that_does_not_fit_stays_where_it_is() {
     let mut pool = Pool::default();
     for (at, body) in [(1, 0), (2, 9), (3, 0), (4, 9)] {
-        pool.park(b"a", at, Left { begun: at, body, since: None });
+        pool.park(b"a", at, LastUse { started_at: at, body, since: None });
     }
-    let small = |left: Left| left.body == 0;
-    assert_eq!(pool.take(b"a", small), Some((3, Left { begun: 3, body: 0, since: None })));
-    assert_eq!(pool.take(b"a", |_| true), Some((4, Left { begun: 4, body: 9, since: None })));
+    let small = |left: LastUse| left.body == 0;
+    assert_eq!(pool.take(b"a", small), Some((3, LastUse { started_at: 3, body: 0, since: None })));
+    assert_eq!(
+        pool.take(b"a", |_| true),
+        Some((4, LastUse { started_at: 4, body: 9, since: None }))
+    );
     assert_eq!(pool.take(b"b", |_| true), None);
-    assert_eq!(pool.take(b"a", small), Some((1, Left { begun: 1, body: 0, since: None })));
+    assert_eq!(pool.take(b"a", small), Some((1, LastUse { started_at: 1, body: 0, since: None })));
     assert_eq!(pool.take(b"a", small), None);
     assert_eq!(pool.len(), 1);
     assert_eq!(pool.excess(b"a", 1), None);
@@ -74,7 +77,7 @@ fn one_that_does_not_fit_stays_where_it_is() {
 fn of_all_servers_the_one_with_the_longest_idle_connection_gives_it_up() {
     let mut pool = Pool::default();
     for (key, at) in [(b"b", 5), (b"a", 6), (b"c", 7), (b"a", 8), (b"b", 9)] {
-        pool.park(key, at, Left { begun: at, body: 0, since: None });
+        pool.park(key, at, LastUse { started_at: at, body: 0, since: None });
     }
     assert_eq!(pool.oldest(), Some(5));
     let gone: Vec<_> = std::iter::from_fn(|| pool.take_oldest()).collect();
@@ -87,7 +90,11 @@ fn of_all_servers_the_one_with_the_longest_idle_connection_gives_it_up() {
 fn servers_without_connections_are_not_remembered_for_ever() {
     let mut pool = Pool::default();
     for number in 0..1000_usize {
-        pool.park(&number.to_le_bytes(), number, Left { begun: number, body: 0, since: None });
+        pool.park(
+            &number.to_le_bytes(),
+            number,
+            LastUse { started_at: number, body: 0, since: None },
+        );
         if number % 100 > 0 {
             assert!(pool.take(&number.to_le_bytes(), |_| true).is_some());
         }
@@ -104,7 +111,7 @@ fn servers_without_connections_are_not_remembered_for_ever() {
 #[test]
 fn how_long_a_server_lets_connections_be_idle_is_learned() {
     let mut pool = Pool::default();
-    let left = |since| Left { begun: 0, body: 0, since };
+    let left = |since| LastUse { started_at: 0, body: 0, since };
     for (number, (key, since)) in
         [(b"a", Some(100)), (b"a", Some(200)), (b"a", None), (b"b", Some(100)), (b"a", Some(900))]
             .into_iter()
@@ -136,7 +143,7 @@ fn a_pool_is_dropped_with_its_connections() {
     let connection = std::rc::Rc::new(());
     let mut pool = Pool::default();
     for key in KEYS {
-        pool.park(key, connection.clone(), Left { begun: 0, body: 0, since: None });
+        pool.park(key, connection.clone(), LastUse { started_at: 0, body: 0, since: None });
     }
     assert_eq!(std::rc::Rc::strong_count(&connection), 1 + KEYS.len());
     drop(pool);

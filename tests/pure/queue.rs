@@ -1,6 +1,6 @@
 //! The queues before servers against a list of all that happened, and the backoff.
 
-use ngx_http_rs_uwsgi_module::pure::queue::{Backoff, Lines};
+use ngx_http_rs_uwsgi_module::pure::queue::{Backoff, ServerQueues};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -39,7 +39,7 @@ proptest! {
 
 #[test]
 fn refusals_are_remembered_while_somebody_waits() {
-    let mut lines = Lines::default();
+    let mut lines = ServerQueues::default();
     // nobody knows of it
     assert_eq!(lines.refused(b"a", 5), 5);
     lines.push(b"a", 1);

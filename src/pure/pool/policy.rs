@@ -179,9 +179,9 @@ pub const SMALL_BODY: u64 = 32 * 1024;
 
 /// A connection that waits for a request: what it matters how it was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Left {
+pub struct LastUse {
     /// When its last request was begun, in milliseconds of nginx's clock.
-    pub begun: usize,
+    pub started_at: usize,
     /// The body of its last request, in bytes.
     pub body: u64,
     /// Since when it is idle, in the same time. None where not the server's word says that it may be
@@ -204,7 +204,7 @@ pub fn patience(time_left: usize) -> Option<usize> {
     (time_left <= PATIENCE).then(|| (time_left + LATE).min(PATIENCE))
 }
 
-impl Left {
+impl LastUse {
     /// For how long it has been idle at the time `now`, in milliseconds.
     pub fn idle_for(&self, now: usize) -> Option<usize> {
         self.since.map(|since| now.wrapping_sub(since))
@@ -212,6 +212,6 @@ impl Left {
 
     /// May a request that must not be sent twice go on the connection, at the time `now`?
     pub fn is_fresh(&self, now: usize) -> bool {
-        self.body <= SMALL_BODY && now.wrapping_sub(self.begun) <= FRESH
+        self.body <= SMALL_BODY && now.wrapping_sub(self.started_at) <= FRESH
     }
 }

@@ -61,7 +61,7 @@ pub enum Chunks {
 
 /// The headers that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub enum FramingHeader {
     /// Connection.
     Connection,
     /// Content-Length.
@@ -70,13 +70,13 @@ pub enum Subject {
     Coding,
 }
 
-impl Subject {
+impl FramingHeader {
     /// The one of this name, which must be in lower case.
-    pub fn of(name: &[u8]) -> Option<Subject> {
+    pub fn of(name: &[u8]) -> Option<FramingHeader> {
         match name {
-            b"connection" => Some(Subject::Connection),
-            b"content-length" => Some(Subject::Length),
-            b"transfer-encoding" => Some(Subject::Coding),
+            b"connection" => Some(FramingHeader::Connection),
+            b"content-length" => Some(FramingHeader::Length),
+            b"transfer-encoding" => Some(FramingHeader::Coding),
             _ => None,
         }
     }
@@ -111,19 +111,19 @@ impl Fields {
     pub fn see(&mut self, name: &[u8], value: &[u8]) {
         // one look at the length rules almost every header out
         if let 10 | 14 | 17 = name.len() {
-            if let Some(subject) = Subject::of(&name.to_ascii_lowercase()) {
-                self.see_of(subject, value);
+            if let Some(framing) = FramingHeader::of(&name.to_ascii_lowercase()) {
+                self.see_of(framing, value);
             }
         }
     }
 
     /// As [`Self::see`], of a header that is known.
     #[inline]
-    pub fn see_of(&mut self, subject: Subject, value: &[u8]) {
-        match subject {
-            Subject::Connection => self.connection(value),
-            Subject::Length => self.length(value),
-            Subject::Coding => self.coding(value),
+    pub fn see_of(&mut self, framing: FramingHeader, value: &[u8]) {
+        match framing {
+            FramingHeader::Connection => self.connection(value),
+            FramingHeader::Length => self.length(value),
+            FramingHeader::Coding => self.coding(value),
         }
     }
 

@@ -72,7 +72,7 @@ pub struct Name<T> {
     words: [Word; 3],
     hash: usize,
     lowered: Box<[u8]>,
-    stands_for: T,
+    value: T,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +93,7 @@ impl<T> Names<T> {
     /// Of names in lower case. None where one of them could not stand in a plain header, or is there
     /// twice, or where they are too many.
     pub fn new<'a>(names: impl IntoIterator<Item = (&'a [u8], T)>) -> Option<Self> {
-        let names = names.into_iter().map(|(name, stands_for)| Name::new(name, stands_for));
+        let names = names.into_iter().map(|(name, value)| Name::new(name, value));
         let names = names.collect::<Option<Vec<_>>>()?;
         // one factor in four will do for nginx's 27 names, one in ten for 35
         let factors = (0..4096_u64).map(|number| (2 * number + 1).wrapping_mul(FACTOR));
@@ -120,7 +120,7 @@ impl<T> Names<T> {
 }
 
 impl<T> Name<T> {
-    fn new(lowered: &[u8], stands_for: T) -> Option<Self> {
+    fn new(lowered: &[u8], value: T) -> Option<Self> {
         let first = word(lowered, 0);
         let has_capital = lowered.iter().any(u8::is_ascii_uppercase);
         if lowered.is_empty() || lowered.len() > LONGEST_KNOWN || has_capital {
@@ -131,7 +131,7 @@ impl<T> Name<T> {
             let case = lowered.to_le_bytes().map(|byte| byte.to_ascii_uppercase() ^ byte);
             Word { lowered, case: u64::from_le_bytes(case) }
         });
-        Some(Name { length: lowered.len(), words, hash, lowered: lowered.into(), stands_for })
+        Some(Name { length: lowered.len(), words, hash, lowered: lowered.into(), value })
     }
 
     /// The name itself, in lower case.
@@ -140,8 +140,8 @@ impl<T> Name<T> {
     }
 
     /// What it stands for.
-    pub fn stands_for(&self) -> &T {
-        &self.stands_for
+    pub fn value(&self) -> &T {
+        &self.value
     }
 }
 

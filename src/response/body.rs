@@ -4,13 +4,13 @@
 
 use std::ops::Range;
 
-use crate::handler::{Context, Handler};
+use crate::module::Uwsgi;
 use crate::nginx::log::debug;
 use crate::nginx::sys::NGX_HTTP_SPECIAL_RESPONSE;
 use crate::nginx::{Error, Request};
 use crate::pure::uwsgi::chunked::{Decoder, Piece};
 use crate::pure::uwsgi::framing::Chunks;
-use crate::request;
+use crate::state::{Body, RequestState};
 
 /// Says how long the body is: none for the statuses without one, else as the server said, else until
 /// it closes the connection.
@@ -26,10 +26,9 @@ use crate::request;
 /// [`Error::Failed`] where the request has no upstream any more.
 pub fn start(r: Request<'_>) -> Result<(), Error> {
     let u = r.upstream().ok_or(Error::Failed)?;
-    let context = r.context().ok_or(Error::Failed)?;
-    context.reads_body.set(true);
-    context.decoder.set(Decoder::default());
-    context.chunks.set(Chunks::Open);
+    let state = RequestState::of(r).ok_or(Error::Failed)?;
+    let body = Body { chunks: Chunks::Open, decoder: Decoder::default() };
+    state.attempt().response.body.set(Some(body));
 
     if u.is_request_cut() || !u.is_buffered() {
         // An answer to a part of a request; or one that nginx does not keep because it is passed on as
@@ -37,7 +36,7 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
         u.forbid_caching();
     }
 
-    if request::body_length(r, context.conf) > 0 {
+    if state.body_length(r) > 0 {
         // The server may close with a part of the request unread, which may cost the end of its
         // response. What has no other end than that is complete enough as an error page or a redirect.
         let ends_by_close = u.content_length() == -1 && !u.is_chunked();
@@ -50,7 +49,7 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
         u.drop_body();
         0
     } else if u.is_chunked() {
-        u.decode_chunks::<Handler>(Decoder::default().at_least());
+        u.decode_chunks::<Uwsgi>(Decoder::default().at_least());
         debug!(r.log(), "http rs_uwsgi filter init s:{} chunked", u.status());
         return Ok(());
     } else {
@@ -66,15 +65,15 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
 ///
 /// # Errors
 ///
-/// With a line in the log: chunks that are none, which end the client's connection before its
+/// With a line in the log: malformed chunks, which end the client's connection before its
 /// response is complete. [`Error`] of `data`.
 pub fn decode(
     r: Request<'_>,
     bytes: &[u8],
     data: &mut dyn FnMut(Range<usize>) -> Result<(), Error>,
 ) -> Result<u64, Error> {
-    let context = r.context().ok_or(Error::Failed)?;
-    let mut decoder = context.decoder.get();
+    let response = &RequestState::of(r).ok_or(Error::Failed)?.attempt().response;
+    let Body { mut chunks, mut decoder } = response.body.get().ok_or(Error::Failed)?;
     let mut at = 0;
     while !decoder.is_done() {
         let rest = bytes.get(at..).unwrap_or_default();
@@ -89,18 +88,13 @@ pub fn decode(
                 at += length;
             }
             Piece::Again => break,
-            Piece::End => context.chunks.set(Chunks::Ended),
+            Piece::End => chunks = Chunks::Ended,
         }
     }
-    context.decoder.set(decoder);
-    if decoder.is_done() && at < bytes.len() {
-        note_surplus(r, context);
-    }
-    Ok(decoder.at_least())
-}
-
-fn note_surplus(r: Request<'_>, context: &Context<'_>) {
-    if context.chunks.replace(Chunks::Surplus) != Chunks::Surplus {
+    if decoder.is_done() && at < bytes.len() && chunks != Chunks::Surplus {
+        chunks = Chunks::Surplus;
         r.log().warn(format_args!("upstream sent data after the last chunk"));
     }
+    response.body.set(Some(Body { chunks, decoder }));
+    Ok(decoder.at_least())
 }

@@ -1,0 +1,299 @@
+//! The settings of connections: how many, for how long, whose word counts (`rs_uwsgi_keepalive…`,
+//! `rs_uwsgi_reuse`, `rs_uwsgi_max_connections`), and how requests wait for one (`rs_uwsgi_queue`,
+//! `rs_uwsgi_connect_retry`).
+//!
+//! Locations share the connections to a server, and with them most of these settings: what an
+//! `upstream` block says and what the locations say that pass to it must agree. `http` gives
+//! defaults, which a block overrules. How long requests wait, each location may say for its own.
+//!
+//! A new setting is one row of [`settings!`], and one of the table of directives.
+
+use std::rc::Rc;
+
+use super::LocConf;
+use crate::module::{UpstreamRef, Uwsgi};
+use crate::nginx::block::Block;
+use crate::nginx::conf::{self, Conf, ConfPosition, Error, Level};
+use crate::nginx::log::Printable;
+use crate::pure::pool::policy::{Limits, Reuse};
+
+/// A row for each setting: who says it, its type and its default.
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident: $scope:ident $type:ty = $default:expr;)*) => {
+        /// What one block says, or inherits.
+        #[derive(Clone, Debug)]
+        pub struct Settings {
+            $($(#[$doc])* pub $name: Said<$type>,)*
+        }
+
+        impl Settings {
+            /// Nothing said.
+            pub fn unset() -> Settings {
+                Settings { $($name: Said::NOTHING,)* }
+            }
+
+            /// Takes from the block around this one what this one does not say.
+            pub fn inherit(&mut self, outer: &Settings) {
+                $(self.$name.inherit(&outer.$name);)*
+            }
+
+            /// Takes what others who use the same connections say.
+            fn merge_shared(&mut self, cf: Conf<'_>, name: &[u8], others: &Settings) -> Result<(), Error> {
+                $($scope::merge(cf, name, &mut self.$name, &others.$name)?;)*
+                Ok(())
+            }
+        }
+
+        /// Settings with their defaults, in force for a try.
+        #[derive(Clone, Copy, Debug)]
+        pub struct EffectiveSettings {
+            $($(#[$doc])* pub $name: $type,)*
+        }
+
+        impl EffectiveSettings {
+            /// What the upstream's users agreed on, else what this location says: variables may send it
+            /// anywhere. What each location says for its own, the other way round.
+            pub fn of(upstream: &Settings, location: &Settings) -> EffectiveSettings {
+                EffectiveSettings {
+                    $($name: $scope::choose(&upstream.$name, &location.$name).unwrap_or($default),)*
+                }
+            }
+        }
+
+        impl Default for EffectiveSettings {
+            fn default() -> Self {
+                EffectiveSettings { $($name: $default,)* }
+            }
+        }
+    };
+}
+
+settings! {
+    /// `rs_uwsgi_keepalive`: idle connections of a worker to one server.
+    idle: shared usize = 32;
+    /// `rs_uwsgi_keepalive_timeout`: how long one may be idle, in milliseconds.
+    timeout: shared usize = 60_000;
+    /// `rs_uwsgi_keepalive_requests`: how many requests one may carry.
+    requests: shared usize = 1000;
+    /// `rs_uwsgi_keepalive_time`: how old one may get, in milliseconds.
+    age: shared usize = 3_600_000;
+    /// `rs_uwsgi_reuse`: whose word counts.
+    reuse: shared Reuse = Reuse::Auto;
+    /// `rs_uwsgi_max_connections`: open from a worker to one server, in use or idle; 0 without limit.
+    max_connections: shared usize = 0;
+    /// `rs_uwsgi_queue`: how many requests of a worker may wait for one server.
+    queue: own usize = 1024;
+    /// `rs_uwsgi_queue … timeout=`: how long one may wait, in milliseconds; None: as long as connecting
+    /// may take.
+    queue_timeout: own Option<usize> = None;
+    /// `rs_uwsgi_connect_retry`: for how long a server that refuses connections is tried again, in
+    /// milliseconds.
+    connect_retry: own usize = 0;
+}
+
+impl EffectiveSettings {
+    /// How long a connection may be used.
+    pub fn limits(&self) -> Limits {
+        Limits { idle: self.idle, requests: self.requests, age: self.age }
+    }
+}
+
+/// A setting as a block says or inherits it.
+#[derive(Clone, Debug)]
+pub struct Said<T> {
+    value: Option<T>,
+    position: Option<Rc<ConfPosition>>,
+}
+
+impl<T: Copy + PartialEq> Said<T> {
+    const NOTHING: Said<T> = Said { value: None, position: None };
+
+    fn inherit(&mut self, outer: &Said<T>) {
+        if self.value.is_none() {
+            self.clone_from(outer);
+        }
+    }
+
+    fn set(&mut self, value: T, position: &Rc<ConfPosition>) {
+        *self = Said { value: Some(value), position: Some(Rc::clone(position)) };
+    }
+
+    /// # Errors
+    ///
+    /// A second directive in the same block.
+    fn check_unset(&self) -> Result<(), Error> {
+        match self.value {
+            None => Ok(()),
+            Some(_) => Err(Error::Directive("is duplicate".into())),
+        }
+    }
+}
+
+/// Settings that the users of an upstream share.
+mod shared {
+    use super::*;
+
+    pub fn choose<T: Copy>(upstream: &Said<T>, location: &Said<T>) -> Option<T> {
+        upstream.value.or(location.value)
+    }
+
+    pub fn merge<T: Copy + PartialEq>(
+        cf: Conf<'_>,
+        name: &[u8],
+        own: &mut Said<T>,
+        other: &Said<T>,
+    ) -> Result<(), Error> {
+        let (Some(here), Some(there)) = (own.position.as_deref(), other.position.as_deref()) else {
+            own.inherit(other);
+            return Ok(());
+        };
+        // a block's own word counts more than what "http" says for all
+        let is_overruled = here.level == Level::Upstream && there.level == Level::Http;
+        if own.value == other.value || is_overruled {
+            return Ok(());
+        }
+        cf.log().emerg(format_args!(
+            "\"{}\" in {}:{} and \"{}\" in {}:{} contradict each other: upstream \"{}\" has one set of \
+             connections",
+            here.directive,
+            here.file,
+            here.line,
+            there.directive,
+            there.file,
+            there.line,
+            Printable(name),
+        ));
+        Err(Error::Logged)
+    }
+}
+
+/// Settings that each location may say for its own.
+mod own {
+    use super::*;
+
+    pub fn choose<T: Copy>(upstream: &Said<T>, location: &Said<T>) -> Option<T> {
+        // closer to the request than "http", which gives defaults for all upstreams
+        let position = location.position.as_deref();
+        match position.is_some_and(|position| position.level != Level::Http) {
+            true => location.value.or(upstream.value),
+            false => upstream.value.or(location.value),
+        }
+    }
+
+    pub fn merge<T>(_: Conf<'_>, _: &[u8], _: &mut Said<T>, _: &Said<T>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// A directive with a number. The words of the errors of this setter and its kin are those of nginx's own
+/// (`ngx_conf_set_num_slot` …).
+///
+/// # Errors
+///
+/// Where it was said before, or is nothing that the directive takes.
+pub fn set_number(cf: Conf<'_>, said: &mut Said<usize>) -> Result<(), Error> {
+    said.check_unset()?;
+    said.set(number(cf)?, &Rc::new(cf.position()));
+    Ok(())
+}
+
+/// A directive with a time, kept in milliseconds.
+///
+/// # Errors
+///
+/// As of [`set_number`].
+pub fn set_time(cf: Conf<'_>, said: &mut Said<usize>) -> Result<(), Error> {
+    said.check_unset()?;
+    let time = conf::parse_milliseconds(cf.arg(1)).ok_or_else(|| invalid(cf, "value"))?;
+    said.set(time, &Rc::new(cf.position()));
+    Ok(())
+}
+
+/// A directive with a number, and after it a time (`timeout=10s`), or none, which is said thereby.
+///
+/// # Errors
+///
+/// As of [`set_number`].
+pub fn set_number_and_timeout(
+    cf: Conf<'_>,
+    said: &mut Said<usize>,
+    timeout: &mut Said<Option<usize>>,
+) -> Result<(), Error> {
+    said.check_unset()?;
+    let (number, time) = (number(cf)?, timeout_in(cf)?);
+    let position = Rc::new(cf.position());
+    said.set(number, &position);
+    timeout.set(time.filter(|time| *time > 0), &position);
+    Ok(())
+}
+
+/// The words that a directive takes, and what they mean.
+pub type Words<T> = &'static [(&'static str, T)];
+
+/// The words of `rs_uwsgi_reuse`.
+pub const REUSE: Words<Reuse> =
+    &[("auto", Reuse::Auto), ("on", Reuse::On), ("off", Reuse::Off), ("puwsgi", Reuse::Puwsgi)];
+
+/// A directive with one of several words.
+///
+/// # Errors
+///
+/// As of [`set_number`].
+pub fn set_word<T: Copy + PartialEq>(
+    cf: Conf<'_>,
+    said: &mut Said<T>,
+    words: Words<T>,
+) -> Result<(), Error> {
+    said.check_unset()?;
+    let word = cf.arg(1);
+    let found = words.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word));
+    let (_, value) = found.ok_or_else(|| invalid(cf, "value"))?;
+    said.set(*value, &Rc::new(cf.position()));
+    Ok(())
+}
+
+fn number(cf: Conf<'_>) -> Result<usize, Error> {
+    conf::parse_number(cf.arg(1)).ok_or_else(|| invalid(cf, "number"))
+}
+
+/// The time after a number.
+fn timeout_in(cf: Conf<'_>) -> Result<Option<usize>, Error> {
+    let Some(word) = cf.words().nth(2) else { return Ok(None) };
+    let time = word.strip_prefix(b"timeout=").ok_or_else(|| invalid(cf, "parameter"))?;
+    conf::parse_milliseconds(time).map(Some).ok_or_else(|| invalid(cf, "value"))
+}
+
+fn invalid(cf: Conf<'_>, what: &str) -> Error {
+    let values: Vec<_> =
+        cf.words().skip(1).map(|value| format!("\"{}\"", Printable(value))).collect();
+    Error::Directive(format!("invalid {what} {}", values.join(" ")).into())
+}
+
+/// Brings together what the users of each upstream say, and gives it to `hook`. Upstreams that this module
+/// cannot come to use are left alone. To be called when all locations are known.
+///
+/// # Errors
+///
+/// Settings that contradict each other.
+pub fn merge_users(cf: Conf<'_>, hook: impl Fn(Block, Settings)) -> Result<(), Error> {
+    let users = cf.take_upstream_refs::<Uwsgi>();
+    for block in cf.upstreams::<Uwsgi>() {
+        let is_used = users.iter().any(|user| user.upstream == block);
+        if !is_used && !cf.has_variable_addresses::<Uwsgi>() {
+            continue;
+        }
+        let mut settings = block.settings::<Uwsgi>().cloned().unwrap_or_else(Settings::unset);
+        for user in users.iter().filter(|user| user.upstream == block) {
+            settings.merge_shared(cf, block.name(), &user.settings)?;
+        }
+        hook(block, settings);
+    }
+    Ok(())
+}
+
+/// Notes that a location passes requests on, for [`merge_users`].
+pub fn register(cf: Conf<'_>, conf: &LocConf) {
+    if let Some(upstream) = Block::of(&conf.upstream) {
+        cf.add_upstream_ref::<Uwsgi>(UpstreamRef { upstream, settings: conf.connections.clone() });
+    }
+}

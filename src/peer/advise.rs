@@ -1,0 +1,44 @@
+//! What may be wrong with a server that gives no answer, or none that is its own.
+
+use super::observe::{observe, Event};
+use super::refused;
+use crate::module::Peer;
+use crate::nginx::connection::Connection;
+use crate::nginx::peer::Outcome;
+use crate::nginx::Request;
+use crate::state::Beginning;
+
+/// What an HTTP server answers to a packet of uwsgi, if anything.
+const BAD_REQUEST: u16 = 400;
+
+/// A try is over that may say something of the server: learns from it, and advises.
+pub fn learn<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) {
+    let (state, hints) = (peer.state(), &peer.servers().queue.hints);
+    let response = &state.attempt().response;
+    match response.head.get().map(|head| head.status) {
+        Some(BAD_REQUEST) if !hints.is_understood() => {}
+        Some(_) => {
+            refused::answered(peer);
+            return hints.set_understood();
+        }
+        None if outcome == Outcome::Failed && state.upstream.is_request_begun() => {}
+        None => return,
+    }
+    // An HTTP server looks for the end of a line: without one it waits, until one of the two gives up,
+    // with one it complains.
+    let is_strange = match response.beginning.get() {
+        Some(Beginning::Html) => true,
+        Some(Beginning::Head) => response.head.get().is_some(),
+        None => {
+            let connection = peer.connection();
+            let timed_out = connection.is_some_and(Connection::has_timed_out);
+            if timed_out || connection.is_some_and(|connection| connection.cut().is_some()) {
+                hints.count_unanswered();
+            }
+            hints.is_mute()
+        }
+    };
+    if is_strange && !hints.is_understood() {
+        observe(peer.servers(), r.log(), Event::NotUnderstood { name: peer.name() });
+    }
+}

@@ -1,0 +1,134 @@
+//! The connection for a try: one of the pool, a new one, or the wait for one.
+
+use super::connect::{connect, make_room, report, Cause, Connect};
+use super::idle;
+use super::refused;
+use super::wait;
+use crate::conf::connections::EffectiveSettings;
+use crate::conf::LocConf;
+use crate::module::{Peer, Uwsgi};
+use crate::nginx::connect::Progress;
+use crate::nginx::log::Printable;
+use crate::nginx::peer::{Chosen, IfFull};
+use crate::nginx::status::NOT_IMPLEMENTED;
+use crate::nginx::sys::ngx_int_t;
+use crate::nginx::Request;
+use crate::pure::pool::policy::Reuse;
+use crate::state::ConnectionOrigin;
+
+/// A request with a body must not go to a puwsgi-socket, which takes the bytes of a body for the next
+/// request.
+///
+/// # Errors
+///
+/// The status to answer with; the reason is in the log.
+pub fn check_body(r: Request<'_>) -> Result<(), ngx_int_t> {
+    let (conf, Some(u)) = (LocConf::of(r), r.upstream()) else { return Ok(()) };
+    let servers = u.servers::<Uwsgi>(r);
+    let settings = match servers {
+        Some(servers) => conf.settings_for(&servers.settings),
+        // a host that nginx looks up
+        None => conf.own_settings(),
+    };
+    if conf.upstream.pass_request_body == 0 || settings.reuse != Reuse::Puwsgi {
+        return Ok(());
+    }
+    r.log().error(format_args!(
+        "request with a body for a server that never reads one, as \"rs_uwsgi_reuse puwsgi\" says of \
+         \"{}\"",
+        Printable(servers.map_or(&[][..], |servers| &servers.name)),
+    ));
+    Err(NOT_IMPLEMENTED)
+}
+
+/// Finds a connection to the server that nginx has chosen: one from the pool, or else a new one, for
+/// which the request may have to wait.
+pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
+    let (state, servers) = (peer.state(), peer.servers());
+    let attempt = state.attempt();
+    attempt.peer.set(Some(peer));
+    let settings = state.conf.settings_for(&servers.settings);
+    attempt.settings.set(settings);
+    let is_pooled = settings.reuse != Reuse::Off && settings.idle != 0;
+    let pool_key = is_pooled.then(|| peer.pool_key(r)).flatten().unwrap_or_default();
+    attempt.shared.set(!pool_key.is_empty());
+    attempt.key.set(if pool_key.is_empty() { peer.address() } else { pool_key });
+    if refused::is_known_too_large(peer) {
+        return refuse(r, peer, if_full);
+    }
+    refused::begin(peer);
+    // nobody gets in before those who wait
+    if !servers.queue.is_waiting(attempt.key.get()) {
+        if let Some((idle, if_dead)) = idle::take(r, state, servers) {
+            attempt.connection.set(Some(ConnectionOrigin::Reused));
+            peer.attach(idle, if_dead);
+            servers.queue.take_place(state, &settings);
+            return Chosen::Ready;
+        }
+    }
+    connect_or_wait(r, peer, &settings, if_full)
+}
+
+/// The request is too large for this server: one that may take more is asked, or it is answered when nginx
+/// is done with it.
+fn refuse<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
+    if if_full == IfFull::TryNextPeer && peer.has_others() {
+        return Chosen::TryNextPeer;
+    }
+    peer.state().attempt().too_large.set(true);
+    if peer.open().is_err() {
+        return Chosen::Failed;
+    }
+    wait::begin(r, peer, 0).map_or(Chosen::Failed, |_| Chosen::Waiting)
+}
+
+/// Makes a connection, or lets the request wait for one.
+fn connect_or_wait<'a>(
+    r: Request<'a>,
+    peer: Peer<'a>,
+    settings: &EffectiveSettings,
+    if_full: IfFull,
+) -> Chosen {
+    let (servers, state) = (peer.servers(), peer.state());
+    let (queue, key) = (&servers.queue, state.attempt().key.get());
+    let has_turn = !queue.is_waiting(key) && make_room(servers, key, settings);
+    if has_turn && !peer.is_unix() && settings.connect_retry == 0 {
+        queue.take_place(state, settings);
+        return Chosen::New;
+    }
+    let passes_over =
+        if_full == IfFull::TryNextPeer && peer.has_others() && state.conf.tries_again_on_error();
+    if !has_turn && passes_over {
+        return Chosen::TryNextPeer;
+    }
+    if peer.open().is_err() {
+        return Chosen::Failed;
+    }
+    let connected = match has_turn {
+        true => connect(peer, 0),
+        false => Connect::Wait(Cause::Turn),
+    };
+    match connected {
+        Connect::Made(Progress::Connected) => {
+            queue.take_place(state, settings);
+            Chosen::Ready
+        }
+        Connect::Made(Progress::Pending) => {
+            queue.take_place(state, settings);
+            wait::begin(r, peer, wait::limit(state, settings)).map_or(Chosen::Failed, |waiter| {
+                waiter.set_pending(true);
+                Chosen::Waiting
+            })
+        }
+        Connect::Wait(_) if passes_over => {
+            peer.discard();
+            Chosen::TryNextPeer
+        }
+        Connect::Wait(cause) => wait::enqueue(r, peer, settings, cause),
+        Connect::Failed(errno) => {
+            report(r, peer, errno);
+            peer.discard();
+            Chosen::Unreachable
+        }
+    }
+}

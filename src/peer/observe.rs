@@ -1,0 +1,291 @@
+//! What has happened to connections and requests, said once: the log's lines are written from it.
+
+use super::connect::Cause;
+use super::queue::QueuedStats;
+use crate::module::Servers;
+use crate::nginx;
+use crate::nginx::connect::Errno;
+use crate::nginx::connection::{Idle, Lost};
+use crate::nginx::log::{debug, Log, Printable};
+use crate::pure::hints::{self, Hint};
+use crate::pure::pool::policy::Refusal;
+use crate::pure::vars_limit::{BUFFER_SIZE, MAX_VARS};
+
+/// Something that has happened. `name` is the server's, as nginx's log has it.
+#[derive(Clone, Copy)]
+pub enum Event<'e> {
+    /// A request takes a connection of the pool, whose last request began so many milliseconds ago.
+    Taken {
+        /// The connection.
+        idle: &'e Idle,
+        /// The time.
+        since: usize,
+    },
+    /// A connection goes to the pool.
+    Parked {
+        /// The connection.
+        idle: &'e Idle,
+    },
+    /// A connection that has left the pool is closed.
+    Lost {
+        /// The connection.
+        idle: &'e Idle,
+        /// Why.
+        why: Lost,
+    },
+    /// A connection is closed after its request.
+    Closed {
+        /// Its number.
+        descriptor: i32,
+        /// Why.
+        refusal: Refusal,
+        /// Has nothing else told the log of bytes that nobody asked for?
+        is_news: bool,
+    },
+    /// A request begins to wait for a connection.
+    Queued {
+        /// The server.
+        name: &'e [u8],
+        /// Why.
+        cause: Cause,
+        /// How many wait already.
+        before: usize,
+    },
+    /// A request waits because the server is not there, for a moment.
+    Refused {
+        /// The server.
+        name: &'e [u8],
+        /// What it fails with.
+        errno: Errno,
+        /// `rs_uwsgi_connect_retry`, in milliseconds.
+        connect_retry: usize,
+    },
+    /// A request has been waiting for long because of a full listen queue.
+    WaitsLong {
+        /// The server.
+        name: &'e [u8],
+        /// How many wait.
+        waiting: usize,
+        /// How long the first of them has, in milliseconds.
+        time: usize,
+    },
+    /// Nobody waits any more.
+    QueueEmpty {
+        /// The server that was waited for last.
+        name: &'e [u8],
+    },
+    /// A request is refused because the queue is full.
+    QueueFull {
+        /// The server.
+        name: &'e [u8],
+        /// How many wait.
+        waiting: usize,
+        /// Why they do.
+        why: &'e str,
+    },
+    /// A request has waited for as long as it may.
+    QueueTimeout {
+        /// The server.
+        name: &'e [u8],
+        /// For how long, in milliseconds.
+        time: usize,
+        /// Why.
+        why: &'e str,
+    },
+    /// The server cannot be connected to.
+    ConnectFailed {
+        /// The server.
+        name: &'e [u8],
+        /// Why.
+        errno: Errno,
+        /// Is it a socket with a file?
+        is_file: bool,
+    },
+    /// The server has shown that it does not understand requests.
+    NotUnderstood {
+        /// The server.
+        name: &'e [u8],
+    },
+    /// The server has refused vars of this size.
+    VarsRefused {
+        /// The server.
+        name: &'e [u8],
+        /// Their bytes.
+        size: usize,
+    },
+    /// A request is answered at once, because the server is known to refuse it.
+    KnownTooLarge {
+        /// The server.
+        name: &'e [u8],
+        /// The bytes of its vars.
+        size: usize,
+    },
+    /// The server has closed the connection on a request that may be more than it takes.
+    RequestAtFault {
+        /// The server.
+        name: &'e [u8],
+        /// The number of its vars.
+        vars: usize,
+        /// Their bytes.
+        size: usize,
+    },
+}
+
+const ADVICE: &str =
+    "raise \"listen\" of the server and net.core.somaxconn, or give it more workers";
+
+/// Tells the log what has happened, as far as it is time for it: advice comes once a minute, a line that
+/// many requests would have once a second with a count.
+#[inline]
+pub fn observe(servers: &Servers, log: Log<'_>, event: Event<'_>) {
+    match event {
+        // every request comes by these
+        Event::Taken { idle, since } => debug!(
+            log,
+            "http rs_uwsgi take connection, fd:{}, {} requests, the last one {since} ms ago",
+            idle.descriptor(),
+            idle.requests(),
+        ),
+        Event::Parked { idle } => debug!(
+            log,
+            "http rs_uwsgi park connection, fd:{}, {} requests",
+            idle.descriptor(),
+            idle.requests(),
+        ),
+        _ => write(servers, log, event),
+    }
+}
+
+#[inline(never)]
+fn write(servers: &Servers, log: Log<'_>, event: Event<'_>) {
+    let (hints, now) = (&servers.queue.hints, nginx::now());
+    match event {
+        Event::Taken { .. } | Event::Parked { .. } => {}
+        Event::Lost { idle, why: Lost::Data } if !idle.is_tls() => log.warn(format_args!(
+            "upstream sent data that was not asked for on an idle connection to \"{}\", it is closed",
+            Printable(&servers.name)
+        )),
+        Event::Lost { idle, why } => log.debug(format_args!(
+            "http rs_uwsgi close idle connection, fd:{}: {why}",
+            idle.descriptor()
+        )),
+        Event::Closed { descriptor, refusal, is_news } => {
+            log.debug(format_args!("http rs_uwsgi close connection, fd:{descriptor}: {refusal}"));
+            if refusal == Refusal::Surplus && is_news {
+                log.warn(format_args!("upstream sent data after its response"));
+            }
+        }
+        Event::Queued { name, cause, before } => log.debug(format_args!(
+            "http rs_uwsgi wait for a connection to {}: {cause:?}, {before} before",
+            Printable(name)
+        )),
+        Event::Refused { name, errno, connect_retry } => {
+            if hints.take_due(Hint::Refused, now) {
+                log.warn_of(
+                    errno.0,
+                    format_args!(
+                        "\"{}\" refuses connections, requests wait for it for up to {connect_retry} ms \
+                         as \"rs_uwsgi_connect_retry\" says",
+                        Printable(name),
+                    ),
+                );
+            }
+        }
+        Event::WaitsLong { name, waiting, time } => {
+            if hints.take_due(Hint::Waiting, now) {
+                log.warn(format_args!(
+                    "listen queue of \"{}\" is full: {waiting} requests wait for a connection, the \
+                     first of them for {time} ms; {ADVICE}",
+                    Printable(name),
+                ));
+            }
+        }
+        Event::QueueEmpty { name } => {
+            let name = Printable(name);
+            let refused = hints.queue_full.take();
+            if refused > 0 {
+                log.error(format_args!(
+                    "queue for \"{name}\" was full: {refused} more requests refused"
+                ));
+            }
+            let timeouts = hints.queue_timeouts.take();
+            if timeouts > 0 {
+                log.error(format_args!(
+                    "timed out in the queue for a connection to \"{name}\": {timeouts} more requests"
+                ));
+            }
+            let QueuedStats { count, longest } = servers.queue.stats.get();
+            if count > 0 && hints.take_due(Hint::ListenQueue, now) {
+                servers.queue.stats.take();
+                log.warn(format_args!(
+                    "listen queue of \"{name}\" was full: {count} requests waited for a connection, up \
+                     to {longest} ms; {ADVICE}",
+                ));
+            }
+        }
+        Event::QueueFull { name, waiting, why } => {
+            if let Some(count) = hints.queue_full.add(now) {
+                log.error(format_args!(
+                    "queue for \"{}\" is full: {waiting} requests wait for a connection, {count} \
+                     refused: {why}",
+                    Printable(name),
+                ));
+            }
+        }
+        Event::QueueTimeout { name, time, why } => {
+            if let Some(count) = hints.queue_timeouts.add(now) {
+                log.error(format_args!(
+                    "timed out after {time} ms in the queue for a connection to \"{}\", {count} \
+                     requests so: {why}",
+                    Printable(name),
+                ));
+            }
+        }
+        Event::ConnectFailed { name, errno, is_file } => {
+            let write = match errno.0 {
+                libc::ECONNREFUSED
+                | libc::EAGAIN
+                | libc::ECONNRESET
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH => Log::error_of,
+                _ => Log::crit_of,
+            };
+            write(log, errno.0, format_args!("connect() to {} failed", Printable(name)));
+            if errno.0 == libc::EACCES && is_file && hints.take_due(Hint::Permission, now) {
+                let path = name.strip_prefix(b"unix:").unwrap_or(name);
+                log.error(format_args!("{}", hints::permission(path, &nginx::user())));
+            }
+        }
+        Event::NotUnderstood { name } => {
+            if hints.take_due(Hint::Http, now) {
+                log.error(format_args!(
+                    "\"{}\" has understood no request yet: if it speaks HTTP, use \"proxy_pass\", or \
+                     let it speak uwsgi (uWSGI's \"socket\", gunicorn's \"--protocol uwsgi\")",
+                    Printable(name),
+                ));
+            }
+        }
+        Event::VarsRefused { name, size } => log.error(format_args!(
+            "\"{}\" has refused {size} bytes of vars: raise its \"buffer-size\", which is \
+             {BUFFER_SIZE} unless configured",
+            Printable(name),
+        )),
+        Event::KnownTooLarge { name, size } => {
+            if let Some(count) = hints.too_large.add(now) {
+                log.error(format_args!(
+                    "\"{}\" is known to refuse {size} bytes of vars, {count} requests so: raise its \
+                     \"buffer-size\", which is {BUFFER_SIZE} unless configured",
+                    Printable(name),
+                ));
+            }
+        }
+        Event::RequestAtFault { name, vars, size } => log.error(format_args!(
+            "\"{}\" has closed the connection on {vars} vars of {size} bytes: uWSGI takes no more than \
+             its \"max-vars\" and \"buffer-size\", which are {MAX_VARS} and {BUFFER_SIZE} unless \
+             configured",
+            Printable(name),
+        )),
+    }
+}

@@ -1,0 +1,149 @@
+//! The end of a try: what becomes of its connection, and what the balancer is told of the server.
+
+use super::observe::{observe, Event};
+use super::queue::{free_place, settings_of};
+use super::retry::bridges_restart;
+use super::{advise, idle, refused, wait};
+use crate::conf::connections::EffectiveSettings;
+use crate::module::Peer;
+use crate::nginx::connection::Connection;
+use crate::nginx::peer::Outcome;
+use crate::nginx::{self, Request};
+use crate::pure::pool::policy::{self, Facts, LastUse, Reuse};
+use crate::pure::uwsgi::framing::End;
+use crate::pure::vars_limit::Fault;
+use crate::state::{Body, ConnectionOrigin, Verdict};
+
+/// Parks the connection or leaves it to nginx, which closes it. Returns what the balancer is told.
+pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
+    let state = peer.state();
+    if let Some(waiter) = state.waiter.get() {
+        // given up: the client has left
+        wait::give_up(r, waiter);
+        return outcome;
+    }
+    if state.upstream.is_request_begun() {
+        state.sent.set(state.attempt().connection.get());
+    }
+    // where it could not be made, there is none
+    let Some(connection) = peer.connection() else { return outcome };
+    let reported = report_to_balancer(r, peer, connection, outcome);
+    if reported == outcome || reported == Outcome::Next {
+        advise::learn(r, peer, outcome);
+    }
+    judge(r, peer, connection, outcome);
+    reported
+}
+
+/// The try is over, whatever has become of it: its place is free, and whoever waits for one has its turn.
+pub fn end_try(peer: Peer<'_>) {
+    let (state, servers) = (peer.state(), peer.servers());
+    // where `release` has failed
+    if let Some(waiter) = state.waiter.take() {
+        wait::forget(waiter);
+    }
+    free_place(servers, state);
+}
+
+/// The verdict on the connection: it is parked, or nginx closes it.
+fn judge<'a>(r: Request<'a>, peer: Peer<'a>, connection: Connection<'a>, outcome: Outcome) {
+    let (state, settings) = (peer.state(), settings_of(peer));
+    let attempt = state.attempt();
+    let facts = facts(r, peer, &settings, connection, outcome);
+    let descriptor = connection.descriptor();
+    let parked = policy::verdict(&facts).and_then(|()| {
+        let last_use = LastUse {
+            started_at: attempt.started_at.get(),
+            body: state.body_length(r),
+            since: (settings.reuse == Reuse::Auto).then(nginx::now),
+        };
+        idle::park(r, peer, last_use, &settings)
+    });
+    state.verdict.set(Some(match parked {
+        Ok(()) => Verdict::Kept,
+        Err(refusal) => {
+            // what comes while the body is read is logged there
+            let is_news = facts.end == End::Clean || attempt.response.body.get().is_none();
+            let closed = Event::Closed { descriptor, refusal, is_news };
+            observe(peer.servers(), r.log(), closed);
+            Verdict::Closed(refusal)
+        }
+    }));
+}
+
+/// A connection from the pool that the server had closed says nothing of the server: the same request
+/// goes to it again on a new connection, where it may be repeated.
+///
+/// Neither does one that the request itself has ended, nor a head too large for nginx's buffer: a client
+/// that repeats such a request must not take the server from all others.
+fn report_to_balancer<'a>(
+    r: Request<'a>,
+    peer: Peer<'a>,
+    connection: Connection<'_>,
+    outcome: Outcome,
+) -> Outcome {
+    if outcome != Outcome::Failed || connection.has_timed_out() {
+        return outcome;
+    }
+    let state = peer.state();
+    let (u, attempt) = (state.upstream, state.attempt());
+    if attempt.response.has_begun() {
+        let is_too_big = attempt.response.head.get().is_none() && u.is_head_too_big();
+        return if is_too_big { Outcome::Next } else { outcome };
+    }
+    if attempt.connection.get() == Some(ConnectionOrigin::Reused) {
+        state.needs_new_connection.set(true);
+        return Outcome::RetrySamePeer;
+    }
+    if !u.is_request_begun() {
+        return outcome;
+    }
+    let end = connection.cut().filter(|end| bridges_restart(r, peer, *end));
+    if end.is_some() {
+        state.repeated.set(end);
+        state.needs_new_connection.set(true);
+        return Outcome::Restarting;
+    }
+    match refused::ended(r, peer) {
+        Fault::Server => outcome,
+        Fault::Unclear => Outcome::Next,
+        Fault::Request | Fault::TooLarge => Outcome::Refused,
+    }
+}
+
+fn facts<'a>(
+    r: Request<'a>,
+    peer: Peer<'a>,
+    settings: &EffectiveSettings,
+    connection: Connection<'_>,
+    outcome: Outcome,
+) -> Facts {
+    let state = peer.state();
+    let (u, attempt) = (state.upstream, state.attempt());
+    let response = &attempt.response;
+    let (head, body) = (response.head.get(), response.body.get());
+    let fields = response.fields.get();
+    let end = head.map_or(End::Open, |head| {
+        let received = match body {
+            Some(_) => u.body_received(),
+            // what nginx did not read may have come all the same
+            None => head.after.into(),
+        };
+        fields.framing(head.status).end(received, Body::chunks_of(body))
+    });
+    Facts {
+        reuse: settings.reuse,
+        limits: settings.limits(),
+        shared: attempt.shared.get(),
+        exiting: nginx::is_exiting(),
+        failed: outcome == Outcome::Failed || connection.has_failed(),
+        request_written: u.is_request_written(),
+        length_is_ours: state.conf.string_has_no_length,
+        head: r.is_head(),
+        status: head.map(|head| head.status),
+        said: fields.said(),
+        end,
+        requests: connection.requests(),
+        age: connection.age(),
+    }
+}

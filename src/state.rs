@@ -1,0 +1,216 @@
+//! What this module knows of a request while it passes it on: [`RequestState`], of one upstream of the
+//! request; in it the [`Attempt`], with one server; in that the [`Response`] of the server.
+//!
+//! A new attempt is one assignment, so that nothing of the one before is left. References are to the
+//! request's own memory.
+
+use std::cell::Cell;
+
+use crate::conf::connections::EffectiveSettings;
+use crate::conf::LocConf;
+use crate::module::{Peer, State, Uwsgi};
+use crate::nginx::{self, Error, Request};
+use crate::pure::pool::policy::Refusal;
+use crate::pure::uwsgi::chunked::Decoder;
+use crate::pure::uwsgi::framing::{Chunks, Fields};
+use crate::pure::uwsgi::packet::HEADER_SIZE;
+use crate::pure::vars_limit::Cut;
+
+/// What is known of an upstream of a request, over all tries.
+pub struct RequestState<'a> {
+    /// The settings of the location that the upstream was made for. The request's own may be another's
+    /// by now.
+    pub conf: &'a LocConf,
+    attempt: Cell<&'a Attempt<'a>>,
+    /// The encoded vars with their packet header.
+    pub packet: Cell<&'a [u8]>,
+    /// Was the client's body cut, so that none of it is passed on?
+    pub without_body: Cell<bool>,
+    /// Is the response past its status line, or known to have none? A cached response is read without a
+    /// server having been asked.
+    pub past_status_line: Cell<bool>,
+    /// Must the next try have a connection of its own?
+    pub needs_new_connection: Cell<bool>,
+    /// The end of a connection after which the request was sent again to a server that restarts.
+    pub repeated: Cell<Option<Cut>>,
+    /// For how long the request has waited for connections, in milliseconds.
+    pub waited: Cell<usize>,
+    /// The connection that something of the request was sent on last, by the tries that are over.
+    pub sent: Cell<Option<ConnectionOrigin>>,
+    /// What became of the connection of the last try that is over and had one.
+    pub verdict: Cell<Option<Verdict>>,
+    /// The bytes of the vars that were found too large to be sent.
+    pub refused_size: Cell<Option<u32>>,
+}
+
+/// A try with one server, from its choice to its release.
+#[derive(Default)]
+pub struct Attempt<'a> {
+    /// The connection to the server; None before one was chosen.
+    pub connection: Cell<Option<ConnectionOrigin>>,
+    /// The server of this try.
+    pub peer: Cell<Option<Peer<'a>>>,
+    /// What is configured for connections to it.
+    pub settings: Cell<EffectiveSettings>,
+    /// Is it known to refuse the request, which waits to be told so?
+    pub too_large: Cell<bool>,
+    /// When this try began, in milliseconds of nginx's clock.
+    pub started_at: Cell<usize>,
+    /// The key by which the server is known in the queue and, if `shared`, in the pool.
+    pub key: Cell<&'a [u8]>,
+    /// May its connections be shared with other requests?
+    pub shared: Cell<bool>,
+    /// Is the connection one of those that `rs_uwsgi_max_connections` counts?
+    pub counted: Cell<bool>,
+    /// What the server has answered.
+    pub response: Response,
+}
+
+/// The response of the server of a try.
+#[derive(Default)]
+pub struct Response {
+    /// What it begins with; None before anything has come.
+    pub beginning: Cell<Option<Beginning>>,
+    /// What its headers say of its end.
+    pub fields: Cell<Fields>,
+    /// Its head, once that is complete.
+    pub head: Cell<Option<Head>>,
+    /// Its body, once nginx has begun to read it.
+    pub body: Cell<Option<Body>>,
+}
+
+/// How a response begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// With a head, or what may become one.
+    Head,
+    /// With a page and no head, as one to a line that is no request (HTTP/0.9).
+    Html,
+}
+
+/// A response whose head has come from the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// Its status.
+    pub status: u16,
+    /// The bytes after the head that had come with it, which fit into a buffer.
+    pub after: u32,
+}
+
+/// The body of a response that is being read.
+#[derive(Clone, Copy, Debug)]
+pub struct Body {
+    /// How far a chunked one has come.
+    pub chunks: Chunks,
+    /// The decoder of a chunked one.
+    pub decoder: Decoder,
+}
+
+/// Where a connection came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionOrigin {
+    /// It was made for this request.
+    New,
+    /// It was taken from the pool.
+    Reused,
+}
+
+/// What becomes of the connection of a try that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may carry another request, and is in the pool.
+    Kept,
+    /// It is closed.
+    Closed(Refusal),
+}
+
+impl<'a> RequestState<'a> {
+    /// The state of an upstream that has asked no server yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn new(r: Request<'a>, conf: &'a LocConf) -> Result<Self, Error> {
+        Ok(RequestState {
+            conf,
+            attempt: Cell::new(r.pool().share(Attempt::default())?),
+            packet: Cell::default(),
+            without_body: Cell::default(),
+            past_status_line: Cell::default(),
+            needs_new_connection: Cell::default(),
+            repeated: Cell::default(),
+            waited: Cell::default(),
+            sent: Cell::default(),
+            verdict: Cell::default(),
+            refused_size: Cell::default(),
+        })
+    }
+
+    /// The state of the request's upstream, whatever has become of the request's other state. None where
+    /// the upstream is another module's.
+    #[inline]
+    pub fn of(r: Request<'a>) -> Option<&'a State<'a>> {
+        r.state::<Uwsgi>()
+    }
+
+    /// The try in hand.
+    #[inline(always)]
+    pub fn attempt(&self) -> &'a Attempt<'a> {
+        self.attempt.get()
+    }
+
+    /// A server, or the same one again, will be asked: nothing is left of what was before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn begin_try(&self, r: Request<'a>) -> Result<(), Error> {
+        // the first one has come with the state
+        if self.attempt().connection.get().is_some() {
+            self.attempt.set(r.pool().share(Attempt::default())?);
+        }
+        let attempt = self.attempt();
+        attempt.started_at.set(nginx::now());
+        attempt.connection.set(Some(ConnectionOrigin::New));
+        Ok(())
+    }
+
+    /// The vars, encoded.
+    pub fn vars(&self) -> &'a [u8] {
+        self.packet.get().get(HEADER_SIZE..).unwrap_or_default()
+    }
+
+    /// The bytes of the vars.
+    #[inline(always)]
+    pub fn vars_size(&self) -> usize {
+        self.packet.get().len().saturating_sub(HEADER_SIZE)
+    }
+
+    /// The number of body bytes that follow the packet.
+    pub fn body_length(&self, r: Request<'_>) -> u64 {
+        if r.is_body_unbuffered() {
+            return r.content_length().unwrap_or(0);
+        }
+        if self.conf.upstream.pass_request_body == 0 {
+            return 0;
+        }
+        match r.body().size() {
+            size if size > 0 && self.without_body.get() => 0,
+            size => size,
+        }
+    }
+}
+
+impl Response {
+    /// Has the server begun to answer?
+    pub fn has_begun(&self) -> bool {
+        self.beginning.get().is_some()
+    }
+}
+
+impl Body {
+    /// How far the chunks of a response have come.
+    pub fn chunks_of(body: Option<Body>) -> Chunks {
+        body.map_or(Chunks::Open, |body| body.chunks)
+    }
+}
