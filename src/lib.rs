@@ -22,6 +22,9 @@
 //! finds a connection to it, or [`peer::wait`] lets the request wait. [`response::head`] and
 //! [`response::body`] read the answer, and [`peer::release`] judges the connection.
 //!
+//! `bytes` is in [`pure::uwsgi::packet`] alone: a packet is built in one growing buffer, and copied once to
+//! the memory of its request. Everything else is read where nginx has put it.
+//!
 //! Load balancing, buffering, timeouts, retries and all I/O are nginx's own
 //! (src/http/ngx_http_upstream.c).
 

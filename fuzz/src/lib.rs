@@ -3,7 +3,6 @@
 //! input of their own, so this needs nothing but the module.
 
 pub mod chunked;
-pub mod decimal;
 pub mod framing;
 pub mod head;
 pub mod header_set;
@@ -19,9 +18,8 @@ pub mod vars;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their binaries and of their folders in fuzz/seeds.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("chunked", chunked::fuzz),
-    ("decimal", decimal::fuzz),
     ("framing", framing::fuzz),
     ("head", head::fuzz),
     ("header_line", head::fuzz_header_lines),

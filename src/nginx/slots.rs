@@ -174,12 +174,12 @@ pub use for_cache::*;
 mod for_cache {
     use core::mem::offset_of;
 
-    use super::super::module::{buffer_tag, MainConf};
-    use super::super::sys::{
+    use super::*;
+    use crate::nginx::module::{buffer_tag, MainConf};
+    use crate::nginx::sys::{
         ngx_http_file_cache_set_slot, ngx_http_file_cache_valid_set_slot,
         ngx_http_upstream_cache_method_mask, NGX_HTTP_MAIN_CONF_OFFSET,
     };
-    use super::*;
 
     slots! {
         /// A row for statuses and a time.

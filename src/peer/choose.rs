@@ -1,7 +1,8 @@
 //! The connection for a try: one of the pool, a new one, or the wait for one.
 
-use super::connect::{connect, make_room, report, Cause, Connect};
+use super::connect::{connect, make_room, report, Connect};
 use super::idle;
+use super::queue::Cause;
 use super::refused;
 use super::wait;
 use crate::conf::connections::EffectiveSettings;

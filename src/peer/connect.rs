@@ -3,23 +3,12 @@
 
 use super::idle;
 use super::observe::{observe, Event};
-use super::queue::settings_of;
+use super::queue::{settings_of, Cause};
 use crate::conf::connections::EffectiveSettings;
 use crate::module::{Peer, Servers};
 use crate::nginx::connect::{Errno, Progress};
 use crate::nginx::connection::Lost;
 use crate::nginx::{self, Request};
-
-/// Why a request has to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// It is not the first, or `rs_uwsgi_max_connections` are in use.
-    Turn,
-    /// The listen queue is full.
-    ListenQueue,
-    /// The server is not there, for a moment (`rs_uwsgi_connect_retry`).
-    Refused(Errno),
-}
 
 /// What came of an attempt to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! What has happened to connections and requests, said once: the log's lines are written from it.
 
-use super::connect::Cause;
-use super::queue::QueuedStats;
+use super::queue::{Cause, QueuedStats};
 use crate::module::Servers;
 use crate::nginx;
 use crate::nginx::connect::Errno;

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 
 use crate::conf::connections::{EffectiveSettings, Settings};
 use crate::module::{Peer, Servers, State, Waiter, Waiting};
+use crate::nginx::connect::Errno;
 use crate::nginx::connection::Idle;
 use crate::pure::hints::Hints;
 use crate::pure::pool::Pool;
@@ -33,6 +34,17 @@ impl ServersState {
             vars_limits: RefCell::default(),
         }
     }
+}
+
+/// Why a request has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It is not the first, or `rs_uwsgi_max_connections` are in use.
+    Turn,
+    /// The listen queue is full.
+    ListenQueue,
+    /// The server is not there, for a moment (`rs_uwsgi_connect_retry`).
+    Refused(Errno),
 }
 
 /// The requests that wait for the servers of an upstream.

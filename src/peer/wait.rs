@@ -5,10 +5,10 @@
 //! takes the next one from its listen queue; and as other clients keep the server busy as well, by a timer
 //! with a [backoff](crate::pure::queue::Backoff).
 
-use super::connect::{self, has_room, make_room, Cause, Connect};
+use super::connect::{self, has_room, make_room, Connect};
 use super::idle;
 use super::observe::{observe, Event};
-use super::queue::{settings_of, QueuedStats};
+use super::queue::{settings_of, Cause, QueuedStats};
 use super::refused;
 use crate::conf::connections::EffectiveSettings;
 use crate::module::{Peer, Servers, State, Waiter, Waiting};

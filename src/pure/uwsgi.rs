@@ -4,7 +4,6 @@
 //! |---|---|
 //! | [`packet`] | the request: four header bytes and the vars, written in one pass |
 //! | [`vars`] | the vars, read back |
-//! | [`decimal`] | numbers in digits |
 //! | [`names`] | how headers, parameters and modifiers are called |
 //! | [`header_set`] | sets of header names, as the application tells them apart |
 //! | [`framing`] | where a response ends, and what it says of its connection |
@@ -15,7 +14,6 @@
 #![forbid(unsafe_code)]
 
 pub mod chunked;
-pub mod decimal;
 pub mod framing;
 pub mod head;
 pub mod header_set;

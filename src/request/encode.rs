@@ -16,7 +16,6 @@ use crate::nginx::status::INTERNAL_SERVER_ERROR;
 use crate::nginx::status::REQUEST_HEADER_FIELDS_TOO_LARGE;
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::{Error, Request};
-use crate::pure::uwsgi::decimal::Decimal;
 use crate::pure::uwsgi::packet::{Packet, TooLarge};
 use crate::state::RequestState;
 
@@ -159,8 +158,9 @@ fn write_params<'a>(
 
 /// The values that are more than what was configured.
 struct Special<'a> {
-    /// The length of the body that follows, where there is one.
-    length: Option<Decimal>,
+    /// The length of the body that follows; 0 where there is none.
+    length: u64,
+    digits: itoa::Buffer,
     length_written: bool,
     /// SCRIPT_NAME and PATH_INFO, under `rs_uwsgi_mount`.
     mounted: Option<(&'a [u8], &'a [u8])>,
@@ -170,7 +170,8 @@ struct Special<'a> {
 impl<'a> Special<'a> {
     fn new(r: Request<'a>, length: u64, conf: &'a LocConf) -> Self {
         Special {
-            length: (length > 0).then(|| Decimal::new(length)),
+            length,
+            digits: itoa::Buffer::new(),
             length_written: false,
             mounted: conf.mount.as_deref().map(|mount| mount::split(mount, r.uri())),
             script_name_written: false,
@@ -189,11 +190,10 @@ impl<'a> Special<'a> {
         match (param.role, self.mounted) {
             (Role::ContentLength, _) if self.length_written => None,
             (Role::ContentLength, _) => {
-                self.length_written = is_written || self.length.is_some();
-                match &self.length {
-                    Some(length) => Some(length.digits()),
-                    None if configured.is_empty() => is_written.then_some(b""),
-                    None => Some(b"0"),
+                self.length_written = is_written || self.length > 0;
+                match self.length {
+                    0 if configured.is_empty() => is_written.then_some(b""),
+                    length => Some(self.digits.format(length).as_bytes()),
                 }
             }
             (Role::ScriptName, Some((script_name, _))) => {
@@ -206,9 +206,9 @@ impl<'a> Special<'a> {
     }
 
     /// Where the configuration names neither, the server would not know.
-    fn write_missing(&self, packet: &mut Packet) {
-        if let (Some(length), false) = (&self.length, self.length_written) {
-            packet.var(b"CONTENT_LENGTH", length.digits());
+    fn write_missing(&mut self, packet: &mut Packet) {
+        if self.length > 0 && !self.length_written {
+            packet.var(b"CONTENT_LENGTH", self.digits.format(self.length).as_bytes());
         }
         if let (Some((script_name, _)), false) = (self.mounted, self.script_name_written) {
             packet.var(b"SCRIPT_NAME", script_name);

@@ -16,8 +16,6 @@
 //! Nothing is copied: the decoder points into the bytes it is given, and keeps 16 bytes of state
 //! between them.
 
-use std::fmt;
-
 /// The largest chunk, bytes: as in nginx, so that sums with it fit its `off_t`.
 pub const MAX_SIZE: u64 = i64::MAX as u64 / 16;
 
@@ -34,16 +32,9 @@ const AFTER_DATA: u64 = b"\r\n0\r\n\r\n".len() as u64;
 
 /// Bytes that are not a chunked body. Where the response ends is unknown, so its connection must be
 /// closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed chunked response")]
 pub struct Malformed;
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("malformed chunked response")
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 /// What follows the framing that [`Decoder::next`] skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

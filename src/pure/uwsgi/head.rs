@@ -14,7 +14,6 @@
 
 pub mod plain;
 
-use std::fmt;
 use std::ops::Range;
 
 /// What a parser makes of the bytes so far.
@@ -36,16 +35,9 @@ pub struct StatusLine<'a> {
 }
 
 /// The bytes are not the beginning of a status line: the response is CGI style, or no response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a status line")]
 pub struct NotAStatusLine;
-
-impl fmt::Display for NotAStatusLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a status line")
-    }
-}
-
-impl std::error::Error for NotAStatusLine {}
 
 /// One line of the head after the status line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,21 +63,14 @@ pub struct Header<'a> {
 }
 
 /// A line that cannot be a header: what nginx puts into its log as `"<line>\x<byte>..."`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid byte \\x{byte:02x} in a header line, at {end}")]
 pub struct InvalidHeader {
     /// The line was right up to this offset from its beginning.
     pub end: usize,
     /// The byte there. After a CR that no LF follows, the CR or the space before it.
     pub byte: u8,
 }
-
-impl fmt::Display for InvalidHeader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "invalid byte \\x{:02x} in a header line, at {}", self.byte, self.end)
-    }
-}
-
-impl std::error::Error for InvalidHeader {}
 
 /// Parses a status line at the beginning of `buf`.
 ///

@@ -9,8 +9,6 @@
 //! var: u16 LE name length, name, u16 LE value length, value
 //! ```
 
-use std::fmt;
-
 use bytes::BytesMut;
 
 use super::names;
@@ -404,7 +402,11 @@ fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) -> Option<()> {
 }
 
 /// The vars do not fit into a packet, or into what the configuration allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{size} bytes of vars, the largest is \"{}\" with {largest_size} bytes",
+    largest_name.escape_ascii()
+)]
 pub struct TooLarge {
     /// Bytes of vars.
     pub size: usize,
@@ -413,16 +415,6 @@ pub struct TooLarge {
     /// Bytes of that var's name and value.
     pub largest_size: usize,
 }
-
-impl fmt::Display for TooLarge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TooLarge { size, largest_name, largest_size } = self;
-        let name = largest_name.escape_ascii();
-        write!(f, "{size} bytes of vars, the largest is \"{name}\" with {largest_size} bytes")
-    }
-}
-
-impl std::error::Error for TooLarge {}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,5 @@
 //! The vars of a packet, read back: names and values, each behind its length.
 
-use std::fmt;
-
 /// Reads vars: (name, value) in order. After an error it ends.
 #[derive(Clone, Debug)]
 pub struct Vars<'a> {
@@ -46,13 +44,6 @@ fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The bytes end in the middle of a var.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the vars end in the middle of a var")]
 pub struct Truncated;
-
-impl fmt::Display for Truncated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the vars end in the middle of a var")
-    }
-}
-
-impl std::error::Error for Truncated {}
