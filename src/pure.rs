@@ -7,3 +7,4 @@ pub mod pool;
 pub mod queue;
 pub mod uwsgi;
 pub mod vars_limit;
+pub mod zone;

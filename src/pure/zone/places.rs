@@ -1,0 +1,126 @@
+//! Places: connections to a server, in use or idle, of which there may be so many in all workers.
+
+use super::layout::cell;
+use super::line::{Rank, TRIES};
+use super::{SlotId, Word, Worker, Zone};
+
+/// What came of the wish to open a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquire {
+    /// It may be opened, and counts from now on.
+    Place,
+    /// Others are before it.
+    Turn,
+    /// There are as many as there may be. If the request waits ([`Worker::join`]), it is told when there is
+    /// a place.
+    Full,
+    /// The slot is another server's, or nobody's: look the server up again.
+    Gone,
+}
+
+/// What becomes of a connection that another request may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Park {
+    /// It is idle.
+    Idle,
+    /// The first of this worker's own line may have it, with its place ([`Worker::left`]).
+    Own,
+    /// Another worker's request is the first: it is closed, and [`Worker::release`] follows.
+    Close,
+}
+
+impl<A: Word> Zone<'_, A> {
+    /// How many connections to this server are open, in use or idle, in all workers. Those who try to
+    /// have one, and do not get it, are in it for a moment.
+    pub fn in_use(&self, of: SlotId) -> u64 {
+        self.sum(of, cell::IN_USE)
+    }
+}
+
+impl<'m, A: Word> Worker<'m, A> {
+    /// A request wants to open a connection. `limit`: how many there may be in all workers, 0: as
+    /// many as you like; there are never more. `rank`: the request's, for one that waits the rank that was
+    /// said for it.
+    #[must_use]
+    pub fn acquire(&self, of: SlotId, limit: u64, rank: Rank) -> Acquire {
+        for _ in 0..TRIES {
+            if !self.has_turn(of, rank) {
+                return Acquire::Turn;
+            }
+            if limit > 0 && self.zone.in_use(of) >= limit {
+                let is_first = self.zone.first(of) == Some((self.id, rank));
+                if is_first {
+                    self.ask_for_idle(of);
+                }
+                return Acquire::Full;
+            }
+            self.add(of, cell::IN_USE, 1);
+            let is_ready = self.zone.is_ready(of);
+            let fits = limit == 0 || self.zone.in_use(of) <= limit;
+            if is_ready && fits && self.has_turn(of, rank) {
+                return Acquire::Place;
+            }
+            self.subtract(of, cell::IN_USE);
+            // somebody may have failed because of it; where it is this worker's own turn, it tries again
+            let _ = self.pass_on(of, limit);
+            if !is_ready {
+                return Acquire::Gone;
+            }
+        }
+        // others go on trying at the same time: from the event loop, then
+        self.ring_own();
+        Acquire::Full
+    }
+
+    /// A connection is closed that was in use, or was not made at all. True: the first of this worker's own
+    /// line has its turn.
+    #[must_use]
+    pub fn release(&self, of: SlotId, limit: u64) -> bool {
+        self.subtract(of, cell::IN_USE);
+        self.pass_on(of, limit)
+    }
+
+    /// A request is done with its connection, which another may have.
+    #[must_use]
+    pub fn park(&self, of: SlotId) -> Park {
+        self.add(of, cell::IDLE, 1);
+        let Some((first, _)) = self.zone.first(of) else { return Park::Idle };
+        self.take_idle(of);
+        if first == self.id {
+            Park::Own
+        } else {
+            Park::Close
+        }
+    }
+
+    /// An idle connection has found a request ([`Self::has_turn`] before), or is about to be closed.
+    pub fn take_idle(&self, of: SlotId) {
+        let idle = self.own(of, cell::IDLE);
+        idle.set_relaxed(idle.get_relaxed().saturating_sub(1));
+    }
+
+    /// An idle connection is closed. As [`Self::release`].
+    #[must_use]
+    pub fn close_idle(&self, of: SlotId, limit: u64) -> bool {
+        self.take_idle(of);
+        self.release(of, limit)
+    }
+
+    #[inline]
+    pub(super) fn own(&self, of: SlotId, at: usize) -> &'m A {
+        self.zone.cell_word(self.id, of, at)
+    }
+
+    /// Adds to a word of this worker's own cell.
+    #[inline]
+    pub(super) fn add(&self, of: SlotId, at: usize, number: u64) {
+        let word = self.own(of, at);
+        word.set(word.get_relaxed().wrapping_add(number));
+    }
+
+    #[inline]
+    pub(super) fn subtract(&self, of: SlotId, at: usize) {
+        let word = self.own(of, at);
+        word.set(word.get_relaxed().saturating_sub(1));
+    }
+}
