@@ -7,7 +7,7 @@
 //! | [`plain`] | values that nginx's upstream machinery reads: one row a value |
 //! | [`connections`] | settings of connections, which the users of an upstream share: one row a setting |
 //! | [`merge`] | inheritance, and the checks across directives |
-//! | [`pass`], [`params`], [`modifiers`], [`mount`], [`store`], `cache`, `tls` | directives with a setter of their own |
+//! | [`pass`], [`params`], [`modifiers`], [`mount`], [`store`], [`zone`], `cache`, `tls` | directives with a setter of their own |
 
 #[cfg(ngx_feature = "http_cache")]
 pub mod cache;
@@ -23,5 +23,6 @@ pub mod plain;
 pub mod store;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod tls;
+pub mod zone;
 
 pub use location::{Encoding, LocConf};

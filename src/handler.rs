@@ -18,10 +18,12 @@ use crate::nginx::peer::{Chosen, IfFull, Outcome, PeerHandler};
 use crate::nginx::status::INTERNAL_SERVER_ERROR;
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::wait::QueueHandler;
+use crate::nginx::zone::ZoneOwner;
 use crate::nginx::{Error, Request};
 use crate::peer::queue::ServersState;
 use crate::peer::{choose, idle, refused, release, wait};
 use crate::pure::vars_limit::Cut;
+use crate::pure::zone::Rung;
 use crate::request::{body as request_body, encode, target};
 use crate::response::{body, head};
 use crate::state::RequestState;
@@ -63,9 +65,12 @@ impl ModuleConf for Uwsgi {
     }
 
     fn finish(cf: Conf<'_>) -> Result<(), conf::Error> {
+        let mut servers = 0;
         connections::merge_users(cf, |block, settings| {
+            servers += block.server_count();
             cf.hook::<Uwsgi>(block, ServersState::new(settings));
-        })
+        })?;
+        cf.add_zone::<Uwsgi>(servers, 0)
     }
 }
 
@@ -178,5 +183,11 @@ impl IdleOwner for Uwsgi {
 
     fn connection_lost(servers: &Servers, is: &dyn Fn(&Idle) -> bool, why: Lost) {
         idle::lose(servers, is, why);
+    }
+}
+
+impl ZoneOwner for Uwsgi {
+    fn on_ring(servers: &Servers, rung: Rung) {
+        wait::on_ring(servers, rung);
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! What this layer calls stands above it, and it knows nothing of it but [`module::Module`] and the traits
 //! beside the callbacks: [`callbacks::RequestHandler`], [`peer::PeerHandler`], [`wait::QueueHandler`],
-//! [`connection::IdleOwner`], [`filter::ChunkDecoder`], [`module::ModuleConf`].
+//! [`connection::IdleOwner`], [`filter::ChunkDecoder`], [`zone::ZoneOwner`], [`module::ModuleConf`].
 //!
 //! | what | files |
 //! |---|---|
@@ -21,6 +21,7 @@
 //! | its upstream, the state of one, and the address of one | upstream.rs, state.rs, address.rs |
 //! | the choice of a server | servers.rs, balancer.rs, stock_keepalive.rs, peer.rs |
 //! | connections: made, waited for, kept | connect.rs, wait.rs, wake.rs, connection.rs |
+//! | what all workers share | zone.rs |
 //! | the request on its way to the server | early.rs, cut.rs |
 //! | the response on its way to the client | headers.rs, body.rs, filter.rs |
 
@@ -38,6 +39,7 @@ macro_rules! field {
 mod layout;
 
 use core::marker::PhantomData;
+use core::num::NonZeroU64;
 
 pub mod address;
 pub mod balancer;
@@ -73,6 +75,7 @@ pub mod variables;
 pub mod version;
 pub mod wait;
 mod wake;
+pub mod zone;
 
 mod macros {
     //! Constants that nginx defines by macros with a cast, from macros.h.
@@ -199,6 +202,15 @@ pub fn now_exactly() -> usize {
     // SAFETY: takes no arguments, and may be called at any time.
     unsafe { sys::ngx_time_update() };
     now()
+}
+
+/// The time since some moment in the past, in nanoseconds: one clock for all processes.
+pub fn monotonic_nanoseconds() -> NonZeroU64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: room for the time; Linux has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    let nanoseconds = time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;
+    NonZeroU64::new(nanoseconds).unwrap_or(NonZeroU64::MIN)
 }
 
 /// Is the worker on its way out?

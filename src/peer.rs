@@ -9,9 +9,10 @@
 //! | file | owns | imports |
 //! |---|---|---|
 //! | [`choose`] | `peer.get`: a connection of the pool, a new one, or the wait | all below |
-//! | [`wait`] | those who wait, in the order of their arrival | `connect`, `refused`, `idle`, `queue` |
-//! | [`connect`] | a new connection, or why there is none now | `idle`, `queue` |
-//! | [`idle`] | connections in the pool | `retry`, `queue` |
+//! | [`wait`] | those who wait, in the order of their arrival | `connect`, `refused`, `idle`, `places` |
+//! | [`connect`] | a new connection, or why there is none now | `queue` |
+//! | [`places`] | how many connections there may be, and whose turn it is, over all workers | `queue` |
+//! | [`idle`] | connections in the pool | `places`, `retry`, `queue` |
 //! | [`release`] | `peer.free`: the verdict on the connection, what the balancer is told | `advise`, `refused`, `idle`, `queue` |
 //! | [`advise`] | what may be wrong with a server that gives no answer | `refused` |
 //! | [`refused`] | requests that a server refuses for what they are | `retry` |
@@ -24,6 +25,7 @@ pub mod choose;
 pub mod connect;
 pub mod idle;
 pub mod observe;
+pub mod places;
 pub mod queue;
 pub mod refused;
 pub mod release;

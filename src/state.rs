@@ -15,6 +15,7 @@ use crate::pure::uwsgi::chunked::Decoder;
 use crate::pure::uwsgi::framing::{Chunks, Fields};
 use crate::pure::uwsgi::packet::HEADER_SIZE;
 use crate::pure::vars_limit::Cut;
+use crate::pure::zone::{Rank, SlotId};
 
 /// What is known of an upstream of a request, over all tries.
 pub struct RequestState<'a> {
@@ -51,16 +52,20 @@ pub struct Attempt<'a> {
     /// The server of this try.
     pub peer: Cell<Option<Peer<'a>>>,
     /// What is configured for connections to it.
-    pub settings: Cell<EffectiveSettings>,
+    pub settings: Cell<Option<&'a EffectiveSettings>>,
     /// Is it known to refuse the request, which waits to be told so?
     pub too_large: Cell<bool>,
     /// When this try began, in milliseconds of nginx's clock.
     pub started_at: Cell<usize>,
     /// The key by which the server is known in the queue and, if `shared`, in the pool.
     pub key: Cell<&'a [u8]>,
+    /// The server's slot in the zone that all workers share.
+    pub slot: Cell<Option<SlotId>>,
+    /// The place in the line of those who wait for a connection, once the request does.
+    pub rank: Cell<Option<Rank>>,
     /// May its connections be shared with other requests?
     pub shared: Cell<bool>,
-    /// Is the connection one of those that `rs_uwsgi_max_connections` counts?
+    /// Has the try a place, one of those that `rs_uwsgi_max_connections` counts?
     pub counted: Cell<bool>,
     /// What the server has answered.
     pub response: Response,

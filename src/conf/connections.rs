@@ -51,6 +51,9 @@ macro_rules! settings {
         }
 
         impl EffectiveSettings {
+            /// Nothing is said.
+            pub const DEFAULT: EffectiveSettings = EffectiveSettings { $($name: $default,)* };
+
             /// What the upstream's users agreed on, else what this location says: variables may send it
             /// anywhere. What each location says for its own, the other way round.
             pub fn of(upstream: &Settings, location: &Settings) -> EffectiveSettings {
@@ -60,11 +63,6 @@ macro_rules! settings {
             }
         }
 
-        impl Default for EffectiveSettings {
-            fn default() -> Self {
-                EffectiveSettings { $($name: $default,)* }
-            }
-        }
     };
 }
 
@@ -79,9 +77,9 @@ settings! {
     age: shared usize = 3_600_000;
     /// `rs_uwsgi_reuse`: whose word counts.
     reuse: shared Reuse = Reuse::Auto;
-    /// `rs_uwsgi_max_connections`: open from a worker to one server, in use or idle; 0 without limit.
+    /// `rs_uwsgi_max_connections`: open to one server from all workers, in use or idle; 0 without limit.
     max_connections: shared usize = 0;
-    /// `rs_uwsgi_queue`: how many requests of a worker may wait for one server.
+    /// `rs_uwsgi_queue`: how many requests of all workers may wait for one server.
     queue: own usize = 1024;
     /// `rs_uwsgi_queue … timeout=`: how long one may wait, in milliseconds; None: as long as connecting
     /// may take.
@@ -107,6 +105,11 @@ pub struct Said<T> {
 
 impl<T: Copy + PartialEq> Said<T> {
     const NOTHING: Said<T> = Said { value: None, position: None };
+
+    /// What is said, if anything.
+    pub fn value(&self) -> Option<T> {
+        self.value
+    }
 
     fn inherit(&mut self, outer: &Said<T>) {
         if self.value.is_none() {
@@ -275,7 +278,7 @@ fn invalid(cf: Conf<'_>, what: &str) -> Error {
 /// # Errors
 ///
 /// Settings that contradict each other.
-pub fn merge_users(cf: Conf<'_>, hook: impl Fn(Block, Settings)) -> Result<(), Error> {
+pub fn merge_users(cf: Conf<'_>, mut hook: impl FnMut(Block, Settings)) -> Result<(), Error> {
     let users = cf.take_upstream_refs::<Uwsgi>();
     for block in cf.upstreams::<Uwsgi>() {
         let is_used = users.iter().any(|user| user.upstream == block);

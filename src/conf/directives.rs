@@ -10,7 +10,7 @@ use super::cache;
 use super::connections::{self, Settings, REUSE};
 #[cfg(ngx_feature = "http_ssl")]
 use super::tls;
-use super::{modifiers, mount, params, pass, store, LocConf};
+use super::{modifiers, mount, params, pass, store, zone, LocConf};
 use crate::module::{Setter, SharedSetter, Uwsgi};
 use crate::nginx::slots::*;
 #[cfg(ngx_feature = "http_ssl")]
@@ -166,6 +166,7 @@ pub static DIRECTIVES: Directives = Directives(&[
     shared::<Uwsgi>(c"rs_uwsgi_max_connections", SHARED, set_shared!(connections::set_number, max_connections)),
     shared::<Uwsgi>(c"rs_uwsgi_queue", ANY | NGX_HTTP_UPS_CONF | NGX_CONF_TAKE12, set_shared!(connections::set_number_and_timeout, queue, queue_timeout)),
     shared::<Uwsgi>(c"rs_uwsgi_connect_retry", SHARED, set_shared!(connections::set_time, connect_retry)),
+    own::<Uwsgi>(c"rs_uwsgi_zone", NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1, &(zone::set as Setter)),
     own::<Uwsgi>(c"rs_uwsgi_mount", NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, set!(mount::set, mount)),
     Directive::empty(),
 ]);

@@ -3,6 +3,7 @@
 //! Mirrors `ngx_http_uwsgi_loc_conf_t` and `ngx_http_uwsgi_create_loc_conf` of nginx's
 //! src/http/modules/ngx_http_uwsgi_module.c.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use super::connections::{EffectiveSettings, Settings};
@@ -22,7 +23,7 @@ use crate::nginx::sys::{
 use crate::nginx::upstream_conf;
 use crate::nginx::upstream_conf::zeroed_upstream_conf;
 use crate::nginx::value::ComplexValue;
-use crate::nginx::Request;
+use crate::nginx::{Error, Request};
 use crate::pure::uwsgi::header_set::HeaderSet;
 
 /// How requests of a location are passed on. nginx's own setters write into it by offset, hence
@@ -39,6 +40,8 @@ pub struct LocConf {
     pub string_has_no_length: bool,
     /// `rs_uwsgi_keepalive`, `rs_uwsgi_queue` and their kin.
     pub connections: Settings,
+    /// What of these is in force, where all requests go to one upstream.
+    pub effective: OnceCell<EffectiveSettings>,
     /// `rs_uwsgi_max_vars`: the most bytes that the vars may have.
     pub max_vars: usize,
     /// `rs_uwsgi_pass` with variables in its argument.
@@ -90,6 +93,7 @@ impl LocConf {
             string: conf::UNSET_STRING,
             string_has_no_length: false,
             connections: Settings::unset(),
+            effective: OnceCell::new(),
             max_vars: Unset::UNSET,
             pass: None,
             modifier1: None,
@@ -124,14 +128,22 @@ impl LocConf {
         r.location::<Uwsgi>()
     }
 
-    /// What is in force for requests to an upstream whose users have agreed on `shared`.
-    pub fn settings_for(&self, shared: &Settings) -> EffectiveSettings {
-        EffectiveSettings::of(shared, &self.connections)
-    }
-
-    /// What is in force for requests to a host that nginx looks up, for which there is no upstream.
-    pub fn own_settings(&self) -> EffectiveSettings {
-        self.settings_for(&self.connections)
+    /// What is in force for a request to an upstream whose users have agreed on `shared`. Where variables
+    /// may name any upstream, it is made for each request; else once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn settings_for<'a>(
+        &'a self,
+        r: Request<'a>,
+        shared: &Settings,
+    ) -> Result<&'a EffectiveSettings, Error> {
+        let make = || EffectiveSettings::of(shared, &self.connections);
+        match self.pass {
+            Some(_) => r.pool().share(make()),
+            None => Ok(self.effective.get_or_init(make)),
+        }
     }
 
     /// Does a request go to the next server after an error on the connection to one?

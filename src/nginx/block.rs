@@ -10,7 +10,7 @@ use super::module::{context_index, Handler, Module};
 use super::servers::{choose_addresses, Servers};
 use super::sys::{
     ngx_http_conf_ctx_t, ngx_http_upstream_add, ngx_http_upstream_conf_t,
-    ngx_http_upstream_srv_conf_t, NGX_HTTP_UPS_CONF,
+    ngx_http_upstream_server_t, ngx_http_upstream_srv_conf_t, NGX_HTTP_UPS_CONF,
 };
 use super::{bytes_of, slice_of, Conf};
 
@@ -41,6 +41,17 @@ impl Block {
     pub fn name<'a>(self) -> &'a [u8] {
         // SAFETY: upstreams live as long as the configuration, and are made before they are found.
         unsafe { bytes_of((*self.0.as_ptr()).host) }
+    }
+
+    /// How many addresses its servers have, as far as they are known: one at least.
+    pub fn server_count(self) -> usize {
+        // SAFETY: as above; null, or an array of servers.
+        unsafe {
+            let Some(servers) = (*self.0.as_ptr()).servers.as_ref() else { return 1 };
+            let servers =
+                slice_of(servers.elts.cast::<ngx_http_upstream_server_t>(), servers.nelts);
+            servers.iter().map(|server| server.naddrs.max(1)).sum::<usize>().max(1)
+        }
     }
 
     /// What the block says of connections; None for an address.

@@ -233,6 +233,12 @@ pub fn parse_number(digits: &[u8]) -> Option<ngx_uint_t> {
     ngx_uint_t::try_from(number).ok()
 }
 
+/// A size such as "10m", in bytes (`ngx_parse_size`).
+pub fn parse_size(size: &[u8]) -> Option<usize> {
+    // SAFETY: only reads the bytes.
+    usize::try_from(unsafe { super::sys::ngx_parse_size(&mut str_of(size)) }).ok()
+}
+
 /// A time such as "10m", in seconds (`ngx_parse_time`).
 pub fn parse_seconds(time: &[u8]) -> Option<super::sys::time_t> {
     // SAFETY: only reads the bytes.

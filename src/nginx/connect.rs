@@ -216,12 +216,12 @@ impl<'a, H: Module> Peer<'a, H> {
         }
     }
 
-    /// Closes the connection that [`Self::open`] made.
+    /// Closes the connection of the try, if there is one.
     pub fn discard(self) {
         let c = field!(self, connection);
         field!(self, connection = ptr::null_mut());
         if !c.is_null() {
-            // SAFETY: an open connection of this try alone.
+            // SAFETY: an open connection of this try alone: nginx asks for it each time, and finds none.
             unsafe { close(c) };
         }
     }

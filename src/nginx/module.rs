@@ -22,6 +22,7 @@ use super::sys::{
     NGX_PROCESS_MASTER,
 };
 use super::wait::QueueHandler;
+use super::zone::{self, ZoneConf, ZoneOwner};
 use super::{Log, Request};
 
 /// The module's row in nginx's table of modules. [`export_module!`] implements it.
@@ -52,12 +53,18 @@ pub trait Module: Registered {
 
 /// Everything that this layer calls.
 pub trait Handler:
-    ModuleConf + RequestHandler + PeerHandler + QueueHandler + IdleOwner + ChunkDecoder
+    ModuleConf + RequestHandler + PeerHandler + QueueHandler + IdleOwner + ChunkDecoder + ZoneOwner
 {
 }
 
 impl<H> Handler for H where
-    H: ModuleConf + RequestHandler + PeerHandler + QueueHandler + IdleOwner + ChunkDecoder
+    H: ModuleConf
+        + RequestHandler
+        + PeerHandler
+        + QueueHandler
+        + IdleOwner
+        + ChunkDecoder
+        + ZoneOwner
 {
 }
 
@@ -134,6 +141,8 @@ pub const fn new<H: Handler>(directives: &'static Directives) -> ngx_module_t {
         commands: directives.0.as_ptr().cast_mut(),
         type_: NGX_HTTP_MODULE as usize,
         init_module: Some(init_module::<H>),
+        init_process: Some(init_process::<H>),
+        exit_process: Some(exit_process),
         ..ngx_module_t::default()
     }
 }
@@ -176,6 +185,8 @@ pub struct MainConf<H: Module> {
     pub upstream_of_addresses: Option<Block>,
     /// The upstreams whose choice of servers is wrapped, by [`Servers::address`].
     pub upstreams: Vec<Box<Servers<H>>>,
+    /// What all workers share.
+    pub zone: ZoneConf,
     /// The headers of responses that nginx acts on.
     pub known_headers: Option<KnownHeaders>,
 }
@@ -197,6 +208,7 @@ fn place_main_conf<H: Module>(cf: Conf<'_>) -> Result<NonNull<MainConf<H>>, Erro
             upstream_refs: Vec::new(),
             upstream_of_addresses: None,
             upstreams: Vec::new(),
+            zone: ZoneConf::default(),
             known_headers: None,
         },
     )
@@ -329,6 +341,27 @@ unsafe extern "C" fn init_module<H: ModuleConf>(cycle: *mut ngx_cycle_t) -> ngx_
         // SAFETY: the cycle's log is valid while this function runs.
         let log = unsafe { Log::from_ptr(log) };
         LOADED.call_once(|| log.notice(format_args!("rs_uwsgi module {} loaded", H::VERSION)));
+        if let Some(cycle) = NonNull::new(cycle) {
+            zone::begin::<H>(cycle, log);
+        }
     }
     OK
+}
+
+/// `init_process`: a worker begins.
+unsafe extern "C" fn init_process<H: ZoneOwner>(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    if let Some(cycle) = NonNull::new(cycle) {
+        let begin = || zone::enter::<H>(cycle, Log::of_worker());
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(begin)) {
+            log_panic(Log::of_worker(), &*panic);
+        }
+    }
+    OK
+}
+
+/// `exit_process`: a worker ends.
+unsafe extern "C" fn exit_process(_: *mut ngx_cycle_t) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(zone::leave)) {
+        log_panic(Log::of_worker(), &*panic);
+    }
 }

@@ -44,7 +44,7 @@ pub struct Waiter<'a, H: Module> {
     /// nginx's handler of the connection's events, while ours stands in its place.
     handler: Cell<ngx_event_handler_pt>,
     since: usize,
-    limit: ngx_msec_t,
+    limit: Cell<ngx_msec_t>,
     pending: Cell<bool>,
     /// Has it got a connection of the pool, on which it goes on before anything else happens?
     goes_on: Cell<bool>,
@@ -70,7 +70,7 @@ impl<'a, H: Handler> Peer<'a, H> {
             event: UnsafeCell::new(event),
             handler: Cell::new(None),
             since: super::now(),
-            limit,
+            limit: Cell::new(limit),
             pending: Cell::new(false),
             goes_on: Cell::new(false),
         };
@@ -102,6 +102,11 @@ impl<'a, H: Handler> Waiter<'a, H> {
         self.pending.set(pending);
     }
 
+    /// It may wait no longer, once nginx is done with setting up its connection.
+    pub fn expire(&self) {
+        self.limit.set(0);
+    }
+
     /// For how long it has waited, in milliseconds.
     pub fn time(&self) -> usize {
         super::now().wrapping_sub(self.since)
@@ -130,7 +135,7 @@ impl<'a, H: Handler> Waiter<'a, H> {
             if flag!(write, timer_set) != 0 {
                 ngx_del_timer(write);
             }
-            let left = (self.since + self.limit).saturating_sub(super::now());
+            let left = (self.since + self.limit.get()).saturating_sub(super::now());
             ngx_add_timer(self.event.get(), left);
         }
     }
@@ -325,7 +330,7 @@ pub(super) unsafe extern "C" fn on_waiter<H: Handler>(event: *mut ngx_event_t) {
         };
         // SAFETY: events are handled when nginx is done with what it did before.
         unsafe { waiter.take_over_events() };
-        match waiter.time() >= waiter.limit {
+        match waiter.time() >= waiter.limit.get() {
             true => H::on_queue_timeout(r),
             false => Next::Wait,
         }

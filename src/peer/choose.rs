@@ -1,10 +1,8 @@
 //! The connection for a try: one of the pool, a new one, or the wait for one.
 
-use super::connect::{connect, make_room, report, Connect};
-use super::idle;
+use super::connect::{connect, report, Connect};
 use super::queue::Cause;
-use super::refused;
-use super::wait;
+use super::{idle, places, refused, wait};
 use crate::conf::connections::EffectiveSettings;
 use crate::conf::LocConf;
 use crate::module::{Peer, Uwsgi};
@@ -15,7 +13,6 @@ use crate::nginx::status::NOT_IMPLEMENTED;
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::Request;
 use crate::pure::pool::policy::Reuse;
-use crate::state::ConnectionOrigin;
 
 /// A request with a body must not go to a puwsgi-socket, which takes the bytes of a body for the next
 /// request.
@@ -26,11 +23,9 @@ use crate::state::ConnectionOrigin;
 pub fn check_body(r: Request<'_>) -> Result<(), ngx_int_t> {
     let (conf, Some(u)) = (LocConf::of(r), r.upstream()) else { return Ok(()) };
     let servers = u.servers::<Uwsgi>(r);
-    let settings = match servers {
-        Some(servers) => conf.settings_for(&servers.settings),
-        // a host that nginx looks up
-        None => conf.own_settings(),
-    };
+    // there are none where nginx looks a host up
+    let shared = servers.map_or(&conf.connections, |servers| &servers.settings);
+    let settings = EffectiveSettings::of(shared, &conf.connections);
     if conf.upstream.pass_request_body == 0 || settings.reuse != Reuse::Puwsgi {
         return Ok(());
     }
@@ -48,26 +43,27 @@ pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
     let (state, servers) = (peer.state(), peer.servers());
     let attempt = state.attempt();
     attempt.peer.set(Some(peer));
-    let settings = state.conf.settings_for(&servers.settings);
-    attempt.settings.set(settings);
+    let Ok(settings) = state.conf.settings_for(r, &servers.settings) else {
+        return Chosen::Failed;
+    };
+    attempt.settings.set(Some(settings));
     let is_pooled = settings.reuse != Reuse::Off && settings.idle != 0;
     let pool_key = is_pooled.then(|| peer.pool_key(r)).flatten().unwrap_or_default();
     attempt.shared.set(!pool_key.is_empty());
     attempt.key.set(if pool_key.is_empty() { peer.address() } else { pool_key });
+    attempt.slot.set(places::find_slot(peer));
     if refused::is_known_too_large(peer) {
         return refuse(r, peer, if_full);
     }
     refused::begin(peer);
     // nobody gets in before those who wait
-    if !servers.queue.is_waiting(attempt.key.get()) {
-        if let Some((idle, if_dead)) = idle::take(r, state, servers) {
-            attempt.connection.set(Some(ConnectionOrigin::Reused));
+    if places::has_turn(peer, places::LAST) {
+        if let Some((idle, if_dead)) = idle::take(r, peer) {
             peer.attach(idle, if_dead);
-            servers.queue.take_place(state, &settings);
             return Chosen::Ready;
         }
     }
-    connect_or_wait(r, peer, &settings, if_full)
+    connect_or_wait(r, peer, settings, if_full)
 }
 
 /// The request is too large for this server: one that may take more is asked, or it is answered when nginx
@@ -90,42 +86,39 @@ fn connect_or_wait<'a>(
     settings: &EffectiveSettings,
     if_full: IfFull,
 ) -> Chosen {
-    let (servers, state) = (peer.servers(), peer.state());
-    let (queue, key) = (&servers.queue, state.attempt().key.get());
-    let has_turn = !queue.is_waiting(key) && make_room(servers, key, settings);
-    if has_turn && !peer.is_unix() && settings.connect_retry == 0 {
-        queue.take_place(state, settings);
+    let state = peer.state();
+    let has_place = places::take(peer, places::LAST);
+    if has_place && !peer.is_unix() && settings.connect_retry == 0 {
         return Chosen::New;
     }
     let passes_over =
         if_full == IfFull::TryNextPeer && peer.has_others() && state.conf.tries_again_on_error();
-    if !has_turn && passes_over {
+    if !has_place && passes_over {
         return Chosen::TryNextPeer;
     }
     if peer.open().is_err() {
         return Chosen::Failed;
     }
-    let connected = match has_turn {
+    let connected = match has_place {
         true => connect(peer, 0),
         false => Connect::Wait(Cause::Turn),
     };
     match connected {
-        Connect::Made(Progress::Connected) => {
-            queue.take_place(state, settings);
-            Chosen::Ready
-        }
-        Connect::Made(Progress::Pending) => {
-            queue.take_place(state, settings);
-            wait::begin(r, peer, wait::limit(state, settings)).map_or(Chosen::Failed, |waiter| {
+        Connect::Made(Progress::Connected) => Chosen::Ready,
+        Connect::Made(Progress::Pending) => wait::begin(r, peer, wait::limit(state, settings))
+            .map_or(Chosen::Failed, |waiter| {
                 waiter.set_pending(true);
                 Chosen::Waiting
-            })
-        }
+            }),
         Connect::Wait(_) if passes_over => {
             peer.discard();
+            places::put_back(peer);
             Chosen::TryNextPeer
         }
-        Connect::Wait(cause) => wait::enqueue(r, peer, settings, cause),
+        Connect::Wait(cause) => {
+            places::put_back(peer);
+            wait::enqueue(r, peer, settings, cause)
+        }
         Connect::Failed(errno) => {
             report(r, peer, errno);
             peer.discard();

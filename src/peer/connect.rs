@@ -1,13 +1,10 @@
 //! A new connection, or why there is none now: the server's listen queue is full, it has all the
 //! connections that it may have, or it refuses for a moment.
 
-use super::idle;
 use super::observe::{observe, Event};
 use super::queue::{settings_of, Cause};
-use crate::conf::connections::EffectiveSettings;
-use crate::module::{Peer, Servers};
+use crate::module::Peer;
 use crate::nginx::connect::{Errno, Progress};
-use crate::nginx::connection::Lost;
 use crate::nginx::{self, Request};
 
 /// What came of an attempt to connect.
@@ -19,26 +16,6 @@ pub enum Connect {
     Wait(Cause),
     /// There will be none.
     Failed(Errno),
-}
-
-/// May one more connection to this server be opened?
-pub fn has_room(servers: &Servers, key: &[u8], settings: &EffectiveSettings) -> bool {
-    let most = settings.max_connections;
-    let in_use = || servers.queue.queues.borrow().in_use(key);
-    most == 0 || in_use() + servers.idle.borrow().len_of(key) < most
-}
-
-/// Makes room for one more connection, where there is none: one that is idle, and does not suit the request
-/// that is next, is closed for it. False where there is no room.
-pub fn make_room(servers: &Servers, key: &[u8], settings: &EffectiveSettings) -> bool {
-    if has_room(servers, key, settings) {
-        return true;
-    }
-    let count = servers.idle.borrow().len_of(key);
-    let unfit = count.checked_sub(1).and_then(|most| servers.idle.borrow_mut().excess(key, most));
-    let Some(unfit) = unfit else { return false };
-    idle::close(servers, unfit, Lost::Excess);
-    has_room(servers, key, settings)
 }
 
 /// Tries to connect. `waited`: for how long the request has waited, in milliseconds.

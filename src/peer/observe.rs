@@ -91,6 +91,11 @@ pub enum Event<'e> {
         /// Why.
         why: &'e str,
     },
+    /// There is no room in the zone for the server.
+    ZoneFull {
+        /// The server.
+        name: &'e [u8],
+    },
     /// The server cannot be connected to.
     ConnectFailed {
         /// The server.
@@ -236,6 +241,15 @@ fn write(servers: &Servers, log: Log<'_>, event: Event<'_>) {
                 log.error(format_args!(
                     "timed out after {time} ms in the queue for a connection to \"{}\", {count} \
                      requests so: {why}",
+                    Printable(name),
+                ));
+            }
+        }
+        Event::ZoneFull { name } => {
+            if hints.take_due(Hint::ZoneFull, now) {
+                log.warn(format_args!(
+                    "rs_uwsgi zone has no room for \"{}\", its limits are each worker's: raise \
+                     \"rs_uwsgi_zone\"",
                     Printable(name),
                 ));
             }

@@ -4,24 +4,78 @@
 use std::cell::{Cell, RefCell};
 
 use crate::conf::connections::{EffectiveSettings, Settings};
-use crate::module::{Peer, Servers, State, Waiter, Waiting};
+use crate::module::{Peer, Waiter, Waiting};
 use crate::nginx::connect::Errno;
 use crate::nginx::connection::Idle;
 use crate::pure::hints::Hints;
 use crate::pure::pool::Pool;
 use crate::pure::queue::{Backoff, LastAttempt, ServerQueues};
 use crate::pure::vars_limit::Limits;
+use crate::pure::zone::{Rank, SlotId};
 
 /// What belongs to the servers of an upstream, in one worker.
 pub struct ServersState {
     /// What all who pass to the upstream agreed on.
     pub settings: Settings,
     /// The idle connections.
-    pub idle: RefCell<Pool<Idle>>,
+    pub idle: RefCell<Pool<Parked>>,
     /// The requests that wait for a connection.
     pub queue: Queue,
     /// What is known of the vars that the servers take.
     pub vars_limits: RefCell<Limits>,
+    /// The servers' slots in the zone that all workers share.
+    pub slots: RefCell<Slots>,
+}
+
+/// A connection in the pool.
+pub struct Parked {
+    /// The connection.
+    pub idle: Idle,
+    /// The server's slot, where the connection has its place in the zone.
+    pub slot: Option<SlotId>,
+}
+
+/// A request in the queue.
+pub struct Queued {
+    /// The request.
+    pub waiting: Waiting,
+    /// Its place in the line.
+    pub rank: Rank,
+    /// The server's slot, where it waits in the zone.
+    pub slot: Option<SlotId>,
+}
+
+/// Slots by the keys of servers, as far as they have been looked up.
+#[derive(Default)]
+pub struct Slots(Vec<(Box<[u8]>, SlotId)>);
+
+impl Slots {
+    /// So many are remembered: servers that come and go leave theirs behind.
+    const MOST: usize = 256;
+
+    /// The slot of the server with this key.
+    #[inline]
+    pub fn find(&self, key: &[u8]) -> Option<SlotId> {
+        self.0.iter().find(|(known, _)| **known == *key).map(|(_, slot)| *slot)
+    }
+
+    /// Remembers a slot.
+    pub fn insert(&mut self, key: &[u8], slot: SlotId) {
+        if self.0.len() >= Self::MOST {
+            self.0.remove(0);
+        }
+        self.0.push((key.into(), slot));
+    }
+
+    /// Forgets a slot that has become another server's.
+    pub fn remove(&mut self, slot: SlotId) {
+        self.0.retain(|(_, known)| *known != slot);
+    }
+
+    /// The keys of servers whose slot `is` one of those looked for.
+    pub fn filter(&self, is: impl Fn(SlotId) -> bool) -> Vec<Box<[u8]>> {
+        self.0.iter().filter(|(_, slot)| is(*slot)).map(|(key, _)| key.clone()).collect()
+    }
 }
 
 impl ServersState {
@@ -32,6 +86,7 @@ impl ServersState {
             idle: RefCell::default(),
             queue: Queue::default(),
             vars_limits: RefCell::default(),
+            slots: RefCell::default(),
         }
     }
 }
@@ -51,12 +106,14 @@ pub enum Cause {
 #[derive(Default)]
 pub struct Queue {
     /// By server.
-    pub queues: RefCell<ServerQueues<Waiting>>,
+    pub queues: RefCell<ServerQueues<Queued>>,
     backoff: Cell<Backoff>,
     /// Those who had to wait because a listen queue was full, since the log last told of them.
     pub stats: Cell<QueuedStats>,
     /// What the log has advised.
     pub hints: Hints,
+    /// When this worker has last looked for others that are gone, in milliseconds of nginx's clock.
+    pub swept_at: Cell<usize>,
 }
 
 /// Requests that had to wait.
@@ -75,21 +132,12 @@ impl Queue {
         queues.waiting() > 0 && queues.waiting_for(key) > 0
     }
 
-    /// The request has a connection, which counts where there is a limit: once, however often it has
-    /// been tried to connect it. It has this place until the try is over ([`free_place`]).
-    pub fn take_place(&self, state: &State<'_>, settings: &EffectiveSettings) {
-        let attempt = state.attempt();
-        if settings.max_connections > 0 && !attempt.counted.replace(true) {
-            self.queues.borrow_mut().begin(attempt.key.get());
-        }
+    /// Takes a request out that waits no longer.
+    pub fn remove(&self, waiter: &Waiter<'_>) -> Option<Queued> {
+        self.queues.borrow_mut().remove(|queued| queued.waiting.is_of(waiter))
     }
 
-    /// Takes a request out that waits no longer. Was it still in the queue?
-    pub fn remove(&self, waiter: &Waiter<'_>) -> bool {
-        self.queues.borrow_mut().remove(|waiting| waiting.is_of(waiter)).is_some()
-    }
-
-    /// The milliseconds until the next attempt to connect.
+    /// The milliseconds until this worker's next attempt to connect.
     pub fn next_attempt(&self, last: LastAttempt) -> usize {
         let mut backoff = self.backoff.get();
         let pause = backoff.next(last);
@@ -98,21 +146,8 @@ impl Queue {
     }
 }
 
-/// A try is over. Its place, which nothing else gives up, and its connection may be another's: those who
-/// wait have their turn.
-#[inline]
-pub fn free_place(servers: &Servers, state: &State<'_>) {
-    let attempt = state.attempt();
-    if attempt.counted.take() {
-        servers.queue.queues.borrow_mut().end(attempt.key.get());
-    }
-    if servers.queue.queues.borrow().waiting() > 0 {
-        servers.wake_soon();
-    }
-}
-
 /// What is in force for a try with this server.
 #[inline]
-pub fn settings_of(peer: Peer<'_>) -> EffectiveSettings {
-    peer.state().attempt().settings.get()
+pub fn settings_of<'a>(peer: Peer<'a>) -> &'a EffectiveSettings {
+    peer.state().attempt().settings.get().unwrap_or(&EffectiveSettings::DEFAULT)
 }

@@ -1,9 +1,9 @@
 //! The end of a try: what becomes of its connection, and what the balancer is told of the server.
 
 use super::observe::{observe, Event};
-use super::queue::{free_place, settings_of};
+use super::queue::settings_of;
 use super::retry::bridges_restart;
-use super::{advise, idle, refused, wait};
+use super::{advise, idle, places, refused, wait};
 use crate::conf::connections::EffectiveSettings;
 use crate::module::Peer;
 use crate::nginx::connection::Connection;
@@ -42,14 +42,18 @@ pub fn end_try(peer: Peer<'_>) {
     if let Some(waiter) = state.waiter.take() {
         wait::forget(waiter);
     }
-    free_place(servers, state);
+    // nginx would close it after this, when another worker may have opened one in its place
+    if state.attempt().counted.get() && settings_of(peer).max_connections > 0 {
+        peer.discard();
+    }
+    places::give_back(servers, state);
 }
 
 /// The verdict on the connection: it is parked, or nginx closes it.
 fn judge<'a>(r: Request<'a>, peer: Peer<'a>, connection: Connection<'a>, outcome: Outcome) {
     let (state, settings) = (peer.state(), settings_of(peer));
     let attempt = state.attempt();
-    let facts = facts(r, peer, &settings, connection, outcome);
+    let facts = facts(r, peer, settings, connection, outcome);
     let descriptor = connection.descriptor();
     let parked = policy::verdict(&facts).and_then(|()| {
         let last_use = LastUse {
@@ -57,7 +61,7 @@ fn judge<'a>(r: Request<'a>, peer: Peer<'a>, connection: Connection<'a>, outcome
             body: state.body_length(r),
             since: (settings.reuse == Reuse::Auto).then(nginx::now),
         };
-        idle::park(r, peer, last_use, &settings)
+        idle::park(r, peer, last_use, settings)
     });
     state.verdict.set(Some(match parked {
         Ok(()) => Verdict::Kept,

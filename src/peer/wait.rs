@@ -5,13 +5,12 @@
 //! takes the next one from its listen queue; and as other clients keep the server busy as well, by a timer
 //! with a [backoff](crate::pure::queue::Backoff).
 
-use super::connect::{self, has_room, make_room, Connect};
-use super::idle;
+use super::connect::{self, Connect};
 use super::observe::{observe, Event};
 use super::queue::{settings_of, Cause, QueuedStats};
-use super::refused;
+use super::{idle, places, refused};
 use crate::conf::connections::EffectiveSettings;
-use crate::module::{Peer, Servers, State, Waiter, Waiting};
+use crate::module::{Peer, Servers, State, Waiter};
 use crate::nginx::callbacks::Next;
 use crate::nginx::connect::{Errno, Progress};
 use crate::nginx::peer::Chosen;
@@ -19,7 +18,8 @@ use crate::nginx::status::SERVICE_UNAVAILABLE;
 use crate::nginx::Request;
 use crate::pure::hints;
 use crate::pure::queue::LastAttempt;
-use crate::state::{ConnectionOrigin, RequestState};
+use crate::pure::zone::{Rank, Rung};
+use crate::state::RequestState;
 
 /// For how long one may wait before the log tells of it, in milliseconds.
 const LONG: usize = 1000;
@@ -37,16 +37,15 @@ pub fn enqueue<'a>(
     cause: Cause,
 ) -> Chosen {
     let (servers, state) = (peer.servers(), peer.state());
-    let (queue, key) = (&servers.queue, state.attempt().key.get());
-    let before = queue.queues.borrow().waiting_for(key);
-    if before >= settings.queue {
-        // It can be answered only when nginx is done with it: it waits for no time.
-        return begin(r, peer, 0).map_or(Chosen::Failed, |_| Chosen::Waiting);
-    }
+    let queue = &servers.queue;
     let Some(waiter) = begin(r, peer, limit(state, settings)) else {
         return Chosen::Failed;
     };
-    queue.queues.borrow_mut().push(key, Waiting::of(waiter));
+    let Some(before) = places::join(peer, waiter, Some(settings.queue), false) else {
+        // It can be answered only when nginx is done with it: it waits for no time.
+        waiter.expire();
+        return Chosen::Waiting;
+    };
     observe(servers, r.log(), Event::Queued { name: peer.name(), cause, before });
     let mut stats = queue.stats.get();
     if cause == Cause::ListenQueue || stats.count > 0 {
@@ -55,8 +54,11 @@ pub fn enqueue<'a>(
     }
     observe_refusal(r, peer, cause, settings);
     // whoever is before this one has set the timer, or waits for a connection to come free
-    if cause != Cause::Turn {
-        servers.wake_in(queue.next_attempt(LastAttempt::Succeeded));
+    match (cause, state.attempt().slot.get()) {
+        // which may have come free in another worker before this request was in the line
+        (Cause::Turn, Some(_)) => servers.wake_soon(),
+        (Cause::Turn, None) => {}
+        (_, slot) => servers.wake_in(places::next_attempt(servers, slot, LastAttempt::Succeeded)),
     }
     Chosen::Waiting
 }
@@ -76,8 +78,16 @@ pub fn give_up(r: Request<'_>, waiter: &Waiter<'_>) {
 
 /// A request waits no longer, and nothing is to be said of it.
 pub fn forget(waiter: &Waiter<'_>) {
-    waiter.peer().servers().queue.remove(waiter);
+    remove(waiter);
     waiter.leave();
+}
+
+/// Takes a request out of the queue. Was it there?
+fn remove(waiter: &Waiter<'_>) -> bool {
+    let (servers, attempt) = (waiter.peer().servers(), waiter.peer().state().attempt());
+    let Some(queued) = servers.queue.remove(waiter) else { return false };
+    places::leave(servers, attempt.key.get(), &queued);
+    true
 }
 
 /// Notes that the wait is over.
@@ -114,52 +124,68 @@ fn observe_refusal(r: Request<'_>, peer: Peer<'_>, cause: Cause, settings: &Effe
 
 /// Serves those who wait, as far as there are connections for them.
 pub fn wake(servers: &Servers) {
+    places::sweep(servers);
     let queue = &servers.queue;
     let awaited = queue.queues.borrow().awaited();
-    let (mut last, mut is_blocked) = (LastAttempt::Failed, false);
+    let (mut last, mut blocked) = (LastAttempt::Failed, None);
     for key in awaited {
         loop {
             let first = queue.queues.borrow_mut().pop(&key);
             let Some(first) = first else { break };
-            match first.with(|r, waiter| serve(r, waiter, servers)) {
+            match first.waiting.with(|r, waiter| serve(r, waiter, first.rank)) {
                 Some(Some(cause)) => {
+                    if cause != Cause::Turn {
+                        blocked = Some(first.slot);
+                    }
                     queue.queues.borrow_mut().push_first(&key, first);
-                    is_blocked |= cause != Cause::Turn;
                     break;
                 }
-                Some(None) => last = LastAttempt::Succeeded,
+                Some(None) => {
+                    last = LastAttempt::Succeeded;
+                    places::leave(servers, &key, &first);
+                }
                 // it has panicked, and waits until its time is up
-                None => {}
+                None => places::leave(servers, &key, &first),
             }
         }
     }
     if queue.queues.borrow().waiting() == 0 {
         servers.let_sleep();
-    } else if is_blocked {
-        servers.wake_in(queue.next_attempt(last));
+    } else if let Some(slot) = blocked {
+        servers.wake_in(places::next_attempt(servers, slot, last));
+    } else {
+        // whose turn it is may be gone
+        servers.wake_in(places::SWEEP);
     }
 }
 
-/// Finds a connection for the request whose turn it is. Why it has to wait further, else.
-fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, servers: &Servers) -> Option<Cause> {
-    let peer = waiter.peer();
-    let state = peer.state();
-    let (settings, attempt) = (settings_of(peer), state.attempt());
-    let (queue, key) = (&servers.queue, attempt.key.get());
-    if let Some((idle, if_dead)) = idle::take(r, state, servers) {
-        attempt.connection.set(Some(ConnectionOrigin::Reused));
-        queue.take_place(state, &settings);
-        end(r, waiter);
-        waiter.attach(idle, if_dead);
-        return None;
+/// Another worker has rung.
+pub fn on_ring(servers: &Servers, rung: Rung) {
+    if rung.turn && servers.queue.queues.borrow().waiting() > 0 {
+        wake(servers);
     }
-    let has_place = attempt.counted.get();
-    if !has_place && !make_room(servers, key, &settings) {
+    if rung.asked {
+        places::give_up_idle(servers);
+    }
+}
+
+/// Finds a connection for the request that is the first of this worker's. Why it has to wait further, else.
+fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, rank: Rank) -> Option<Cause> {
+    let peer = waiter.peer();
+    let (servers, settings) = (peer.servers(), settings_of(peer));
+    if places::has_turn(peer, rank) {
+        if let Some((idle, if_dead)) = idle::take(r, peer) {
+            end(r, waiter);
+            waiter.attach(idle, if_dead);
+            return None;
+        }
+    }
+    let had_place = peer.state().attempt().counted.get();
+    if !places::take(peer, rank) {
         return Some(Cause::Turn);
     }
     match connect::connect(peer, waiter.time()) {
         Connect::Made(connected) => {
-            queue.take_place(state, &settings);
             if connected == Progress::Pending && settings.connect_retry > 0 {
                 // goes on in `on_connect_event`
                 waiter.set_pending(true);
@@ -169,8 +195,11 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, servers: &Servers) -> Optio
             }
         }
         Connect::Wait(cause) => {
+            if !had_place {
+                places::put_back(peer);
+            }
             if cause == Cause::ListenQueue && waiter.time() >= LONG {
-                let waiting = queue.queues.borrow().waiting() + 1;
+                let waiting = places::waiting_for(peer).max(1);
                 let long = Event::WaitsLong { name: peer.name(), waiting, time: waiter.time() };
                 observe(servers, r.log(), long);
             }
@@ -192,12 +221,11 @@ pub fn on_connect_event(r: Request<'_>) {
     let Some(state) = RequestState::of(r) else { return };
     let Some(waiter) = state.waiter.get().filter(|waiter| waiter.is_pending()) else { return };
     let peer = waiter.peer();
-    let (servers, key) = (peer.servers(), state.attempt().key.get());
-    let queue = &servers.queue;
+    let (servers, attempt) = (peer.servers(), state.attempt());
     let errno = match peer.outcome() {
         Ok(Progress::Pending) => return,
         Ok(Progress::Connected) => {
-            queue.queues.borrow_mut().reached(key);
+            servers.queue.queues.borrow_mut().reached(attempt.key.get());
             end(r, waiter);
             return waiter.proceed(Progress::Connected);
         }
@@ -207,9 +235,10 @@ pub fn on_connect_event(r: Request<'_>) {
     match connect::refused(peer, waiter.time(), errno) {
         Connect::Wait(cause) => {
             // with its place, which nobody behind it could use before it
-            queue.queues.borrow_mut().push_first(key, Waiting::of(waiter));
-            observe_refusal(r, peer, cause, &settings_of(peer));
-            servers.wake_in(queue.next_attempt(LastAttempt::Failed));
+            places::join(peer, waiter, None, true);
+            observe_refusal(r, peer, cause, settings_of(peer));
+            let slot = attempt.slot.get();
+            servers.wake_in(places::next_attempt(servers, slot, LastAttempt::Failed));
         }
         _ => fail(r, waiter, errno),
     }
@@ -222,8 +251,8 @@ pub fn on_queue_timeout(r: Request<'_>) -> Next {
     let Some(waiter) = state.waiter.get() else { return Next::Wait };
     let peer = waiter.peer();
     let (servers, attempt) = (peer.servers(), state.attempt());
-    let waiting = servers.queue.queues.borrow().waiting_for(attempt.key.get());
-    let was_queued = servers.queue.remove(waiter);
+    let waiting = places::waiting_for(peer);
+    let was_queued = remove(waiter);
     let (name, time, why) = (peer.name(), waiter.time(), why(peer));
     end(r, waiter);
     if attempt.too_large.get() {
@@ -247,10 +276,9 @@ pub fn on_queue_timeout(r: Request<'_>) -> Next {
 
 /// Why requests wait for this server.
 fn why(peer: Peer<'_>) -> &'static str {
-    let settings = settings_of(peer);
-    if !has_room(peer.servers(), peer.state().attempt().key.get(), &settings) {
+    if places::is_full(peer) {
         "\"rs_uwsgi_max_connections\" are in use"
-    } else if settings.connect_retry > 0 {
+    } else if settings_of(peer).connect_retry > 0 {
         "the server does not accept connections"
     } else {
         "the listen queue of the server is full"

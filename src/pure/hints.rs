@@ -22,9 +22,11 @@ pub enum Hint {
     Waiting,
     /// SERVER_PROTOCOL is no protocol.
     Protocol,
+    /// There is no room in the zone for a server.
+    ZoneFull,
 }
 
-const KINDS: usize = 6;
+const KINDS: usize = 7;
 
 /// How often one is given, in milliseconds.
 pub const INTERVAL: usize = 60_000;

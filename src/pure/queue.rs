@@ -66,6 +66,11 @@ impl<W> ServerQueues<W> {
         self.find(key).map_or(0, |queue| queue.waiting.len())
     }
 
+    /// The request that waits for this server, and was there first.
+    pub fn first(&self, key: &[u8]) -> Option<&W> {
+        self.find(key)?.waiting.front()
+    }
+
     /// The servers that requests wait for.
     pub fn awaited(&self) -> Vec<Rc<[u8]>> {
         let awaited = self.queues.iter().filter(|queue| !queue.waiting.is_empty());

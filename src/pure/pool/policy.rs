@@ -101,6 +101,8 @@ pub enum Refusal {
     TooManyRequests,
     /// `rs_uwsgi_keepalive_time` is exceeded.
     TooOld,
+    /// A request that another worker holds waits for its place.
+    PlaceNeeded,
 }
 
 impl fmt::Display for Refusal {
@@ -123,6 +125,7 @@ impl fmt::Display for Refusal {
             Refusal::Surplus => "bytes came after the response",
             Refusal::TooManyRequests => "\"rs_uwsgi_keepalive_requests\" is reached",
             Refusal::TooOld => "\"rs_uwsgi_keepalive_time\" is exceeded",
+            Refusal::PlaceNeeded => "a request of another worker waits for its place",
         })
     }
 }

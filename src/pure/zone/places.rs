@@ -93,6 +93,12 @@ impl<'m, A: Word> Worker<'m, A> {
         }
     }
 
+    /// A connection that [`Self::park`] has said [`Park::Own`] of is idle until the event loop comes to that
+    /// request.
+    pub fn keep_idle(&self, of: SlotId) {
+        self.add(of, cell::IDLE, 1);
+    }
+
     /// An idle connection has found a request ([`Self::has_turn`] before), or is about to be closed.
     pub fn take_idle(&self, of: SlotId) {
         let idle = self.own(of, cell::IDLE);

@@ -1,0 +1,318 @@
+//! Places: the connections that a server may have, and whose turn it is to open the next one. They are
+//! counted in the zone that all workers share ([`crate::pure::zone`]), and by each worker for itself
+//! ([`crate::pure::queue`]) where there is no zone, or no room in it for this server.
+
+use super::observe::{observe, Event};
+use super::queue::{settings_of, Parked, Queued};
+use crate::module::{Peer, Servers, State, Waiter, Waiting};
+use crate::nginx::connection::Lost;
+use crate::nginx::log::Log;
+use crate::nginx::{self, zone};
+use crate::pure::queue::LastAttempt;
+use crate::pure::zone::{Acquire, Join, Label, Park, Rank, SlotId, Worker};
+
+/// The rank of a request that does not wait: it has its turn where nobody does.
+pub const LAST: Rank = Rank::MAX;
+
+/// How often a worker looks for others that are gone, in milliseconds, while requests wait here.
+pub const SWEEP: usize = 1000;
+
+/// The worker's cells, and the server's slot.
+type InZone = (&'static Worker<'static>, SlotId);
+
+/// Finds the slot of the server of this try.
+pub fn find_slot(peer: Peer<'_>) -> Option<SlotId> {
+    let (worker, generation) = zone::this_worker()?;
+    let (servers, key) = (peer.servers(), peer.state().attempt().key.get());
+    if let Some(slot) = servers.slots.borrow().find(key) {
+        return Some(slot);
+    }
+    let full_key = [&servers.name, &b"\0"[..], key].concat();
+    let label = Label { upstream: &servers.name, server: peer.name() };
+    // another process that makes one is done with it in microseconds
+    match zone::patiently(|| worker.zone().slot(&full_key, label, generation)) {
+        Ok(slot) => {
+            servers.slots.borrow_mut().insert(key, slot);
+            Some(slot)
+        }
+        Err(_) => {
+            observe(servers, Log::of_worker(), Event::ZoneFull { name: peer.name() });
+            None
+        }
+    }
+}
+
+fn in_zone(state: &State<'_>) -> Option<InZone> {
+    let slot = state.attempt().slot.get()?;
+    Some((zone::this_worker()?.0, slot))
+}
+
+/// Is somebody before a request of this rank?
+pub fn has_turn(peer: Peer<'_>, rank: Rank) -> bool {
+    match in_zone(peer.state()) {
+        Some((worker, slot)) => worker.has_turn(slot, rank),
+        None => rank != LAST || !peer.servers().queue.is_waiting(peer.state().attempt().key.get()),
+    }
+}
+
+/// Takes a place for one more connection, which the try has until [`give_back`]. False where there is none,
+/// or others are before the request; who waits is told when that changes.
+pub fn take(peer: Peer<'_>, rank: Rank) -> bool {
+    let (state, servers) = (peer.state(), peer.servers());
+    let (attempt, limit) = (state.attempt(), settings_of(peer).max_connections);
+    if attempt.counted.get() {
+        return true;
+    }
+    let taken = match in_zone(state) {
+        Some((worker, slot)) => match worker.acquire(slot, limit as u64, rank) {
+            Acquire::Full if close_unfit(peer) => {
+                worker.acquire(slot, limit as u64, rank) == Acquire::Place
+            }
+            Acquire::Gone => {
+                servers.slots.borrow_mut().remove(slot);
+                attempt.slot.set(find_slot(peer));
+                return match attempt.slot.get() {
+                    Some(again) if again == slot => false,
+                    _ => take(peer, rank),
+                };
+            }
+            acquired => acquired == Acquire::Place,
+        },
+        // who does not wait goes behind those who do
+        None if !has_turn(peer, rank) => false,
+        None if limit == 0 => return true,
+        None => {
+            let has_room = || has_room_here(servers, attempt.key.get(), limit);
+            let taken = has_room() || close_unfit(peer) && has_room();
+            if taken {
+                servers.queue.queues.borrow_mut().begin(attempt.key.get());
+            }
+            taken
+        }
+    };
+    attempt.counted.set(taken);
+    taken
+}
+
+/// A connection of the pool takes its place with it.
+pub fn take_idle(peer: Peer<'_>) {
+    let (state, servers) = (peer.state(), peer.servers());
+    let attempt = state.attempt();
+    if attempt.counted.get() {
+        // two: the one of the connection, and one that was had for a new one
+        give_back(servers, state);
+    }
+    match in_zone(state) {
+        Some((worker, slot)) => worker.take_idle(slot),
+        None if settings_of(peer).max_connections == 0 => return,
+        None => servers.queue.queues.borrow_mut().begin(attempt.key.get()),
+    }
+    attempt.counted.set(true);
+}
+
+/// What becomes of a connection that another request may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parking {
+    /// It goes to the pool.
+    Pool,
+    /// It is closed: a request of another worker waits for its place.
+    Close,
+}
+
+/// A connection is about to be parked. Where it is, its place is the pool's from now on.
+pub fn park(peer: Peer<'_>) -> Parking {
+    let state = peer.state();
+    let Some((worker, slot)) = in_zone(state).filter(|_| state.attempt().counted.get()) else {
+        return Parking::Pool;
+    };
+    match worker.park(slot) {
+        Park::Idle => {}
+        Park::Own => {
+            worker.keep_idle(slot);
+            peer.servers().wake_soon();
+        }
+        Park::Close => return Parking::Close,
+    }
+    state.attempt().counted.set(false);
+    Parking::Pool
+}
+
+/// Closes a connection that is not in the pool any more: its place is free.
+pub fn close(servers: &Servers, parked: Parked, why: Lost) {
+    let Parked { idle, slot } = parked;
+    observe(servers, Log::of_worker(), Event::Lost { idle: &idle, why });
+    drop(idle);
+    let Some((slot, (worker, _))) = slot.zip(zone::this_worker()) else { return };
+    if worker.close_idle(slot, limit_of(servers)) {
+        servers.wake_soon();
+    }
+}
+
+/// A try is over. Its place, which nothing else gives up, and its connection may be another's: those who
+/// wait have their turn.
+#[inline]
+pub fn give_back(servers: &Servers, state: &State<'_>) {
+    let attempt = state.attempt();
+    let had_one = attempt.counted.take();
+    match in_zone(state) {
+        Some((worker, slot)) => {
+            let is_next = had_one && worker.release(slot, limit_of(servers));
+            // those that are not in the zone's line, which had no room for their server, are told here
+            if is_next || servers.queue.queues.borrow().waiting() > 0 {
+                servers.wake_soon();
+            }
+        }
+        None => {
+            if had_one {
+                servers.queue.queues.borrow_mut().end(attempt.key.get());
+            }
+            if servers.queue.queues.borrow().waiting() > 0 {
+                servers.wake_soon();
+            }
+        }
+    }
+}
+
+/// Gives a place back that turned out to be of no use, and would be of none for who is next either.
+pub fn put_back(peer: Peer<'_>) {
+    let (state, servers) = (peer.state(), peer.servers());
+    if state.attempt().counted.take() {
+        match in_zone(state) {
+            Some((worker, slot)) => drop(worker.release(slot, limit_of(servers))),
+            None => servers.queue.queues.borrow_mut().end(state.attempt().key.get()),
+        }
+    }
+}
+
+/// A request begins to wait. Returns how many wait for the server before it; None where these are as many
+/// as may. With `most` none, there is room for one more, whoever waits.
+pub fn join(
+    peer: Peer<'_>,
+    waiter: &Waiter<'_>,
+    most: Option<usize>,
+    is_first: bool,
+) -> Option<usize> {
+    let (state, servers) = (peer.state(), peer.servers());
+    let attempt = state.attempt();
+    let (key, queues) = (attempt.key.get(), &servers.queue.queues);
+    let before = queues.borrow().waiting_for(key);
+    let rank = attempt.rank.get().unwrap_or_else(nginx::monotonic_nanoseconds);
+    attempt.rank.set(Some(rank));
+    let queued = |slot| Queued { waiting: Waiting::of(waiter), rank, slot };
+    let push = |slot| match is_first {
+        true => queues.borrow_mut().push_first(key, queued(slot)),
+        false => queues.borrow_mut().push(key, queued(slot)),
+    };
+    let Some((worker, slot)) = in_zone(state) else {
+        if most.is_some_and(|most| before >= most) {
+            return None;
+        }
+        push(None);
+        return Some(before);
+    };
+    let most = most.map_or(u64::MAX, |most| most as u64);
+    push(Some(slot));
+    let first = first_of(servers, key).unwrap_or(rank);
+    match worker.join(slot, most, first) {
+        Join::Waits { waiting } => Some((waiting as usize).saturating_sub(1)),
+        Join::Overflow => {
+            queues.borrow_mut().remove(|queued| queued.waiting.is_of(waiter));
+            None
+        }
+        // a slot that somebody waits for here stays: nobody does, and this one looks for another
+        Join::Gone => {
+            queues.borrow_mut().remove(|queued| queued.waiting.is_of(waiter));
+            servers.slots.borrow_mut().remove(slot);
+            attempt.slot.set(find_slot(peer).filter(|again| *again != slot));
+            join(peer, waiter, Some(most as usize), is_first)
+        }
+    }
+}
+
+/// A request that was taken out of the queue does not come back.
+pub fn leave(servers: &Servers, key: &[u8], queued: &Queued) {
+    let Some((slot, (worker, _))) = queued.slot.zip(zone::this_worker()) else { return };
+    if worker.left(slot, limit_of(servers), first_of(servers, key)) {
+        servers.wake_soon();
+    }
+}
+
+/// The rank of the first of this worker's requests that wait for a server.
+fn first_of(servers: &Servers, key: &[u8]) -> Option<Rank> {
+    servers.queue.queues.borrow().first(key).map(|queued| queued.rank)
+}
+
+/// How many requests wait for the server.
+pub fn waiting_for(peer: Peer<'_>) -> usize {
+    match in_zone(peer.state()) {
+        Some((worker, slot)) => worker.zone().waiting(slot) as usize,
+        None => peer.servers().queue.queues.borrow().waiting_for(peer.state().attempt().key.get()),
+    }
+}
+
+/// Are all connections in use that the server may have?
+pub fn is_full(peer: Peer<'_>) -> bool {
+    let limit = settings_of(peer).max_connections;
+    limit > 0
+        && match in_zone(peer.state()) {
+            Some((worker, slot)) => worker.zone().in_use(slot) >= limit as u64,
+            None => !has_room_here(peer.servers(), peer.state().attempt().key.get(), limit),
+        }
+}
+
+/// May this worker open one more connection to the server, where each counts its own?
+fn has_room_here(servers: &Servers, key: &[u8], limit: usize) -> bool {
+    servers.queue.queues.borrow().in_use(key) + servers.idle.borrow().len_of(key) < limit
+}
+
+/// Makes room for one more connection: one that is idle here, and does not suit the request that is next,
+/// is closed for it. False where there is none.
+fn close_unfit(peer: Peer<'_>) -> bool {
+    close_one(peer.servers(), peer.state().attempt().key.get())
+}
+
+fn close_one(servers: &Servers, key: &[u8]) -> bool {
+    let count = servers.idle.borrow().len_of(key);
+    let unfit = count.checked_sub(1).and_then(|most| servers.idle.borrow_mut().excess(key, most));
+    let Some(unfit) = unfit else { return false };
+    close(servers, unfit, Lost::Excess);
+    true
+}
+
+/// Other workers ask for idle connections.
+pub fn give_up_idle(servers: &Servers) {
+    let Some((worker, _)) = zone::this_worker() else { return };
+    let asked = servers.slots.borrow().filter(|slot| worker.asked(slot));
+    for key in asked {
+        close_one(servers, &key);
+    }
+}
+
+/// Looks for workers that are gone, whose places are free then, where it is time.
+pub fn sweep(servers: &Servers) {
+    let (Some((worker, _)), now) = (zone::this_worker(), nginx::now()) else { return };
+    let queue = &servers.queue;
+    if now.wrapping_sub(queue.swept_at.get()) >= SWEEP {
+        queue.swept_at.set(now);
+        // who is at it wakes this worker, where it finds one
+        let _ = worker.zone().sweep();
+    }
+}
+
+/// The pause before the next attempt to connect of those who wait for a full listen queue, in milliseconds:
+/// one for all workers.
+pub fn next_attempt(servers: &Servers, slot: Option<SlotId>, last: LastAttempt) -> usize {
+    match slot.zip(zone::this_worker()) {
+        Some((slot, (worker, _))) => {
+            let now = nginx::now() as u64;
+            let succeeded = last == LastAttempt::Succeeded;
+            worker.pause(slot, now, succeeded).at.saturating_sub(now).max(1) as usize
+        }
+        None => servers.queue.next_attempt(last),
+    }
+}
+
+/// What all who pass to the upstream have agreed on.
+fn limit_of(servers: &Servers) -> u64 {
+    servers.settings.max_connections.value().unwrap_or(0) as u64
+}
