@@ -33,5 +33,9 @@ mod queue;
 mod seeds;
 #[path = "pure/vars_limit.rs"]
 mod vars_limit;
+#[path = "pure/zone_model.rs"]
+mod zone_model;
+#[path = "pure/zone_schedules.rs"]
+mod zone_schedules;
 
 type Bytes = Vec<u8>;

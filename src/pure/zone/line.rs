@@ -39,14 +39,14 @@ const TURN: u64 = 1;
 const ASKED: u64 = 2;
 pub(super) const BOTH: u64 = TURN | ASKED;
 
-/// How often a worker tries again at once that found others trying at the same time.
+/// How often it is tried again at once where others are found trying at the same time.
 pub(super) const TRIES: usize = 8;
 
 impl<'m, A: Word> Zone<'m, A> {
     /// Whose request is the first of those that wait for this server.
     pub fn first(&self, of: SlotId) -> Option<(WorkerId, Rank)> {
         let mut first = None;
-        for part in 0..self.high().div_ceil(64) {
+        for part in 0..self.layout.shape.workers.div_ceil(64) {
             let mut bits = self.slot_word(of.index(), slot::LINE_OF + part).get();
             while bits != 0 {
                 let id = WorkerId((part * 64) as u16 + bits.trailing_zeros() as u16);
@@ -146,7 +146,7 @@ impl<A: Word> Worker<'_, A> {
         match first {
             Some(first) => {
                 rank.set(first.get());
-                if bits.get() & self.id.bit() == 0 {
+                if bits.get_relaxed() & self.id.bit() == 0 {
                     bits.add_bits(self.id.bit());
                 }
             }

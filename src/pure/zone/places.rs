@@ -47,9 +47,9 @@ impl<'m, A: Word> Worker<'m, A> {
             if !self.has_turn(of, rank) {
                 return Acquire::Turn;
             }
+            let waits = self.own(of, cell::FIRST).get_relaxed() == rank.get();
             if limit > 0 && self.zone.in_use(of) >= limit {
-                let is_first = self.zone.first(of) == Some((self.id, rank));
-                if is_first {
+                if waits {
                     self.ask_for_idle(of);
                 }
                 return Acquire::Full;
@@ -61,13 +61,18 @@ impl<'m, A: Word> Worker<'m, A> {
                 return Acquire::Place;
             }
             self.subtract(of, cell::IN_USE);
-            // somebody may have failed because of it; where it is this worker's own turn, it tries again
+            // somebody may have failed because of it
             let _ = self.pass_on(of, limit);
             if !is_ready {
                 return Acquire::Gone;
             }
+            // One that does not wait yet tries once. So the first of those who wait meets each of them
+            // once, and not for ever.
+            if !waits {
+                return Acquire::Full;
+            }
         }
-        // others go on trying at the same time: from the event loop, then
+        // many have come at this moment: from the event loop, then
         self.ring_own();
         Acquire::Full
     }
