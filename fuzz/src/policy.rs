@@ -99,5 +99,7 @@ pub fn holds(refusal: Refusal, facts: &Facts) -> bool {
         Refusal::Exiting => facts.exiting,
         Refusal::TooManyRequests => facts.requests >= facts.limits.requests,
         Refusal::TooOld => facts.limits.age < facts.age,
+        // not of these facts: of who else waits
+        Refusal::PlaceNeeded => false,
     }
 }
