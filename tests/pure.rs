@@ -33,6 +33,8 @@ mod queue;
 mod seeds;
 #[path = "pure/vars_limit.rs"]
 mod vars_limit;
+#[path = "pure/zone.rs"]
+mod zone;
 #[path = "pure/zone_model.rs"]
 mod zone_model;
 #[path = "pure/zone_schedules.rs"]

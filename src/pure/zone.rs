@@ -59,6 +59,21 @@
 //! An idle connection takes a place as well. Who parks one says so first, and then looks whether somebody
 //! waits; who waits says so first, and then looks whether there is an idle one, and asks for it.
 //!
+//! # What a worker calls
+//!
+//! | when | what |
+//! |---|---|
+//! | a request comes | [`Worker::has_turn`] and [`Worker::take_idle`] where it has an idle connection, else [`Worker::acquire`] |
+//! | it has to wait | [`Worker::join`], and then, for the first of its own line, what follows |
+//! | its own first may have its turn: a method said so, or [`Worker::answer`] | the same two, and with a connection [`Worker::left`]; again for the next while that says so |
+//! | an idle connection does not suit the request whose turn it is | [`Worker::close_idle`], then [`Worker::acquire`] |
+//! | the listen queue is full | [`Worker::release`], whose answer does not matter, [`Worker::ask_for_idle`], [`Worker::pause`] and a timer for that moment |
+//! | a request that waits is given up | [`Worker::left`] |
+//! | a request is done, and its connection may have another | [`Worker::park`] |
+//! | a connection is closed | [`Worker::release`], [`Worker::close_idle`] |
+//! | its eventfd was written to | [`Worker::answer`]; where connections are asked for, [`Worker::asked`] for servers with idle ones |
+//! | a process has ended | [`Zone::sweep`] |
+//!
 //! # Slots
 //!
 //! Are found by hash without a lock. Whoever makes or frees one, or sweeps, has the lock; it is not

@@ -40,6 +40,8 @@ pub enum Op {
     Ring(usize),
     /// Waits until it was written to.
     WaitForRing(usize),
+    /// Has it been written to?
+    Poll(usize),
     /// Waits until more processes than these have been killed; returns how many.
     WaitForDeath(u64),
     /// Waits until the lock is nobody's, or that of a process which is gone.
@@ -137,7 +139,7 @@ pub fn step(op: Op) -> u64 {
     if std::thread::panicking() {
         return 0;
     }
-    let result = RUN.with_borrow_mut(|run| match run.as_mut().expect("not in a model") {
+    let result = RUN.with_borrow_mut(|run| match run.as_mut().unwrap() {
         Run::Direct(memory) => Some(direct(memory, op)),
         Run::Replay(results, used) => {
             *used += 1;
@@ -380,7 +382,11 @@ impl Model<'_> {
                     thread.results.push(0);
                     self.note(world, number, note);
                 }
-                Some(op) if self.known.is_private(number, op) => {
+                // nor may it take others along to the memory
+                Some(op)
+                    if self.known.is_private(number, op)
+                        && (thread.buffer.is_empty() || matches!(op, Op::Get(_))) =>
+                {
                     let result = self.execute(world, number, op);
                     world.threads[number].results.push(result);
                 }
@@ -481,7 +487,9 @@ impl Model<'_> {
                 let own = buffer.iter().rev().find(|(of, _)| *of == at);
                 return own.map_or(memory[at], |(_, value)| *value);
             }
-            Op::SetRelaxed(at, value) if !self.known.is_private(number, op) => {
+            Op::SetRelaxed(at, value)
+                if !buffer.is_empty() || !self.known.is_private(number, op) =>
+            {
                 buffer.push_back((at, value));
                 return 0;
             }
@@ -493,6 +501,7 @@ impl Model<'_> {
         match op {
             Op::Ring(worker) => rung[worker] = true,
             Op::WaitForRing(worker) => rung[worker] = false,
+            Op::Poll(worker) => return std::mem::take(&mut rung[worker]).into(),
             Op::WaitForDeath(_) => return *kills as u64,
             Op::IsAlive(number) => return (!threads[number].is_dead).into(),
             _ => return direct(memory, op),

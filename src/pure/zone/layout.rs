@@ -29,6 +29,8 @@ impl Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub(super) shape: Shape,
+    /// Words that have a bit for each worker.
+    pub(super) line_size: usize,
     pub(super) slots: usize,
     pub(super) shared: usize,
     pub(super) shared_size: usize,
@@ -122,7 +124,18 @@ impl Layout {
         let cell_size = cell::COUNTERS + shape.counters.next_multiple_of(LINE);
         let row_size = shape.servers * cell_size;
         let words = cells + shape.workers.checked_mul(row_size)?;
-        Some(Layout { shape, slots, shared, shared_size, cells, cell_size, row_size, words })
+        let line_size = shape.workers.div_ceil(64);
+        Some(Layout {
+            shape,
+            line_size,
+            slots,
+            shared,
+            shared_size,
+            cells,
+            cell_size,
+            row_size,
+            words,
+        })
     }
 
     /// How much there is of everything.
@@ -156,6 +169,7 @@ impl Layout {
         header::SIZE + worker * worker::SIZE
     }
 
+    #[inline]
     pub(super) fn slot(&self, slot: usize) -> usize {
         self.slots + slot * slot::SIZE
     }

@@ -44,10 +44,23 @@ pub(super) const TRIES: usize = 8;
 
 impl<'m, A: Word> Zone<'m, A> {
     /// Whose request is the first of those that wait for this server.
+    #[inline]
     pub fn first(&self, of: SlotId) -> Option<(WorkerId, Rank)> {
+        let bits = self.slot_word(of.index(), slot::LINE_OF).get();
+        if bits == 0 && self.layout.line_size == 1 {
+            return None;
+        }
+        self.first_of(of, bits)
+    }
+
+    /// The same, with the first word of the line.
+    #[inline(never)]
+    fn first_of(&self, of: SlotId, mut bits: u64) -> Option<(WorkerId, Rank)> {
         let mut first = None;
-        for part in 0..self.layout.shape.workers.div_ceil(64) {
-            let mut bits = self.slot_word(of.index(), slot::LINE_OF + part).get();
+        for part in 0..self.layout.line_size {
+            if part > 0 {
+                bits = self.slot_word(of.index(), slot::LINE_OF + part).get();
+            }
             while bits != 0 {
                 let id = WorkerId((part * 64) as u16 + bits.trailing_zeros() as u16);
                 bits &= bits - 1;
@@ -83,8 +96,12 @@ impl<'m, A: Word> Zone<'m, A> {
     }
 
     pub(super) fn sum(&self, of: SlotId, at: usize) -> u64 {
-        let row = |worker| self.word(self.layout.cell(worker, of.index()) + at).get();
-        (0..self.high()).map(row).fold(0, u64::wrapping_add)
+        let (mut at, mut sum) = (self.layout.cell(0, of.index()) + at, 0_u64);
+        for _ in 0..self.high() {
+            sum = sum.wrapping_add(self.word(at).get());
+            at += self.layout.row_size;
+        }
+        sum
     }
 }
 
@@ -108,7 +125,7 @@ impl<A: Word> Worker<'_, A> {
                 return Join::Overflow;
             }
             self.add(of, cell::WAITING, 1);
-            if !self.zone.is_ready(of) {
+            if !self.may_use(of) {
                 self.subtract(of, cell::WAITING);
                 return Join::Gone;
             }
@@ -159,9 +176,15 @@ impl<A: Word> Worker<'_, A> {
 
     /// Something has changed for those who wait: wakes the worker whose turn it is if there is room, and
     /// else one with an idle connection. True: it is this worker's own turn. `limit`: 0 for none.
+    #[inline]
     #[must_use]
     pub fn pass_on(&self, of: SlotId, limit: u64) -> bool {
         let Some((first, _)) = self.zone.first(of) else { return false };
+        self.pass_on_to(first, of, limit)
+    }
+
+    #[inline(never)]
+    fn pass_on_to(&self, first: WorkerId, of: SlotId, limit: u64) -> bool {
         let has_room = limit == 0 || self.zone.in_use(of) < limit;
         if has_room || self.zone.cell_word(first, of, cell::IDLE).get() > 0 {
             if first == self.id {

@@ -41,34 +41,47 @@ impl<'m, A: Word> Worker<'m, A> {
     /// A request wants to open a connection. `limit`: how many there may be in all workers, 0: as
     /// many as you like; there are never more. `rank`: the request's, for one that waits the rank that was
     /// said for it.
+    #[inline]
     #[must_use]
     pub fn acquire(&self, of: SlotId, limit: u64, rank: Rank) -> Acquire {
+        if !self.has_turn(of, rank) {
+            return Acquire::Turn;
+        }
+        if limit > 0 {
+            return self.acquire_one_of(of, limit, rank);
+        }
+        self.add(of, cell::IN_USE, 1);
+        if self.may_use(of) {
+            return Acquire::Place;
+        }
+        self.subtract(of, cell::IN_USE);
+        Acquire::Gone
+    }
+
+    /// The same where there is a limit, by one whose turn it is.
+    #[inline(never)]
+    fn acquire_one_of(&self, of: SlotId, limit: u64, rank: Rank) -> Acquire {
+        let waits = self.own(of, cell::FIRST).get_relaxed() == rank.get();
         for _ in 0..TRIES {
-            if !self.has_turn(of, rank) {
-                return Acquire::Turn;
-            }
-            let waits = self.own(of, cell::FIRST).get_relaxed() == rank.get();
-            if limit > 0 && self.zone.in_use(of) >= limit {
+            if self.zone.in_use(of) >= limit {
                 if waits {
                     self.ask_for_idle(of);
                 }
                 return Acquire::Full;
             }
             self.add(of, cell::IN_USE, 1);
-            let is_ready = self.zone.is_ready(of);
-            let fits = limit == 0 || self.zone.in_use(of) <= limit;
-            if is_ready && fits && self.has_turn(of, rank) {
+            let is_ready = self.may_use(of);
+            if is_ready && self.zone.in_use(of) <= limit {
                 return Acquire::Place;
             }
-            self.subtract(of, cell::IN_USE);
             // somebody may have failed because of it
-            let _ = self.pass_on(of, limit);
+            let is_own = self.release(of, limit);
             if !is_ready {
                 return Acquire::Gone;
             }
             // One that does not wait yet tries once. So the first of those who wait meets each of them
             // once, and not for ever.
-            if !waits {
+            if !waits || !is_own {
                 return Acquire::Full;
             }
         }
@@ -79,6 +92,7 @@ impl<'m, A: Word> Worker<'m, A> {
 
     /// A connection is closed that was in use, or was not made at all. True: the first of this worker's own
     /// line has its turn.
+    #[inline]
     #[must_use]
     pub fn release(&self, of: SlotId, limit: u64) -> bool {
         self.subtract(of, cell::IN_USE);
@@ -86,6 +100,7 @@ impl<'m, A: Word> Worker<'m, A> {
     }
 
     /// A request is done with its connection, which another may have.
+    #[inline]
     #[must_use]
     pub fn park(&self, of: SlotId) -> Park {
         self.add(of, cell::IDLE, 1);
@@ -105,6 +120,7 @@ impl<'m, A: Word> Worker<'m, A> {
     }
 
     /// An idle connection has found a request ([`Self::has_turn`] before), or is about to be closed.
+    #[inline]
     pub fn take_idle(&self, of: SlotId) {
         let idle = self.own(of, cell::IDLE);
         idle.set_relaxed(idle.get_relaxed().saturating_sub(1));
@@ -117,9 +133,22 @@ impl<'m, A: Word> Worker<'m, A> {
         self.release(of, limit)
     }
 
+    /// Is the slot the server's, after this worker has added itself to those who use it? Where it was one
+    /// of them before, the slot cannot be freed, but may be marked for a moment.
+    #[inline]
+    pub(super) fn may_use(&self, of: SlotId) -> bool {
+        self.zone.is_ready(of) || self.has_used(of)
+    }
+
+    #[inline(never)]
+    fn has_used(&self, of: SlotId) -> bool {
+        let uses = [cell::IN_USE, cell::WAITING].map(|at| self.own(of, at).get_relaxed());
+        uses.iter().sum::<u64>() > 1 && self.zone.is_known(of)
+    }
+
     #[inline]
     pub(super) fn own(&self, of: SlotId, at: usize) -> &'m A {
-        self.zone.cell_word(self.id, of, at)
+        self.zone.word(self.row + of.index() * self.zone.layout.cell_size + at)
     }
 
     /// Adds to a word of this worker's own cell.

@@ -273,6 +273,12 @@ impl<'m, A: Word> Zone<'m, A> {
         self.slot_word(of.index(), slot::STATE).get() == u64::from(of.epoch) * EPOCH + READY
     }
 
+    /// Is it still the slot that it was, be it looked at whether it can be freed?
+    pub(super) fn is_known(&self, of: SlotId) -> bool {
+        let state = self.slot_word(of.index(), slot::STATE).get();
+        state / EPOCH == u64::from(of.epoch) && matches!(state % EPOCH, READY | FREEING)
+    }
+
     /// What to call it: upstream and server. None where it is gone.
     pub fn label(&self, of: SlotId) -> Option<(Vec<u8>, Vec<u8>)> {
         let lengths = self.slot_word(of.index(), slot::LABEL).get() as usize;

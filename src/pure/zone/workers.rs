@@ -57,6 +57,8 @@ pub struct Busy;
 pub struct Worker<'m, A = std::sync::atomic::AtomicU64> {
     pub(super) zone: Zone<'m, A>,
     pub(super) id: WorkerId,
+    /// Where its cells begin.
+    pub(super) row: usize,
 }
 
 impl<A> Clone for Worker<'_, A> {
@@ -99,7 +101,8 @@ impl<'m, A: Word> Zone<'m, A> {
         // before the first use of a cell: who adds up must not miss it
         self.word(header::HIGH).raise(index as u64 + 1);
         self.bell(index).set(0);
-        Some(Worker { zone: self, id: WorkerId(index as u16) })
+        let (id, row) = (WorkerId(index as u16), self.layout.cell(index, 0));
+        Some(Worker { zone: self, id, row })
     }
 
     /// The workers that have cells.
