@@ -20,7 +20,7 @@ use super::sys::{
     ngx_close_connection, ngx_connection_t, ngx_core_conf_t, ngx_core_module, ngx_cycle_t,
     ngx_event_t, ngx_get_connection, ngx_handle_read_event, ngx_http_conf_ctx_t, ngx_http_module,
     ngx_int_t, ngx_log_t, ngx_process, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_alloc,
-    ngx_slab_pool_t, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER,
+    ngx_slab_page_t, ngx_slab_pool_t, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER,
 };
 use super::{str_of, Log};
 use crate::pure::zone::{
@@ -69,10 +69,21 @@ fn shape(workers: usize, servers: usize, counters: usize) -> Shape {
     }
 }
 
-/// What nginx's allocator needs of a zone for itself: a descriptor for each page of 4 KiB, and its head.
+/// What nginx's allocator keeps of a zone for itself: a descriptor for each page, and its head, in bytes.
+const DESCRIPTOR: usize = size_of::<ngx_slab_page_t>();
+const HEAD: usize = 4096;
+
+/// The bytes of a zone in which so many can be used.
 fn with_overhead(bytes: usize) -> usize {
     let page = super::page_size();
-    (bytes + bytes / 64).next_multiple_of(page) + 8 * page
+    let pages = bytes.div_ceil(page) + 1;
+    (pages * (page + DESCRIPTOR) + HEAD).next_multiple_of(page)
+}
+
+/// The bytes that can be used in a zone of so many.
+fn usable(bytes: usize) -> usize {
+    let page = super::page_size();
+    (bytes.saturating_sub(HEAD) / (page + DESCRIPTOR)).saturating_sub(1) * page
 }
 
 impl Conf<'_> {
@@ -90,8 +101,7 @@ impl Conf<'_> {
         let layout = Layout::new(shape).ok_or(Error::Logged)?;
         let bytes = match size {
             Some(Size::Bytes(bytes)) => {
-                let usable = bytes - bytes / 64 - (8 * super::page_size()).min(bytes);
-                shape.servers = layout.servers_in(usable);
+                shape.servers = layout.servers_in(usable(bytes));
                 if shape.servers < servers.max(1) {
                     let needed = Layout::new(Shape { servers: servers.max(1), ..shape });
                     return Err(self.error(format_args!(

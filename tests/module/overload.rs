@@ -9,6 +9,7 @@ mod connect_retry;
 mod max_connections;
 mod queue;
 mod waiting;
+mod workers;
 
 use crate::support::backend::Address;
 use crate::support::client::{self, Client, Response};

@@ -18,14 +18,14 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
-const CLOSED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub(super) const CLOSED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const REQUESTS: usize = 40;
 /// After this a connection that nginx has closed is no longer counted: its thread has found out.
 const SETTLED: Duration = Duration::from_millis(50);
 
 /// A server that answers nothing until it may, and counts.
-struct Gate {
-    backend: Backend,
+pub(super) struct Gate {
+    pub(super) backend: Backend,
     state: Arc<(Mutex<State>, Condvar)>,
     _dir: TempDir,
 }
@@ -40,7 +40,7 @@ struct State {
 
 impl Gate {
     /// Answers each request of a connection with `answer`: [`KEPT`], or [`CLOSED`] and the end.
-    fn new(tcp: bool, answer: &'static [u8]) -> Gate {
+    pub(super) fn new(tcp: bool, answer: &'static [u8]) -> Gate {
         let dir = nginx::prefix();
         let state = Arc::<(Mutex<State>, Condvar)>::default();
         let shared = state.clone();
@@ -53,15 +53,17 @@ impl Gate {
                 let is_more = |state: &mut State| state.now > most;
                 let mut state = changed.wait_timeout_while(state, SETTLED, is_more).unwrap().0;
                 state.most = state.most.max(state.now);
-                let shut = |state: &mut State| !state.open;
-                drop(changed.wait_timeout_while(state, DEADLINE, shut).unwrap());
             }
+            let wait = || {
+                let shut = |state: &mut State| !state.open;
+                drop(changed.wait_timeout_while(lock.lock().unwrap(), DEADLINE, shut).unwrap());
+            };
             // Counted off before nginx can know of the end.
             let leave = || {
                 lock.lock().unwrap().now -= 1;
                 changed.notify_all();
             };
-            let result = serve(peer, answer, leave);
+            let result = serve(peer, answer, wait, leave);
             if answer == KEPT {
                 leave();
             }
@@ -74,24 +76,35 @@ impl Gate {
         Gate { backend, state, _dir: dir }
     }
 
-    fn open(&self) {
+    pub(super) fn open(&self) {
         self.state.0.lock().unwrap().open = true;
         self.state.1.notify_all();
     }
 
-    fn shut(&self) {
+    pub(super) fn shut(&self) {
         self.state.0.lock().unwrap().open = false;
     }
 
+    /// Waits until the connections that are closed are counted off, and counts anew. As many as `idle` stay.
+    pub(super) fn settle(&self, idle: usize) {
+        let (lock, changed) = &*self.state;
+        let more = |state: &mut State| state.now > idle;
+        let state = lock.lock().unwrap();
+        let (mut state, timeout) = changed.wait_timeout_while(state, DEADLINE, more).unwrap();
+        assert!(!timeout.timed_out(), "{} connections are not closed", state.now);
+        state.most = 0;
+    }
+
     /// How many connections there were at once.
-    fn most(&self) -> usize {
+    pub(super) fn most(&self) -> usize {
         self.state.0.lock().unwrap().most
     }
 }
 
-fn serve(peer: &mut Peer, answer: &[u8], leave: impl Fn()) -> io::Result<()> {
+fn serve(peer: &mut Peer, answer: &[u8], wait: impl Fn(), leave: impl Fn()) -> io::Result<()> {
     loop {
         peer.read_request()?;
+        wait();
         if answer != KEPT {
             leave();
             return peer.write(answer);
@@ -100,7 +113,7 @@ fn serve(peer: &mut Peer, answer: &[u8], leave: impl Fn()) -> io::Result<()> {
     }
 }
 
-fn ok(count: usize) -> Vec<String> {
+pub(super) fn ok(count: usize) -> Vec<String> {
     vec!["ok".to_string(); count]
 }
 
