@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread::{self, Thread};
 
-use ngx_http_rs_uwsgi_module::pure::queue::Backoff;
+use ngx_http_rs_uwsgi_module::pure::queue::{Backoff, LastAttempt};
 use ngx_http_rs_uwsgi_module::pure::zone::{
     Acquire, Gauges, Generation, Host, Join, Label, Layout, NoSlot, Park, Process, Rank, Rung,
     Shape, SlotId, Worker, WorkerId, Zone,
@@ -462,7 +462,8 @@ proptest! {
         for (number, progress) in progress.into_iter().enumerate() {
             let now = 1 << 40 | number as u64;
             let retry = workers[number % 2].pause(id, now, progress);
-            prop_assert_eq!(retry.pause, backoff.next(progress) as u64);
+            let attempt = if progress { LastAttempt::Succeeded } else { LastAttempt::Failed };
+            prop_assert_eq!(retry.pause, backoff.next(attempt) as u64);
             prop_assert_eq!(retry.at, now + retry.pause);
             prop_assert_eq!(zone.retry(id), retry);
         }

@@ -418,6 +418,13 @@ pub fn nginx_path() -> PathBuf {
     std::env::var_os("RS_UWSGI_NGINX").map_or_else(|| "/usr/sbin/nginx".into(), PathBuf::from)
 }
 
+/// Was it built with AddressSanitizer? What it has freed it keeps for a while then, and it ends at a fault of
+/// nginx's own that does no harm otherwise.
+pub fn is_sanitized() -> bool {
+    let said = Command::new(nginx_path()).arg("-V").output().unwrap().stderr;
+    String::from_utf8_lossy(&said).contains("-fsanitize=address")
+}
+
 /// Its version as a number, `nginx_version`: 1022001 for 1.22.1.
 pub fn nginx_version() -> u32 {
     let said = Command::new(nginx_path()).arg("-v").output().unwrap().stderr;
