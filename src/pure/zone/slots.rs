@@ -202,7 +202,8 @@ impl<'m, A: Word> Zone<'m, A> {
 
     /// Has no configuration a use for it, as far as is known? One that is left half freed looks so.
     fn is_unwanted(&self, index: usize) -> bool {
-        let ended = self.word(header::ENDED).get();
+        // generations begin with 1: what was given up has 0
+        let ended = self.word(header::ENDED).get().max(1);
         match self.slot_word(index, slot::STATE).get() % EPOCH {
             READY => self.slot_word(index, slot::WANTED).get() < ended,
             FREEING => true,
