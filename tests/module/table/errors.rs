@@ -206,7 +206,8 @@ fn nonsense() {
             let different = DIFFERENT.iter().any(|(names, only, ..)| {
                 names.contains(&row.name) && only.is_none_or(|only| only == value)
             });
-            if !different && !(is_sanitized() && reads_before_an_empty_path(row.name, value)) {
+            let is_fatal = is_sanitized() && reads_before_an_empty_path(row.name, value);
+            if !different && !is_fatal {
                 check(directive, &vec![value; least].join(" "));
             }
         }
