@@ -55,7 +55,7 @@ PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
 .PHONY: help packages module probe faults demo demo-check test lint test-pure test-module test-sanitize \
-	test-valgrind soak fuzz parity bench bench-overload profile check-reproducible test-source docs deb \
+	test-valgrind test-layout versions soak fuzz parity bench bench-overload profile check-reproducible test-source docs deb \
 	test-deb rpm clean
 
 help:
@@ -70,6 +70,8 @@ help:
 	@echo 'make test-sanitize  test-module under AddressSanitizer and UBSan (TESTS=FILTER: some of it)'
 	@echo 'make test-valgrind  20 tests of test-module, or TESTS=FILTER, in valgrind; any NGINX'
 	@echo 'make soak         random traffic with aborts, kills and reloads: TIME=60 or 10m, and some 1 min more'
+	@echo 'make test-layout  build the module for each nginx that can be had, which checks its structures'
+	@echo 'make versions     the tests with each of them, into docs/; 3 minutes each (TREES="NAME=FOLDER …")'
 	@echo 'make parity       write docs/parity.md anew, the part of this nginx'
 	@echo 'make bench        compare speed with uwsgi_pass and proxy_pass (BENCH=quick: the short way)'
 	@echo '                  BENCH=costs: large bodies, memory, many headers; README=write: into the README'
@@ -184,6 +186,17 @@ parity: module probe
 # Two builds of the commit, 1 min.
 check-reproducible: $(PACKAGES)
 	@scripts/check-reproducible
+
+# The module with every nginx that can be had here, and with the source trees in TREES ("NAME=FOLDER …", built):
+# into docs/versions.tsv and docs/parity.md. 3 minutes each.
+TREES ?=
+versions:
+	@scripts/versions run $(TREES)
+	@$(MAKE) --no-print-directory parity
+
+# The module built for each of them, which checks where the members of nginx's structures are.
+test-layout: packages
+	@scripts/versions layout
 
 # From README.md, and from what the crates say of their licences. make deb fails where they are old.
 docs:

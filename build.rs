@@ -35,7 +35,7 @@ mod nginx {
 
     /// The versions that the module's tests have run against, without the last number.
     #[cfg(feature = "module")]
-    const TESTED: &[u64] = &[1_022, 1_026, 1_028, 1_031];
+    const TESTED: &[u64] = &[1_022, 1_024, 1_026, 1_028, 1_030, 1_031];
 
     pub fn check_cfgs() {
         for (_, cfg) in VERSIONS {

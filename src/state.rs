@@ -68,12 +68,12 @@ pub struct Attempt<'a> {
     /// Has the try a place, one of those that `rs_uwsgi_max_connections` counts?
     pub counted: Cell<bool>,
     /// What the server has answered.
-    pub response: Response,
+    pub response: Response<'a>,
 }
 
 /// The response of the server of a try.
 #[derive(Default)]
-pub struct Response {
+pub struct Response<'a> {
     /// What it begins with; None before anything has come.
     pub beginning: Cell<Option<Beginning>>,
     /// What its headers say of its end.
@@ -82,6 +82,8 @@ pub struct Response {
     pub head: Cell<Option<Head>>,
     /// Its body, once nginx has begun to read it.
     pub body: Cell<Option<Body>>,
+    /// What has come behind a chunked body, where the client takes trailers.
+    pub trailers: Cell<Option<&'a Trailers>>,
 }
 
 /// How a response begins.
@@ -206,7 +208,43 @@ impl<'a> RequestState<'a> {
     }
 }
 
-impl Response {
+/// Trailers, as they came. What is longer is dropped.
+pub struct Trailers {
+    bytes: [Cell<u8>; Trailers::MOST],
+    /// How many there are; more than there is room for: too many.
+    len: Cell<usize>,
+}
+
+impl Default for Trailers {
+    fn default() -> Self {
+        Trailers::new()
+    }
+}
+
+impl Trailers {
+    /// The most bytes, with the empty line: a head of trailers is not longer than nginx's buffer for one.
+    const MOST: usize = 4096;
+
+    /// None yet.
+    pub const fn new() -> Trailers {
+        Trailers { bytes: [const { Cell::new(0) }; Trailers::MOST], len: Cell::new(0) }
+    }
+
+    /// Adds what has come.
+    pub fn push(&self, more: &[u8]) {
+        let room = self.bytes.get(self.len.get()..).unwrap_or_default();
+        room.iter().zip(more).for_each(|(place, byte)| place.set(*byte));
+        self.len.set(self.len.get().saturating_add(more.len()));
+    }
+
+    /// All of it; nothing where it was too long.
+    pub fn bytes(&self) -> Vec<u8> {
+        let bytes = self.bytes.get(..self.len.get()).unwrap_or_default();
+        bytes.iter().map(Cell::get).collect()
+    }
+}
+
+impl Response<'_> {
     /// Has the server begun to answer?
     pub fn has_begun(&self) -> bool {
         self.beginning.get().is_some()

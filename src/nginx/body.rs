@@ -117,6 +117,11 @@ impl<'a> Upstream<'a> {
         field!(self, input_filter = Some(ngx_http_upstream_non_buffered_filter));
     }
 
+    /// Is the response kept, in the cache or the store?
+    pub fn is_kept(self) -> bool {
+        flag_of!(self, cacheable) != 0 || flag_of!(self, store) != 0
+    }
+
     /// Is the response buffered, which it must be to be kept?
     pub fn is_buffered(self) -> bool {
         flag_of!(self, buffering) != 0

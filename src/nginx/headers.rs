@@ -326,6 +326,36 @@ impl<'a> Upstream<'a> {
     }
 }
 
+impl Request<'_> {
+    /// Adds a trailer to the response that the client gets. nginx sends it behind a body in chunks, and behind
+    /// every body of HTTP/2 and 3.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    pub fn push_trailer(self, name: &[u8], value: &[u8]) -> Result<(), Error> {
+        let (key, value, lowcase_key) = copied(self, name, value)?;
+        // SAFETY: nginx initialised the list, of `ngx_table_elt_t`, with the request; the strings are the
+        // request's memory. The new element is for us to fill.
+        unsafe {
+            let list = &raw mut (*self.as_ptr()).headers_out.trailers;
+            let element = ngx_list_push(list).cast::<ngx_table_elt_t>();
+            if element.is_null() {
+                return Err(Error::Failed);
+            }
+            element.write(ngx_table_elt_t {
+                hash: 1,
+                key,
+                value,
+                lowcase_key,
+                #[cfg(nginx1_23_0)]
+                next: ptr::null_mut(),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// A header's name and value, and its name in lower case, in one piece of the request's memory, with the
 /// NULs that nginx's handlers count on.
 fn copied(

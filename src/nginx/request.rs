@@ -16,9 +16,10 @@ use super::sys::{
     ngx_str_t, ngx_table_elt_t, ngx_uint_t, NGX_HTTP_COPY, NGX_HTTP_DELETE, NGX_HTTP_GET,
     NGX_HTTP_HEAD, NGX_HTTP_LOCK, NGX_HTTP_MKCOL, NGX_HTTP_MOVE, NGX_HTTP_OPTIONS, NGX_HTTP_PATCH,
     NGX_HTTP_POST, NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT, NGX_HTTP_TRACE,
-    NGX_HTTP_UNLOCK,
+    NGX_HTTP_UNLOCK, NGX_HTTP_VERSION_11,
 };
 use super::{bytes_of, ok, slice_of, str_of, Brand, Error, Log, Pool, Upstream};
+use crate::pure::uwsgi::trailers;
 
 /// A request of a client's, or a subrequest.
 #[derive(Clone, Copy)]
@@ -190,6 +191,22 @@ impl<'a> Request<'a> {
         let line = field!(self, request_line);
         // SAFETY: the request line is kept, as `$request_uri` is, until the request is freed.
         unsafe { bytes_of(line) }
+    }
+
+    /// Can the client be sent trailers? HTTP/2's and 3's can, and one of HTTP/1.1 that says so (RFC 9110,
+    /// 6.5.1). What a subrequest is answered is a part of a response.
+    pub fn takes_trailers(self) -> bool {
+        const HTTP_1_1: ngx_uint_t = NGX_HTTP_VERSION_11 as ngx_uint_t;
+        if self.as_ptr() != field!(self, main) {
+            return false;
+        }
+        match field!(self, http_version) {
+            version if version > HTTP_1_1 => true,
+            HTTP_1_1 => self.headers().any(|line| {
+                line.name.eq_ignore_ascii_case(b"TE") && trailers::are_taken(line.value)
+            }),
+            _ => false,
+        }
     }
 
     /// Does the client ask for another protocol (header Upgrade)?

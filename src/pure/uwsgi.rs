@@ -9,6 +9,7 @@
 //! | [`framing`] | where a response ends, and what it says of its connection |
 //! | [`head`] | the response head, line by line, in the language that nginx accepts |
 //! | [`chunked`] | chunked response bodies: where the data is, where they end |
+//! | [`trailers`] | the fields behind such a body, and which may be passed on |
 //!
 //! Everything here builds and is tested with `--no-default-features`.
 #![forbid(unsafe_code)]
@@ -19,4 +20,5 @@ pub mod head;
 pub mod header_set;
 pub mod names;
 pub mod packet;
+pub mod trailers;
 pub mod vars;

@@ -4,13 +4,14 @@
 
 use std::ops::Range;
 
-use crate::module::Uwsgi;
+use crate::module::{State, Uwsgi};
 use crate::nginx::log::debug;
 use crate::nginx::sys::NGX_HTTP_SPECIAL_RESPONSE;
 use crate::nginx::{Error, Request};
 use crate::pure::uwsgi::chunked::{Decoder, Piece};
 use crate::pure::uwsgi::framing::Chunks;
-use crate::state::{Body, RequestState};
+use crate::pure::uwsgi::trailers;
+use crate::state::{Body, RequestState, Trailers};
 
 /// Says how long the body is: none for the statuses without one, else as the server said, else until
 /// it closes the connection.
@@ -72,23 +73,32 @@ pub fn decode(
     bytes: &[u8],
     data: &mut dyn FnMut(Range<usize>) -> Result<(), Error>,
 ) -> Result<u64, Error> {
-    let response = &RequestState::of(r).ok_or(Error::Failed)?.attempt().response;
+    let state = RequestState::of(r).ok_or(Error::Failed)?;
+    let response = &state.attempt().response;
     let Body { mut chunks, mut decoder } = response.body.get().ok_or(Error::Failed)?;
     let mut at = 0;
     while !decoder.is_done() {
         let rest = bytes.get(at..).unwrap_or_default();
+        let decoder_before = decoder;
         let (skipped, piece) = decoder.next(rest).map_err(|malformed| {
             r.log().error(format_args!("upstream sent invalid chunked response: {malformed}"));
             Error::Failed
         })?;
+        let before = decoder_before.trailers();
         at += skipped;
+        if decoder.trailers() > before {
+            keep_trailers(r, state, bytes.get(..at), decoder.trailers() - before)?;
+        }
         match piece {
             Piece::Data(length) => {
                 data(at..at + length)?;
                 at += length;
             }
             Piece::Again => break,
-            Piece::End => chunks = Chunks::Ended,
+            Piece::End => {
+                chunks = Chunks::Ended;
+                pass_trailers(r, state)?;
+            }
         }
     }
     if decoder.is_done() && at < bytes.len() && chunks != Chunks::Surplus {
@@ -97,4 +107,34 @@ pub fn decode(
     }
     response.body.set(Some(Body { chunks, decoder }));
     Ok(decoder.at_least())
+}
+
+/// Keeps what has come of the trailers, the last `count` bytes of what was `skipped`. nginx uses its buffer
+/// again before they are complete.
+#[cold]
+fn keep_trailers<'a>(
+    r: Request<'a>,
+    state: &State<'a>,
+    skipped: Option<&[u8]>,
+    count: usize,
+) -> Result<(), Error> {
+    let skipped = skipped.unwrap_or_default();
+    let more = skipped.get(skipped.len().saturating_sub(count)..).unwrap_or_default();
+    let response = &state.attempt().response;
+    let kept = match response.trailers.get() {
+        Some(kept) => kept,
+        // mostly there are none
+        None if b"\r\n".starts_with(more) => return Ok(()),
+        None if state.upstream.is_kept() || !r.takes_trailers() => return Ok(()),
+        None => r.pool().share(Trailers::new())?,
+    };
+    response.trailers.set(Some(kept));
+    kept.push(more);
+    Ok(())
+}
+
+/// Gives nginx the trailers that the client may have, before it sends the end of the body.
+fn pass_trailers(r: Request<'_>, state: &State<'_>) -> Result<(), Error> {
+    let Some(kept) = state.attempt().response.trailers.get() else { return Ok(()) };
+    trailers::fields(&kept.bytes()).try_for_each(|(name, value)| r.push_trailer(name, value))
 }

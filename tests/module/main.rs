@@ -44,4 +44,5 @@ mod store;
 mod table;
 mod tls;
 mod traffic;
+mod trailers;
 mod version;

@@ -11,7 +11,7 @@
 //!
 //! More lenient than the RFC, as nginx is: after spaces, tabs or `;` behind a size, and in trailers,
 //! any bytes may stand but CR and LF. None of them can be taken for a line's end. What they say is
-//! not looked at, and trailers are dropped.
+//! not looked at here ([`super::trailers`]).
 //!
 //! Nothing is copied: the decoder points into the bytes it is given, and keeps 16 bytes of state
 //! between them.
@@ -143,6 +143,17 @@ impl Decoder {
     /// Has the response ended?
     pub fn is_done(&self) -> bool {
         self.state == State::Ended
+    }
+
+    /// How many bytes of trailers have come, the empty line that ends them included: the last of those that
+    /// were skipped.
+    pub fn trailers(&self) -> usize {
+        match self.state {
+            State::Trailers | State::Trailer | State::TrailerLf | State::EndLf | State::Ended => {
+                self.framing.into()
+            }
+            _ => 0,
+        }
     }
 
     /// Takes data, as much as there is of the chunk.
