@@ -121,6 +121,7 @@ lint: module
 	cargo clippy --no-default-features --all-targets --locked -- -D warnings
 	scripts/directives check
 	scripts/messages check
+	scripts/rooms check
 	scripts/rust-version
 	if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; fi
 

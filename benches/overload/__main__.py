@@ -1,5 +1,6 @@
 """Compares what becomes of a burst: clients that connect and ask once each, all at the same time,
-through stock's uwsgi_pass and through ours, before one uWSGI with its default listen queue.
+through stock's uwsgi_pass, through ours, and through ours with as many connections as uWSGI has processes,
+before one uWSGI with its default listen queue.
 
     make bench-overload
     make bench-overload README=write    writes the figures for one worker into the README besides
@@ -23,12 +24,12 @@ sys.path[1:1] = [str(REPOSITORY / "benches"), str(REPOSITORY / "examples")]
 
 from crowd import NONE, Crowd  # noqa: E402
 from demo_lib.processes import pause  # noqa: E402
-from servers import METHODS, OURS, PROCESSES, STOCK, Nginx, Uwsgi, somaxconn  # noqa: E402
+from servers import LIMITED, METHODS, OURS, PROCESSES, STOCK, Nginx, Uwsgi, somaxconn  # noqa: E402
 from shared import around_section, guarded, machine, nginx_version, table, write_section  # noqa: E402
 
-WORKERS = (1, 4)
-CLIENTS = (100, 1000, 4000)
-SHORT = {STOCK: "stock", OURS: "ours"}
+WORKERS = (1, 4, 8)
+CLIENTS = (200, 1000, 4000)
+SHORT = {STOCK: "stock", OURS: "ours", LIMITED: "ours, limited"}
 # A client gives up after so many seconds.
 LIMIT = 30
 # What is measured while uWSGI stands still: so many clients for so many seconds, once they wait.

@@ -10,8 +10,8 @@ from demo_lib.processes import Process, StartFailed, free_ports, uwsgi_status
 from shared import cpu_seconds, params, user_line
 
 HERE = Path(__file__).resolve().parent
-STOCK, OURS = "uwsgi_pass", "rs_uwsgi_pass"
-METHODS = (STOCK, OURS)
+STOCK, OURS, LIMITED = "uwsgi_pass", "rs_uwsgi_pass", "rs_uwsgi_max_connections"
+METHODS = (STOCK, OURS, LIMITED)
 PROCESSES = 4
 # uWSGI's own default.
 LISTEN = 100
@@ -48,6 +48,11 @@ http {{
             rs_uwsgi_queue 5000;
             rs_uwsgi_pass unix:{socket};
         }}
+        location = /rs_uwsgi_max_connections {{
+            rs_uwsgi_queue 5000;
+            rs_uwsgi_max_connections {processes};
+            rs_uwsgi_pass unix:{limited};
+        }}
     }}
 }}
 """
@@ -63,6 +68,9 @@ class Uwsgi:
 
     def __init__(self, folder, running):
         self.socket = folder / "uwsgi.sock"
+        # Another name: all who pass to one address have one limit.
+        self.limited = folder / "limited.sock"
+        self.limited.symlink_to(self.socket)
         self.listen = min(LISTEN, somaxconn())
         argv = ["uwsgi", "--plugin", "python3", "--socket", self.socket, "--chmod-socket=666"]
         argv += ["--wsgi-file", HERE / "application.py", "--need-app", "--master", "--die-on-term"]
@@ -110,6 +118,8 @@ class Nginx:
             listen=self.address,
             backlog=min(BACKLOG, somaxconn()),
             socket=uwsgi.socket,
+            limited=uwsgi.limited,
+            processes=PROCESSES,
         )
         configuration.write_text(text, encoding="utf-8")
         argv = [program, "-p", prefix, "-c", configuration]

@@ -7,7 +7,7 @@
 use core::cell::Cell;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
@@ -275,15 +275,16 @@ struct ThisWorker {
     bell: *mut ngx_connection_t,
 }
 
-thread_local! {
-    /// `&'static`: a thread-local with a destructor costs about 20 instructions an access.
-    static THIS: Cell<Option<&'static ThisWorker>> = const { Cell::new(None) };
-}
+/// Null outside of workers. Not a thread-local, which a library finds by a call: a worker has one thread that
+/// comes here.
+static THIS: AtomicPtr<ThisWorker> = AtomicPtr::new(ptr::null_mut());
 
 /// This worker, and the number of its configuration. None without a zone, and outside of workers.
 #[inline]
 pub fn this_worker() -> Option<(&'static Worker<'static>, Generation)> {
-    THIS.get().map(|this| (&this.worker, this.generation))
+    // SAFETY: null, or what `enter` has made, which is never freed and never written to again.
+    let this: &'static ThisWorker = unsafe { THIS.load(Ordering::Relaxed).as_ref() }?;
+    Some((&this.worker, this.generation))
 }
 
 /// `init_module`: the configuration is in force. Makes the bells that there are not yet.
@@ -336,12 +337,15 @@ pub(super) fn enter<H: ZoneOwner>(cycle: NonNull<ngx_cycle_t>, log: Log<'_>) {
     };
     // SAFETY: the worker's own cycle.
     let bell = unsafe { watch_bell::<H>(worker.id(), (*cycle.as_ptr()).log) };
-    THIS.set(Some(Box::leak(Box::new(ThisWorker { worker, generation, bell }))));
+    let this = Box::leak(Box::new(ThisWorker { worker, generation, bell }));
+    THIS.store(this, Ordering::Relaxed);
 }
 
 /// `exit_process`: the worker ends.
 pub(super) fn leave() {
-    let Some(this) = THIS.take() else { return };
+    // SAFETY: as in `this_worker`.
+    let this = unsafe { THIS.swap(ptr::null_mut(), Ordering::Relaxed).as_ref() };
+    let Some(this) = this else { return };
     this.worker.leave();
     if !this.bell.is_null() {
         // SAFETY: the connection that `watch_bell` made, of which only its own event knows.
