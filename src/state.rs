@@ -15,7 +15,7 @@ use crate::pure::uwsgi::chunked::Decoder;
 use crate::pure::uwsgi::framing::{Chunks, Fields};
 use crate::pure::uwsgi::packet::HEADER_SIZE;
 use crate::pure::vars_limit::Cut;
-use crate::pure::zone::{Rank, SlotId};
+use crate::pure::zone::SlotId;
 
 /// What is known of an upstream of a request, over all tries.
 pub struct RequestState<'a> {
@@ -61,8 +61,6 @@ pub struct Attempt<'a> {
     pub key: Cell<&'a [u8]>,
     /// The server's slot in the zone that all workers share.
     pub slot: Cell<Option<SlotId>>,
-    /// The place in the line of those who wait for a connection, once the request does.
-    pub rank: Cell<Option<Rank>>,
     /// May its connections be shared with other requests?
     pub shared: Cell<bool>,
     /// Has the try a place, one of those that `rs_uwsgi_max_connections` counts?
@@ -74,25 +72,28 @@ pub struct Attempt<'a> {
 /// The response of the server of a try.
 #[derive(Default)]
 pub struct Response<'a> {
-    /// What it begins with; None before anything has come.
-    pub beginning: Cell<Option<Beginning>>,
+    /// How far it has come.
+    pub answer: Cell<Answer>,
     /// What its headers say of its end.
     pub fields: Cell<Fields>,
-    /// Its head, once that is complete.
-    pub head: Cell<Option<Head>>,
     /// Its body, once nginx has begun to read it.
     pub body: Cell<Option<Body>>,
     /// What has come behind a chunked body, where the client takes trailers.
     pub trailers: Cell<Option<&'a Trailers>>,
 }
 
-/// How a response begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beginning {
-    /// With a head, or what may become one.
-    Head,
-    /// With a page and no head, as one to a line that is no request (HTTP/0.9).
-    Html,
+/// How far the answer of a server has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Answer {
+    /// Nothing has.
+    #[default]
+    None,
+    /// A head, or what may become one, has begun.
+    Begun,
+    /// A page and no head has begun, as in an answer to a line that is no request (HTTP/0.9).
+    Page,
+    /// The head is complete.
+    Head(Head),
 }
 
 /// A response whose head has come from the server.
@@ -247,7 +248,15 @@ impl Trailers {
 impl Response<'_> {
     /// Has the server begun to answer?
     pub fn has_begun(&self) -> bool {
-        self.beginning.get().is_some()
+        !matches!(self.answer.get(), Answer::None)
+    }
+
+    /// The head, once it is complete.
+    pub fn head(&self) -> Option<Head> {
+        match self.answer.get() {
+            Answer::Head(head) => Some(head),
+            _ => None,
+        }
     }
 }
 

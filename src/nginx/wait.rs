@@ -9,6 +9,7 @@
 use core::cell::{Cell, UnsafeCell};
 use core::ffi::c_int;
 use core::mem::zeroed;
+use core::num::NonZeroU64;
 use core::ptr::NonNull;
 
 use super::callbacks::{with_request, with_step, Next};
@@ -44,6 +45,7 @@ pub struct Waiter<'a, H: Module> {
     /// nginx's handler of the connection's events, while ours stands in its place.
     handler: Cell<ngx_event_handler_pt>,
     since: usize,
+    arrived_at: NonZeroU64,
     limit: Cell<ngx_msec_t>,
     pending: Cell<bool>,
     /// Has it got a connection of the pool, on which it goes on before anything else happens?
@@ -70,6 +72,7 @@ impl<'a, H: Handler> Peer<'a, H> {
             event: UnsafeCell::new(event),
             handler: Cell::new(None),
             since: super::now(),
+            arrived_at: super::monotonic_nanoseconds(),
             limit: Cell::new(limit),
             pending: Cell::new(false),
             goes_on: Cell::new(false),
@@ -105,6 +108,11 @@ impl<'a, H: Handler> Waiter<'a, H> {
     /// It may wait no longer, once nginx is done with setting up its connection.
     pub fn expire(&self) {
         self.limit.set(0);
+    }
+
+    /// When it began to wait, by the clock of [`super::monotonic_nanoseconds`].
+    pub fn arrived_at(&self) -> NonZeroU64 {
+        self.arrived_at
     }
 
     /// For how long it has waited, in milliseconds.

@@ -6,7 +6,7 @@ use crate::module::Peer;
 use crate::nginx::connection::Connection;
 use crate::nginx::peer::Outcome;
 use crate::nginx::Request;
-use crate::state::Beginning;
+use crate::state::Answer;
 
 /// What an HTTP server answers to a packet of uwsgi, if anything.
 const BAD_REQUEST: u16 = 400;
@@ -15,7 +15,7 @@ const BAD_REQUEST: u16 = 400;
 pub fn learn<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) {
     let (state, hints) = (peer.state(), &peer.servers().queue.hints);
     let response = &state.attempt().response;
-    match response.head.get().map(|head| head.status) {
+    match response.head().map(|head| head.status) {
         Some(BAD_REQUEST) if !hints.is_understood() => {}
         Some(_) => {
             refused::answered(peer);
@@ -26,10 +26,10 @@ pub fn learn<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) {
     }
     // An HTTP server looks for the end of a line: without one it waits, until one of the two gives up,
     // with one it complains.
-    let is_strange = match response.beginning.get() {
-        Some(Beginning::Html) => true,
-        Some(Beginning::Head) => response.head.get().is_some(),
-        None => {
+    let is_strange = match response.answer.get() {
+        Answer::Page | Answer::Head(_) => true,
+        Answer::Begun => false,
+        Answer::None => {
             let connection = peer.connection();
             let timed_out = connection.is_some_and(Connection::has_timed_out);
             if timed_out || connection.is_some_and(|connection| connection.cut().is_some()) {

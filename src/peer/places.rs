@@ -196,8 +196,7 @@ pub fn join(
     let attempt = state.attempt();
     let (key, queues) = (attempt.key.get(), &servers.queue.queues);
     let before = queues.borrow().waiting_for(key);
-    let rank = attempt.rank.get().unwrap_or_else(nginx::monotonic_nanoseconds);
-    attempt.rank.set(Some(rank));
+    let rank = waiter.arrived_at();
     let queued = |slot| Queued { waiting: Waiting::of(waiter), rank, slot };
     let push = |slot| match is_first {
         true => queues.borrow_mut().push_first(key, queued(slot)),

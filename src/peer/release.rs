@@ -92,7 +92,7 @@ fn report_to_balancer<'a>(
     let state = peer.state();
     let (u, attempt) = (state.upstream, state.attempt());
     if attempt.response.has_begun() {
-        let is_too_big = attempt.response.head.get().is_none() && u.is_head_too_big();
+        let is_too_big = attempt.response.head().is_none() && u.is_head_too_big();
         return if is_too_big { Outcome::Next } else { outcome };
     }
     if attempt.connection.get() == Some(ConnectionOrigin::Reused) {
@@ -125,7 +125,7 @@ fn facts<'a>(
     let state = peer.state();
     let (u, attempt) = (state.upstream, state.attempt());
     let response = &attempt.response;
-    let (head, body) = (response.head.get(), response.body.get());
+    let (head, body) = (response.head(), response.body.get());
     let fields = response.fields.get();
     let end = head.map_or(End::Open, |head| {
         let received = match body {

@@ -12,7 +12,7 @@ use crate::pure::hints::Hint;
 use crate::pure::uwsgi::head::plain;
 use crate::pure::uwsgi::head::{self, Line, NotAStatusLine, Parsed};
 use crate::pure::uwsgi::vars::Vars;
-use crate::state::{Beginning, Head, RequestState};
+use crate::state::{Answer, Head, RequestState};
 
 /// Begins with a new response, of the next server.
 pub fn restart(r: Request<'_>) {
@@ -38,7 +38,7 @@ pub fn process(r: Request<'_>) -> Result<(), Error> {
         // its connection came from the pool.
         if !response.has_begun() {
             let is_html = u.unparsed().starts_with(b"<");
-            response.beginning.set(Some(if is_html { Beginning::Html } else { Beginning::Head }));
+            response.answer.set(if is_html { Answer::Page } else { Answer::Begun });
         }
         u.forget_cached_connection();
     }
@@ -78,7 +78,8 @@ pub fn process(r: Request<'_>) -> Result<(), Error> {
     // the head of a cached response says nothing of the connection
     if !r.is_cached() {
         let status = u.status().try_into().unwrap_or(0);
-        response.head.set(Some(Head { status, after: u.unparsed().len() as u32 }));
+        let after = u.unparsed().len() as u32;
+        response.answer.set(Answer::Head(Head { status, after }));
         if !LocConf::of(r).buffering_is_explicit() && u.is_event_stream() {
             u.pass_on_at_once(r);
         }

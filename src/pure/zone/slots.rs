@@ -1,5 +1,7 @@
 //! The table of servers: found by the hash of their key, made, wanted by configurations, freed.
 
+use std::num::NonZeroU32;
+
 use super::layout::{cell, header, slot};
 use super::workers::{Busy, Locked};
 use super::{hash, Word, Zone};
@@ -8,7 +10,8 @@ use super::{hash, Word, Zone};
 /// ([`Acquire::Gone`](super::Acquire::Gone)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SlotId {
-    index: u32,
+    /// From 1 on, so that an Option of it needs no more memory.
+    number: NonZeroU32,
     epoch: u32,
 }
 
@@ -16,7 +19,7 @@ impl SlotId {
     /// Its place in the table, less than [`Shape::servers`](super::Shape::servers).
     #[inline]
     pub fn index(self) -> usize {
-        self.index as usize
+        self.number.get() as usize - 1
     }
 }
 
@@ -306,5 +309,6 @@ impl<'m, A: Word> Zone<'m, A> {
 }
 
 fn id(index: usize, state: u64) -> SlotId {
-    SlotId { index: index as u32, epoch: (state / EPOCH) as u32 }
+    let number = NonZeroU32::MIN.saturating_add(index as u32);
+    SlotId { number, epoch: (state / EPOCH) as u32 }
 }
