@@ -67,6 +67,7 @@ help:
 	@echo 'make test-pure    the parts that need no nginx'
 	@echo 'make fuzz         the same parts under libFuzzer, TIME seconds in all (60)'
 	@echo 'make test-module  the module in nginx, against real and scripted uwsgi servers'
+	@echo '                  ONLY=name: the tests with this in their names; see tests/README.md'
 	@echo 'make test-sanitize  test-module under AddressSanitizer and UBSan (TESTS=FILTER: some of it)'
 	@echo 'make test-valgrind  20 tests of test-module, or TESTS=FILTER, in valgrind; any NGINX'
 	@echo 'make soak         random traffic with aborts, kills and reloads: TIME=60 or 10m, and some 1 min more'
@@ -141,8 +142,16 @@ faults: module
 	@cp $(subst /cargo/,/cargo-faults/,$(CARGO_OUT))/libngx_http_rs_uwsgi_module.so $(FAULTS).new
 	@mv $(FAULTS).new $(FAULTS)
 
+# ONLY: names of tests, or parts of them, in place of all. Most tests wait for nginx and servers and
+# compute little, so that there are more threads than processors.
+ONLY ?=
+MODULE_TESTS := cargo test --no-default-features --locked --test module --
+TEST_THREADS ?= $(shell expr 4 '*' $$(nproc))
+
 test-module: module probe faults
-	cargo test --no-default-features --locked --test module
+	$(if $(ONLY),@$(MODULE_TESTS) --list $(ONLY) 2>/dev/null | grep -q ': test$$' \
+		|| { echo 'make: no name of a test contains: $(ONLY)' >&2; exit 1; })
+	RUST_TEST_THREADS=$(TEST_THREADS) $(MODULE_TESTS) $(ONLY)
 
 # The module's tests in an nginx that checks every access to memory, or some of them: TESTS=traffic::.
 # A leak until the process ends is none: what belongs to a request is in its pool, what grows is found by

@@ -35,6 +35,7 @@ mod overload;
 mod pair;
 mod real_uwsgi;
 mod refused;
+mod report;
 mod requests;
 mod response_ends;
 mod responses;

@@ -3,7 +3,7 @@
 
 use super::packet::Packet;
 use super::tls::{Handshake, Stream};
-use super::{wait_for, DEADLINE};
+use super::{report, show, uninterrupted, wait_for, DEADLINE};
 use rustls::ServerConfig;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{self, Read, Write};
@@ -56,11 +56,22 @@ pub struct Connection {
 struct State {
     script: Script,
     connections: Vec<Connection>,
+    /// What came and went on each of them, up to [`RECORDED`] bytes, for the report of a failure.
+    records: Vec<Vec<(Direction, Vec<u8>)>>,
     requests: Vec<Request>,
     sockets: Vec<Option<Socket>>,
     threads: Vec<JoinHandle<()>>,
     stopping: bool,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Received,
+    Sent,
+}
+
+/// How many bytes of a connection the report of a failure shows.
+const RECORDED: usize = 2000;
 
 /// nginx as a script sees it: one accepted connection.
 pub struct Peer {
@@ -101,6 +112,7 @@ impl Backend {
         let state = Arc::new(Mutex::new(State {
             script,
             connections: Vec::new(),
+            records: Vec::new(),
             requests: Vec::new(),
             sockets: Vec::new(),
             threads: Vec::new(),
@@ -174,9 +186,41 @@ impl Drop for Backend {
         if let Address::Unix(path) = &self.address {
             let _ = std::fs::remove_file(path);
         }
-        if !std::thread::panicking() {
-            assert_eq!(panicked, 0, "scripts of the backend panicked");
+        let records = self.state.lock().unwrap().record();
+        report::take(&[(&format!("connections of the backend {}", self.address), &records)]);
+        if panicked > 0 && !std::thread::panicking() {
+            report::print();
+            panic!("{panicked} scripts of the backend panicked");
         }
+    }
+}
+
+impl State {
+    /// Adds to what the report of a failure shows of a connection.
+    fn note(&mut self, number: usize, direction: Direction, bytes: &[u8]) {
+        let record = &mut self.records[number];
+        let room = RECORDED - record.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        let bytes = &bytes[..bytes.len().min(room)];
+        match record.last_mut().filter(|last| last.0 == direction) {
+            Some(last) => last.1.extend(bytes),
+            None if !bytes.is_empty() => record.push((direction, bytes.to_vec())),
+            None => {}
+        }
+    }
+
+    fn record(&self) -> String {
+        let line = |(direction, bytes): &(Direction, Vec<u8>)| {
+            format!("  {direction:?} {}\n", show(bytes))
+        };
+        let connections = self.records.iter().enumerate().map(|(number, record)| {
+            let lines = record.iter().map(line).collect::<String>();
+            let more = match record.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() {
+                RECORDED => "  …\n",
+                _ => "",
+            };
+            format!("connection {number}\n{lines}{more}")
+        });
+        connections.collect()
     }
 }
 
@@ -220,6 +264,7 @@ fn accept(listener: &Socket, state: &Arc<Mutex<State>>) {
         socket.set_write_timeout(Some(DEADLINE)).unwrap();
         let number = locked.connections.len();
         locked.connections.push(Connection::default());
+        locked.records.push(Vec::new());
         locked.sockets.push(socket.try_clone().ok());
         let script = locked.script.clone();
         let stream = Some(Stream::Plain(socket));
@@ -229,8 +274,14 @@ fn accept(listener: &Socket, state: &Arc<Mutex<State>>) {
             if script(&mut peer).is_ok() {
                 let _ = peer.finish();
             }
-            peer.close();
         }));
+    }
+}
+
+impl Drop for Peer {
+    /// nginx is not to wait for a script that has panicked.
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -294,13 +345,17 @@ impl Peer {
 
     /// Reads what has come, at least one byte, or nothing at the end.
     pub fn read_some(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.stream()?.read(into)?;
-        self.state.lock().unwrap().connections[self.number].received.extend(&into[..count]);
+        let stream = self.stream()?;
+        let count = uninterrupted(|| stream.read(into))?;
+        let mut state = self.state.lock().unwrap();
+        state.connections[self.number].received.extend(&into[..count]);
+        state.note(self.number, Direction::Received, &into[..count]);
         Ok(count)
     }
 
     /// Sends all of `bytes`.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.state.lock().unwrap().note(self.number, Direction::Sent, bytes);
         self.stream()?.write_all(bytes)
     }
 

@@ -217,7 +217,7 @@ impl Client {
             return Ok(false);
         }
         let mut bytes = [0; 65536];
-        let count = self.stream.read(&mut bytes)?;
+        let count = super::uninterrupted(|| self.stream.read(&mut bytes))?;
         self.buffer.extend_from_slice(&bytes[..count]);
         self.eof = count == 0;
         Ok(count > 0)

@@ -1,9 +1,9 @@
 //! HTTP/2 as a common client speaks it: Debian's curl with prior knowledge of a plain connection.
 
-use super::process::Process;
+use super::process::{self, Process};
 use super::DEADLINE;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// What curl printed.
 pub struct Answer {
@@ -17,7 +17,7 @@ pub struct Answer {
 pub fn http2(to: SocketAddr, path: &str, arguments: &[&str]) -> Answer {
     let directory = tempfile::tempdir().unwrap();
     let (head, body) = (directory.path().join("head"), directory.path().join("body"));
-    let mut command = Command::new("/usr/bin/curl");
+    let mut command = process::command("/usr/bin/curl");
     command.args(["--silent", "--show-error", "--http2-prior-knowledge", "--globoff"]);
     command.args(["--path-as-is", "--noproxy", "*", "--interface", "127.0.0.1"]);
     command.arg("--dump-header").arg(&head).arg("--output").arg(&body);

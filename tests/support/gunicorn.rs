@@ -1,8 +1,8 @@
 //! A real gunicorn that speaks uwsgi, of the versions that scripts/install-gunicorn gets from PyPI.
 
 use super::backend::Address;
-use super::process::Process;
-use super::{nginx, root, wait_for};
+use super::process::{self, Process};
+use super::{nginx, report, root, wait_for};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -99,7 +99,7 @@ impl Builder {
         let callable = if self.class == "asgi" { "asgi" } else { "application" };
         let module = self.application.file_stem().unwrap().to_str().unwrap();
         let log = fs::File::create(dir.path().join("log")).unwrap();
-        let mut command = Command::new(program(self.version));
+        let mut command = process::command(program(self.version));
         command.args(["--protocol", "uwsgi", "--worker-class", &self.class]);
         command.args(["--workers", &self.workers.to_string(), "--bind", &address.to_string()]);
         command.args(&self.arguments);
@@ -110,8 +110,8 @@ impl Builder {
         let process = Process::spawn(command).unwrap();
         let mut gunicorn = Gunicorn { address, dir, process, workers: self.workers };
         wait_for("gunicorn to start", || {
+            assert!(gunicorn.process.ended().is_none(), "gunicorn did not start");
             let log = gunicorn.log();
-            assert!(gunicorn.process.ended().is_none(), "gunicorn did not start:\n{log}");
             let ready = log.matches("Booting worker with pid").count() >= gunicorn.workers;
             (ready && gunicorn.address.connect().is_ok()).then_some(())
         });
@@ -180,6 +180,7 @@ impl Gunicorn {
 
 impl Drop for Gunicorn {
     fn drop(&mut self) {
+        report::take(&[(&format!("output of gunicorn on {}", self.address), &self.log())]);
         // At once: nobody waits for the idle connections that it would give time.
         if self.process.ended().is_none() {
             self.process.signal(libc::SIGQUIT);

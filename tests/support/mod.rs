@@ -18,10 +18,12 @@ pub mod nginx;
 pub mod packet;
 pub mod process;
 pub mod random;
+pub mod report;
 pub mod tally;
 pub mod tls;
 pub mod uwsgi;
 
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,17 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < until, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Reads again where a signal has come between: a read with a timeout is not restarted by the kernel
+/// (signal(7)), such as when a debugger or a profiler looks.
+pub fn uninterrupted<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 //! alarm that the test did not expect.
 
 use super::log::{self, Line};
-use super::process::Process;
-use super::{root, wait_for, DEADLINE};
+use super::process::{self, Process};
+use super::{report, root, wait_for, DEADLINE};
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -149,7 +149,7 @@ impl Builder {
             }
             let said = nginx.error_log_text() + &nginx.stderr();
             // Somebody took the port between our look and nginx's bind: try others.
-            assert!(said.contains("Address already in use"), "nginx did not start:\n{said}");
+            assert!(said.contains("Address already in use"), "nginx did not start");
             // all of its log is of that
             nginx.expects("");
         }
@@ -213,7 +213,7 @@ impl Builder {
 
     fn command(&self, dir: &Path) -> Command {
         fs::create_dir_all(dir.join("temp")).unwrap();
-        let mut command = Command::new(nginx_path());
+        let mut command = process::command(nginx_path());
         command.arg("-p").arg(dir).arg("-c").arg(dir.join("nginx.conf"));
         command.arg("-e").arg(dir.join("error.log"));
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -299,9 +299,17 @@ impl Nginx {
 
     /// Panics when the error log shows an alarm that was not expected.
     pub fn assert_clean(&self) {
+        self.check_log().unwrap_or_else(|alarm| panic!("{alarm}"));
+    }
+
+    fn check_log(&self) -> Result<(), String> {
+        let said = self.error_log_text() + &self.stderr();
+        if let Some(line) = log::sanitizer_report(&said) {
+            return Err(format!("nginx is unwell: {line}"));
+        }
         let expected = self.expected.lock().unwrap().clone();
         if expected.contains(&String::new()) {
-            return;
+            return Ok(());
         }
         let strange = |line: &Line| {
             let foreign =
@@ -314,7 +322,10 @@ impl Nginx {
         let stderr = self.stderr();
         // Warnings about the configuration are no harm; anything else there is a crash speaking.
         let strange = stderr.lines().find(|line| !line.starts_with("nginx: [warn]"));
-        assert!(alarms.is_empty() && strange.is_none(), "nginx is unwell: {alarms:#?}\n{stderr}");
+        match alarms.is_empty() && strange.is_none() {
+            true => Ok(()),
+            false => Err(format!("nginx is unwell: {alarms:#?}\n{stderr}")),
+        }
     }
 
     /// Sends a signal to the master, for example `libc::SIGHUP`.
@@ -370,16 +381,22 @@ impl Nginx {
 impl Drop for Nginx {
     fn drop(&mut self) {
         self.process.stop();
+        let name = |what: &str| format!("{what} of nginx in {}", self.dir.path().display());
+        report::take(&[
+            (
+                &name("configuration"),
+                &fs::read_to_string(self.path("nginx.conf")).unwrap_or_default(),
+            ),
+            (&name("error log"), &self.error_log_text()),
+            (&name("standard error"), &self.stderr()),
+        ]);
         if std::thread::panicking() {
-            // The harness shows this with the failure.
-            let lines = self.error_log_text();
-            let from = lines.char_indices().rev().nth(2500).map_or(0, |(at, _)| at);
-            eprintln!("error log of nginx:\n{}", &lines[from..]);
             return;
         }
-        self.assert_clean();
-        let said = self.error_log_text() + &self.stderr();
-        assert_eq!(log::sanitizer_report(&said), None, "{said}");
+        if let Err(alarm) = self.check_log() {
+            report::print();
+            panic!("{alarm}");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Child processes that cannot outlive the tests: stopped on drop, also on panic, and told to stop
-//! by the kernel (PR_SET_PDEATHSIG) when the test process itself is killed.
+//! by the kernel (`setpriv --pdeathsig`) when the test process itself is killed.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -16,8 +17,18 @@ pub struct Process {
     status: Option<ExitStatus>,
 }
 
+/// Begins the command that runs `program`, for [`Process::spawn`]. `setpriv` asks the kernel for the
+/// signal and becomes the program. A closure between fork and exec would do without it, but then the
+/// standard library forks, and copies the page tables of a test process of 800 MB each time: more than
+/// half of what the process computed.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("/usr/bin/setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+    command
+}
+
 impl Process {
-    /// Starts `command` in a process group of its own.
+    /// Starts a [`command`] in a process group of its own.
     pub fn spawn(command: Command) -> io::Result<Process> {
         let (reply, answer) = channel();
         spawner().lock().unwrap().send((command, reply)).unwrap();
@@ -112,7 +123,7 @@ fn state_and_group(stat: &Path) -> Option<(char, u32)> {
 
 type Order = (Command, Sender<io::Result<Child>>);
 
-/// PR_SET_PDEATHSIG fires when the *thread* that forked ends, and a test's thread ends long before
+/// The signal comes when the *thread* that forked ends, and a test's thread ends long before
 /// a value shared between tests. So one thread that lives as long as the process forks for all.
 fn spawner() -> &'static Mutex<Sender<Order>> {
     static SPAWNER: OnceLock<Mutex<Sender<Order>>> = OnceLock::new();
@@ -121,13 +132,6 @@ fn spawner() -> &'static Mutex<Sender<Order>> {
         std::thread::spawn(move || {
             for (mut command, reply) in inbox {
                 command.process_group(0);
-                // SAFETY: the closure runs between fork and exec and makes one system call.
-                unsafe {
-                    command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
-                        0 => Ok(()),
-                        _ => Err(io::Error::last_os_error()),
-                    })
-                };
                 // A test that gave up no longer listens; the child is then killed by its drop.
                 if let Err(unclaimed) = reply.send(command.spawn()) {
                     if let Ok(mut child) = unclaimed.0 {

@@ -1,12 +1,12 @@
 //! A real uWSGI (Debian's uwsgi-core with its python3 plugin) that runs one WSGI file.
 
 use super::backend::Address;
-use super::process::Process;
-use super::{nginx, wait_for};
+use super::process::{self, Process};
+use super::{nginx, report, wait_for};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use tempfile::TempDir;
 
 /// A running uWSGI; stopped on drop.
@@ -129,7 +129,7 @@ impl Uwsgi {
 
     fn start_on(socket: &[&str], dir: TempDir, address: Address, arguments: &[&str]) -> Uwsgi {
         let log = fs::File::create(dir.path().join("log")).unwrap();
-        let mut command = Command::new("/usr/bin/uwsgi-core");
+        let mut command = process::command("/usr/bin/uwsgi-core");
         command.args(["--plugin", "python3", "--threads", "4"]).args(socket);
         command.args(["--die-on-term", "--need-app", "--buffer-size", "65535"]);
         command.args(arguments).current_dir(dir.path());
@@ -137,7 +137,7 @@ impl Uwsgi {
         let process = Process::spawn(command).unwrap();
         let mut uwsgi = Uwsgi { address, persistent: None, dir, process };
         wait_for("uWSGI to start", || {
-            assert!(uwsgi.process.ended().is_none(), "uWSGI did not start:\n{}", uwsgi.log());
+            assert!(uwsgi.process.ended().is_none(), "uWSGI did not start");
             let ready = uwsgi.log().contains("spawned uWSGI worker");
             (ready && uwsgi.address.connect().is_ok()).then_some(())
         });
@@ -183,6 +183,12 @@ impl Uwsgi {
     pub fn log(&self) -> String {
         let log = fs::read(self.dir.path().join("log")).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
+    }
+}
+
+impl Drop for Uwsgi {
+    fn drop(&mut self) {
+        report::take(&[(&format!("output of uWSGI on {}", self.address), &self.log())]);
     }
 }
 

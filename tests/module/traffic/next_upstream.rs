@@ -23,9 +23,12 @@ struct Balanced {
 const WAY: &str = "
     add_header X-Addr $upstream_addr always;
     add_header X-Status $upstream_status always;
-    uwsgi_read_timeout 100ms;
     client_max_body_size 0;
 ";
+
+/// How long a server that says nothing is waited for, where there is one: the others have as long as a
+/// busy machine takes.
+const BRIEF: &str = "uwsgi_read_timeout 1s;";
 
 impl Balanced {
     /// `locations` may pass to `uwsgi_app` (the first server, then the second), to `uwsgi_gone`
@@ -109,6 +112,8 @@ fn statuses() {
     }
 }
 
+/// A name, and the directive that says after what the next server is asked. An exchange with a server that says
+/// nothing takes a second, so all of them are tried at once.
 #[test]
 fn failures() {
     let conditions = [
@@ -119,46 +124,49 @@ fn failures() {
         ("off", "uwsgi_next_upstream off;"),
         ("any", "uwsgi_next_upstream error timeout invalid_header non_idempotent;"),
     ];
-    let locations = conditions.map(|(name, directive)| {
-        format!(
-            "location /{name} {{ {directive} uwsgi_pass uwsgi_app; }}
-            location /{name}/gone {{ {directive} uwsgi_pass uwsgi_gone; }}"
-        )
+    std::thread::scope(|scope| {
+        let tried = conditions
+            .map(|(condition, directive)| scope.spawn(move || failures_with(condition, directive)));
+        tried.into_iter().for_each(|thread| thread.join().unwrap());
     });
-    let site = Balanced::new(&locations.concat());
-    type Row = (&'static str, Script, u16, &'static [&'static str]);
+}
+
+fn failures_with(condition: &str, directive: &str) {
+    let site = Balanced::new(&format!(
+        "{directive}
+        location / {{ uwsgi_pass uwsgi_app; }}
+        location /brief {{ {BRIEF} uwsgi_pass uwsgi_app; }}
+        location /gone {{ uwsgi_pass uwsgi_gone; }}"
+    ));
+    type Row = (&'static str, &'static str, Script, u16, &'static [&'static str]);
     // The status without a retry, and the conditions that have one.
     let rows: [Row; 4] = [
-        ("closes", Arc::new(|peer| peer.read_request().map(drop)), 502, &["default", "error"]),
-        ("stalls", Arc::new(|peer| peer.stall()), 504, &["default", "timeout"]),
-        ("garbage", Arc::new(|peer| peer.answer(b"\x01\r\n\r\n")), 502, &["invalid_header"]),
+        ("closes", "/", Arc::new(|peer| peer.read_request().map(drop)), 502, &["default", "error"]),
+        ("stalls", "/brief", Arc::new(|peer| peer.stall()), 504, &["default", "timeout"]),
+        ("garbage", "/", Arc::new(|peer| peer.answer(b"\x01\r\n\r\n")), 502, &["invalid_header"]),
         (
             "half a head",
+            "/",
             Arc::new(|peer| peer.answer(b"HTTP/1.1 404 No\r\nX-Half: ")),
             502,
             &["default", "error"],
         ),
     ];
-    for (failure, script, status, retried) in rows {
+    for (failure, path, script, status, retried) in rows {
         site.first.set_script(move |peer| script(peer));
-        for (condition, _) in conditions {
-            let again = condition == "any" || retried.contains(&condition);
-            let expected = if again { (200, 2) } else { (status, 1) };
-            let path = format!("/{condition}");
-            site.check(&format!("{failure}: GET {path}"), &get(&path), expected);
-            let expected = if condition == "any" { (200, 2) } else { (status, 1) };
-            let post = request("POST", &path, b"body");
-            site.check(&format!("{failure}: POST {path}"), &post, expected);
-        }
+        let again = condition == "any" || retried.contains(&condition);
+        let expected = if again { (200, 2) } else { (status, 1) };
+        site.check(&format!("{condition}, {failure}: GET"), &get(path), expected);
+        let expected = if condition == "any" { (200, 2) } else { (status, 1) };
+        let post = request("POST", path, b"body");
+        site.check(&format!("{condition}, {failure}: POST"), &post, expected);
     }
     // Nobody listens: nothing was sent, so that any method may be tried elsewhere.
-    for (condition, _) in conditions {
-        let again = ["default", "error", "any"].contains(&condition);
-        for method in ["GET", "POST"] {
-            let path = format!("/{condition}/gone");
-            let expected = if again { (200, 2) } else { (502, 1) };
-            site.check(&format!("{method} {path}"), &request(method, &path, b""), expected);
-        }
+    let again = ["default", "error", "any"].contains(&condition);
+    let expected = if again { (200, 2) } else { (502, 1) };
+    for method in ["GET", "POST"] {
+        let name = format!("{condition}, nobody listens: {method}");
+        site.check(&name, &request(method, "/gone", b""), expected);
     }
 }
 
@@ -169,8 +177,8 @@ fn limits() {
     });
     let site = Balanced::new(&format!(
         "{} location / {{ uwsgi_pass uwsgi_none; }}
-        location /soon {{ uwsgi_next_upstream_timeout 50ms; uwsgi_pass uwsgi_app; }}
-        location /later {{ uwsgi_next_upstream_timeout 10s; uwsgi_pass uwsgi_app; }}",
+        location /soon {{ {BRIEF} uwsgi_next_upstream_timeout 50ms; uwsgi_pass uwsgi_app; }}
+        location /later {{ {BRIEF} uwsgi_next_upstream_timeout 1h; uwsgi_pass uwsgi_app; }}",
         tries.concat()
     ));
     for (path, tried) in [("/", 3), ("/0", 3), ("/1", 1), ("/2", 2), ("/3", 3), ("/9", 3)] {
