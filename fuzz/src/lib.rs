@@ -12,13 +12,14 @@ pub mod plain;
 pub mod policy;
 pub mod pool;
 pub mod queue;
+pub mod trailers;
 pub mod vars;
 
 /// What a target does with one input: it panics where a pure part is wrong.
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their binaries and of their folders in fuzz/seeds.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("chunked", chunked::fuzz),
     ("framing", framing::fuzz),
     ("head", head::fuzz),
@@ -31,6 +32,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("pool", pool::fuzz),
     ("queue", queue::fuzz),
     ("status_line", head::fuzz_status_line),
+    ("trailers", trailers::fuzz),
     ("vars", vars::fuzz),
 ];
 

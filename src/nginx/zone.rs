@@ -291,6 +291,9 @@ pub fn this_worker() -> Option<(&'static Worker<'static>, Generation)> {
 pub(super) fn begin<H: Module>(cycle: NonNull<ngx_cycle_t>, log: Log<'_>) {
     // SAFETY: nginx's cycle, with its configuration.
     let Some(main) = (unsafe { main_conf_of::<H>(cycle.as_ptr()) }) else { return };
+    if main.zone.size == Some(Size::Off) && !main.upstreams.is_empty() {
+        log.notice(format_args!("\"rs_uwsgi_zone\" is off, limits are each worker's"));
+    }
     let Some((zone, generation)) = main.zone.open() else { return };
     let _ = patiently(|| zone.end_generation(generation));
     for bell in BELLS.iter().take(zone.layout().shape().workers) {

@@ -350,6 +350,15 @@ impl<'m> Both<'m> {
     }
 }
 
+/// The figure of docs/tuning.md.
+#[test]
+fn memory_of_a_server() {
+    let shape = Shape { workers: 16, servers: 64, counters: 0, shared: 0 };
+    let bytes = Layout::new(shape).unwrap().bytes_of_server();
+    let tuning = include_str!("../../docs/tuning.md");
+    assert!(tuning.contains(&format!("Virtual memory: {bytes} bytes for each")), "{bytes}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 

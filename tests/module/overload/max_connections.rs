@@ -155,6 +155,7 @@ fn without_a_zone_it_is_each_workers() {
         gate.backend.address()
     );
     let nginx = Nginx::builder().workers(4).http(&server).start();
+    nginx.wait_logged("\"rs_uwsgi_zone\" is off, limits are each worker's");
     let clients = send(nginx.address(), &vec![get("/"); REQUESTS]);
     wait_busy(&nginx, REQUESTS);
     gate.open();
