@@ -151,7 +151,7 @@ TEST_THREADS ?= $(shell expr 4 '*' $$(nproc))
 test-module: module probe faults
 	$(if $(ONLY),@$(MODULE_TESTS) --list $(ONLY) 2>/dev/null | grep -q ': test$$' \
 		|| { echo 'make: no name of a test contains: $(ONLY)' >&2; exit 1; })
-	RUST_TEST_THREADS=$(TEST_THREADS) $(MODULE_TESTS) $(ONLY)
+	RUST_TEST_THREADS=$(TEST_THREADS) $(MODULE_TESTS) $(ONLY) $(addprefix --skip ,$(SKIP))
 
 # The module's tests in an nginx that checks every access to memory, or some of them: TESTS=traffic::.
 # A leak until the process ends is none: what belongs to a request is in its pool, what grows is found by
