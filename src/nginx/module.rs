@@ -330,7 +330,7 @@ unsafe extern "C" fn postconfiguration<H: ModuleConf>(cf: *mut ngx_conf_t) -> ng
 
 /// `init_module`: the configuration is in force, and its log open. Says once which build was loaded: a
 /// reload keeps it, even where there is another in the file.
-unsafe extern "C" fn init_module<H: ModuleConf>(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+unsafe extern "C" fn init_module<H: Handler>(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     static LOADED: Once = Once::new();
     // SAFETY: nginx passes a cycle with a log, and writes to these variables in the same thread alone.
     let (log, silent) = unsafe {

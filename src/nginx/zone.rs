@@ -288,13 +288,13 @@ pub fn this_worker() -> Option<(&'static Worker<'static>, Generation)> {
 }
 
 /// `init_module`: the configuration is in force. Makes the bells that there are not yet.
-pub(super) fn begin<H: Module>(cycle: NonNull<ngx_cycle_t>, log: Log<'_>) {
+pub(super) fn begin<H: ZoneOwner>(cycle: NonNull<ngx_cycle_t>, log: Log<'_>) {
     // SAFETY: nginx's cycle, with its configuration.
     let Some(main) = (unsafe { main_conf_of::<H>(cycle.as_ptr()) }) else { return };
     if main.zone.size == Some(Size::Off) && !main.upstreams.is_empty() {
         log.notice(format_args!("\"rs_uwsgi_zone\" is off, limits are each worker's"));
     }
-    let Some((zone, generation)) = main.zone.open() else { return };
+    let Some((zone, generation)) = main.zone.open() else { return leave() };
     let _ = patiently(|| zone.end_generation(generation));
     for bell in BELLS.iter().take(zone.layout().shape().workers) {
         if bell.load(Ordering::Relaxed) >= 0 {
@@ -308,6 +308,11 @@ pub(super) fn begin<H: Module>(cycle: NonNull<ngx_cycle_t>, log: Log<'_>) {
             return;
         }
         bell.store(descriptor, Ordering::Relaxed);
+    }
+    // one process does it all ("master_process off"), and nginx frees the zone of before next
+    if this_worker().is_some() {
+        leave();
+        enter::<H>(cycle, log);
     }
 }
 
@@ -366,10 +371,15 @@ unsafe fn watch_bell<H: ZoneOwner>(id: WorkerId, log: *mut ngx_log_t) -> *mut ng
     if bell < 0 {
         return ptr::null_mut();
     }
-    // SAFETY: an open descriptor, which the connection closes in this process alone.
+    // SAFETY: an open descriptor; its copy is the connection's, which closes it.
     unsafe {
-        let c = ngx_get_connection(bell, log);
+        let copy = libc::fcntl(bell, libc::F_DUPFD_CLOEXEC, 0);
+        if copy == -1 {
+            return ptr::null_mut();
+        }
+        let c = ngx_get_connection(copy, log);
         if c.is_null() {
+            libc::close(copy);
             return c;
         }
         (*c).log = log;
