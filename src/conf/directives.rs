@@ -27,6 +27,7 @@ use crate::nginx::sys::{
     NGX_HTTP_UPSTREAM_FT_OFF, NGX_HTTP_UPSTREAM_FT_TIMEOUT, NGX_HTTP_UPSTREAM_FT_UPDATING,
     NGX_HTTP_UPS_CONF,
 };
+use crate::nginx::version;
 
 const ANY: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 const LOCATION: u32 = NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF;
@@ -82,15 +83,12 @@ static TLS_PROTOCOLS: Masks = Masks::new(&[
     END_OF_MASKS,
 ]);
 
-/// A number, and from nginx 1.27.0 on a number or variables.
-#[cfg(nginx1_27_0)]
-const LIMIT_RATE: Directive = complex_size(c"rs_uwsgi_limit_rate", ONE, at!(upstream.limit_rate));
-#[cfg(not(nginx1_27_0))]
-const LIMIT_RATE: Directive = size(c"rs_uwsgi_limit_rate", ONE, at!(upstream.limit_rate));
-
 /// All directives of the module.
+pub static DIRECTIVES: Directives = Directives(&joined::<{ TABLES.len() }>(&TABLES));
+
+/// The directives that every nginx can have, then those that only later versions have.
 #[rustfmt::skip]
-pub static DIRECTIVES: Directives = Directives(&[
+static TABLES: Tables = Tables(&[&[
     // the twins of stock's
     own::<Uwsgi>(c"rs_uwsgi_pass", LOCATION | NGX_CONF_TAKE1, &(pass::set as Setter)),
     own::<Uwsgi>(c"rs_uwsgi_modifier1", ONE, set!(modifiers::set, modifier1)),
@@ -104,8 +102,6 @@ pub static DIRECTIVES: Directives = Directives(&[
     flag(c"rs_uwsgi_ignore_client_abort", FLAG, at!(upstream.ignore_client_abort)),
     bind(c"rs_uwsgi_bind", ANY | NGX_CONF_TAKE12, at!(upstream.local)),
     flag(c"rs_uwsgi_socket_keepalive", FLAG, at!(upstream.socket_keepalive)),
-    #[cfg(nginx1_31_3)] size(c"rs_uwsgi_socket_rcvbuf", ONE, at!(upstream.socket_rcvbuf)),
-    #[cfg(nginx1_31_3)] size(c"rs_uwsgi_socket_sndbuf", ONE, at!(upstream.socket_sndbuf)),
     msec(c"rs_uwsgi_connect_timeout", ONE, at!(upstream.connect_timeout)),
     msec(c"rs_uwsgi_send_timeout", ONE, at!(upstream.send_timeout)),
     msec(c"rs_uwsgi_read_timeout", ONE, at!(upstream.read_timeout)),
@@ -113,7 +109,7 @@ pub static DIRECTIVES: Directives = Directives(&[
     bufs(c"rs_uwsgi_buffers", TWO, at!(upstream.bufs)),
     size(c"rs_uwsgi_busy_buffers_size", ONE, at!(upstream.busy_buffers_size_conf)),
     flag(c"rs_uwsgi_force_ranges", FLAG, at!(upstream.force_ranges)),
-    LIMIT_RATE,
+    version::limit_rate(c"rs_uwsgi_limit_rate", ONE, at!(upstream.limit_rate)),
     flag(c"rs_uwsgi_pass_request_headers", FLAG, at!(upstream.pass_request_headers)),
     flag(c"rs_uwsgi_pass_request_body", FLAG, at!(upstream.pass_request_body)),
     flag(c"rs_uwsgi_intercept_errors", FLAG, at!(upstream.intercept_errors)),
@@ -152,7 +148,6 @@ pub static DIRECTIVES: Directives = Directives(&[
     #[cfg(ngx_feature = "http_ssl")] str(c"rs_uwsgi_ssl_crl", ONE, at!(tls.crl)),
     #[cfg(ngx_feature = "http_ssl")] complex_or_none(c"rs_uwsgi_ssl_certificate", ONE, at!(upstream.ssl_certificate)),
     #[cfg(ngx_feature = "http_ssl")] complex_or_none(c"rs_uwsgi_ssl_certificate_key", ONE, at!(upstream.ssl_certificate_key)),
-    #[cfg(all(ngx_feature = "http_ssl", nginx1_27_4))] own::<Uwsgi>(c"rs_uwsgi_ssl_certificate_cache", ANY | NGX_CONF_TAKE123, set!(tls::set_certificate_cache, upstream.ssl_certificate_cache)),
     #[cfg(ngx_feature = "http_ssl")] own::<Uwsgi>(c"rs_uwsgi_ssl_password_file", ONE, set!(tls::set_password_file, upstream.ssl_passwords)),
     #[cfg(ngx_feature = "http_ssl")] key_value(c"rs_uwsgi_ssl_conf_command", TWO, at!(tls.conf_commands)),
     // this module's own
@@ -168,5 +163,7 @@ pub static DIRECTIVES: Directives = Directives(&[
     shared::<Uwsgi>(c"rs_uwsgi_connect_retry", SHARED, set_shared!(connections::set_time, connect_retry)),
     own::<Uwsgi>(c"rs_uwsgi_zone", NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1, &(zone::set as Setter)),
     own::<Uwsgi>(c"rs_uwsgi_mount", NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, set!(mount::set, mount)),
-    Directive::empty(),
+], &version::socket_rcvbuf(c"rs_uwsgi_socket_rcvbuf", ONE, at!(upstream)),
+    &version::socket_sndbuf(c"rs_uwsgi_socket_sndbuf", ONE, at!(upstream)),
+    #[cfg(ngx_feature = "http_ssl")] &version::ssl_certificate_cache(own::<Uwsgi>(c"rs_uwsgi_ssl_certificate_cache", ANY | NGX_CONF_TAKE123, set!(tls::set_certificate_cache, upstream))),
 ]);

@@ -26,7 +26,7 @@ macro_rules! plain_values {
             upstream.hide_headers = Unset::UNSET;
             upstream.pass_headers = Unset::UNSET;
             set_store(upstream, Switch::Unset);
-            version::pass_early_hints(upstream);
+            version::unset(upstream);
             #[cfg(ngx_feature = "http_cache")]
             set_cache(upstream, Switch::Unset);
             #[cfg(ngx_feature = "http_ssl")]
@@ -36,6 +36,7 @@ macro_rules! plain_values {
         /// The values of this block, else of the block around it, else the default.
         pub fn inherit_all(own: &mut ngx_http_upstream_conf_t, outer: &ngx_http_upstream_conf_t) {
             $( $(#[$only])* inherit(&mut own.$field, outer.$field, $default); )*
+            version::inherit_all(own, outer);
         }
     };
 }
@@ -60,10 +61,6 @@ plain_values! {
     store_access = 0o600;
     force_ranges = 0;
     socket_keepalive = 0;
-    #[cfg(nginx1_31_3)]
-    socket_rcvbuf = 0;
-    #[cfg(nginx1_31_3)]
-    socket_sndbuf = 0;
     local = Unset::NONE;
     limit_rate = Unset::NONE;
     #[cfg(ngx_feature = "http_cache")]
@@ -98,8 +95,6 @@ plain_values! {
     ssl_certificate = Unset::NONE;
     #[cfg(ngx_feature = "http_ssl")]
     ssl_certificate_key = Unset::NONE;
-    #[cfg(all(ngx_feature = "http_ssl", nginx1_27_4))]
-    ssl_certificate_cache = Unset::NONE;
 }
 
 /// The sizes of buffers and files, which must suit each other.

@@ -4,15 +4,12 @@
 //! src/http/modules/ngx_http_uwsgi_module.c.
 
 use super::LocConf;
-#[cfg(nginx1_27_4)]
-use crate::nginx::conf::{parse_number, parse_seconds};
-use crate::nginx::conf::{Conf, Error, UNSET_STRING};
+use crate::nginx::conf::{parse_number, parse_seconds, Conf, Error, UNSET_STRING};
 use crate::nginx::log::Printable;
 use crate::nginx::merge::{inherit, inherit_mask, inherit_string, Unset};
-#[cfg(nginx1_27_4)]
-use crate::nginx::sys::ngx_ssl_cache_t;
-use crate::nginx::sys::{ngx_array_t, ngx_str_t, ngx_uint_t};
+use crate::nginx::sys::{ngx_array_t, ngx_http_upstream_conf_t, ngx_str_t, ngx_uint_t};
 use crate::nginx::tls::{self, TlsContext, DEFAULT_PROTOCOLS};
+use crate::nginx::version::{self, CertificateCache};
 
 /// What is configured beside `ngx_http_upstream_conf_t`.
 #[repr(C)]
@@ -64,9 +61,11 @@ pub fn set_password_file(cf: Conf<'_>, passwords: &mut *mut ngx_array_t) -> Resu
 /// # Errors
 ///
 /// A second one, an unknown or malformed parameter, or no "max".
-#[cfg(nginx1_27_4)]
-pub fn set_certificate_cache(cf: Conf<'_>, cache: &mut *mut ngx_ssl_cache_t) -> Result<(), Error> {
-    if *cache != Unset::UNSET {
+pub fn set_certificate_cache(
+    cf: Conf<'_>,
+    upstream: &mut ngx_http_upstream_conf_t,
+) -> Result<(), Error> {
+    if version::has_certificate_cache(upstream) {
         return Err(Error::Directive("is duplicate".into()));
     }
     let (mut max, mut inactive, mut valid, mut off) = (0, 10, 60, false);
@@ -88,16 +87,14 @@ pub fn set_certificate_cache(cf: Conf<'_>, cache: &mut *mut ngx_ssl_cache_t) -> 
         }
     }
     if off {
-        *cache = Unset::NONE;
-        return Ok(());
+        return version::set_certificate_cache(cf, upstream, None);
     }
     if max == 0 {
         return Err(cf.error(format_args!(
             "\"rs_uwsgi_ssl_certificate_cache\" must have the \"max\" parameter"
         )));
     }
-    *cache = tls::certificate_cache(cf, max, valid, inactive)?;
-    Ok(())
+    version::set_certificate_cache(cf, upstream, Some(CertificateCache { max, valid, inactive }))
 }
 
 /// Blocks that configure nothing of TLS share the context of the block around them. To be called
@@ -144,7 +141,7 @@ pub fn merge(cf: Conf<'_>, outer: &mut LocConf, own: &mut LocConf) -> Result<(),
     inherit_string(&mut own.tls.trusted_certificate, outer.tls.trusted_certificate, c"");
     inherit_string(&mut own.tls.crl, outer.tls.crl, c"");
     inherit(&mut own.tls.conf_commands, outer.tls.conf_commands, Unset::NONE);
-    tls::merge_passwords(cf, &mut own.upstream, &mut outer.upstream)
+    version::merge_passwords(cf, &mut own.upstream, &mut outer.upstream)
 }
 
 /// Makes the context of a location that passes requests on over TLS, unless it shares one that is

@@ -18,6 +18,7 @@ use super::sys::{
 };
 #[cfg(ngx_feature = "http_ssl")]
 use super::sys::{ngx_event_save_peer_session_pt, ngx_event_set_peer_session_pt};
+use super::version::Sid;
 use super::Request;
 
 impl Outcome {
@@ -128,8 +129,7 @@ pub struct PinnedPeer<'a, H: Module> {
     sockaddr: *mut sockaddr,
     socklen: u32,
     name: *mut ngx_str_t,
-    #[cfg(peer_sid)]
-    sid: *mut ngx_str_t,
+    sid: Sid,
 }
 
 impl<'a, H: Module> PinnedPeer<'a, H> {
@@ -142,15 +142,7 @@ impl<'a, H: Module> PinnedPeer<'a, H> {
         // SAFETY: nginx's peer, whose server it forgets next.
         let peer = unsafe { pc.as_ref() };
         let (sockaddr, socklen, name) = (peer.sockaddr, peer.socklen, peer.name);
-        let pinned = PinnedPeer {
-            pc,
-            data,
-            sockaddr,
-            socklen,
-            name,
-            #[cfg(peer_sid)]
-            sid: peer.sid,
-        };
+        let pinned = PinnedPeer { pc, data, sockaddr, socklen, name, sid: Sid::of(peer) };
         let pinned = data.r.pool().place(pinned).ok()?;
         // SAFETY: new in the request's memory, and only ever shared.
         Some(unsafe { pinned.as_ref() })
@@ -163,10 +155,7 @@ impl<'a, H: Module> PinnedPeer<'a, H> {
         unsafe {
             let pc = self.pc.as_ptr();
             ((*pc).sockaddr, (*pc).socklen, (*pc).name) = (self.sockaddr, self.socklen, self.name);
-            #[cfg(peer_sid)]
-            {
-                (*pc).sid = self.sid;
-            }
+            self.sid.give(pc);
         }
     }
 
@@ -274,10 +263,7 @@ unsafe extern "C" fn get<H: Handler>(
                 }
                 (*pc).tries = tries;
                 (*pc).sockaddr = ptr::null_mut();
-                #[cfg(peer_sid)]
-                {
-                    (*pc).sid = ptr::null_mut();
-                }
+                Sid::NONE.give(pc);
                 passed_over += 1;
                 data.round.set(Round::PassedOver);
             },

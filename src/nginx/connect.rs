@@ -15,7 +15,7 @@ use super::sys::{
     ngx_connection_tcp_nodelay_e_NGX_TCP_NODELAY_DISABLED, ngx_current_msec, ngx_event_actions,
     ngx_get_connection, ngx_handle_read_event, ngx_handle_write_event, ngx_io, ngx_socket_errno,
 };
-use super::{bytes_of, Error, Log};
+use super::{bytes_of, version, Error, Log};
 
 /// NGX_TCP_NOPUSH_DISABLED and NGX_TCP_NODELAY_DISABLED.
 pub(super) const DISABLED: u32 = ngx_connection_tcp_nodelay_e_NGX_TCP_NODELAY_DISABLED;
@@ -95,13 +95,10 @@ impl<'a, H: Module> Peer<'a, H> {
             log.alert_of(ngx_socket_errno(), format_args!("setsockopt(SO_RCVBUF) failed"));
             return Err(Error::Failed);
         }
-        #[cfg(nginx1_31_3)]
-        {
-            let sndbuf = field!(self, sndbuf);
-            if sndbuf != 0 && set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, sndbuf).is_err() {
-                log.alert_of(ngx_socket_errno(), format_args!("setsockopt(SO_SNDBUF) failed"));
-                return Err(Error::Failed);
-            }
+        let sndbuf = version::sndbuf(self);
+        if sndbuf != 0 && set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, sndbuf).is_err() {
+            log.alert_of(ngx_socket_errno(), format_args!("setsockopt(SO_SNDBUF) failed"));
+            return Err(Error::Failed);
         }
         let keepalive = flag_of!(self, so_keepalive) != 0;
         if keepalive && set(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1).is_err() {

@@ -1,8 +1,6 @@
 //! The headers of a response on their way into nginx's list, and the ones that nginx acts on.
 
 use core::ffi::c_void;
-#[cfg(nginx1_23_0)]
-use core::ptr;
 
 use ngx::http::{HttpModuleMainConf, NgxHttpUpstreamModule};
 
@@ -11,7 +9,7 @@ use super::sys::{
     ngx_hash_elt_t, ngx_hash_find, ngx_hash_t, ngx_http_header_handler_pt,
     ngx_http_upstream_header_t, ngx_list_push, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
-use super::{bytes_of, ok, slice_of, Conf, Error, Request, Upstream};
+use super::{bytes_of, ok, slice_of, version, Conf, Error, Request, Upstream};
 use crate::pure::uwsgi::framing::FramingHeader;
 #[cfg(doc)]
 use crate::pure::uwsgi::head::plain;
@@ -306,14 +304,7 @@ impl<'a> Upstream<'a> {
             if element.is_null() {
                 return Err(Error::Failed);
             }
-            element.write(ngx_table_elt_t {
-                hash,
-                key,
-                value,
-                lowcase_key,
-                #[cfg(nginx1_23_0)]
-                next: ptr::null_mut(),
-            });
+            element.write(version::header(hash, key, value, lowcase_key));
             element
         };
         match action {
@@ -343,14 +334,7 @@ impl Request<'_> {
             if element.is_null() {
                 return Err(Error::Failed);
             }
-            element.write(ngx_table_elt_t {
-                hash: 1,
-                key,
-                value,
-                lowcase_key,
-                #[cfg(nginx1_23_0)]
-                next: ptr::null_mut(),
-            });
+            element.write(version::header(1, key, value, lowcase_key));
         }
         Ok(())
     }

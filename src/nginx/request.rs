@@ -18,7 +18,7 @@ use super::sys::{
     NGX_HTTP_POST, NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT, NGX_HTTP_TRACE,
     NGX_HTTP_UNLOCK, NGX_HTTP_VERSION_11,
 };
-use super::{bytes_of, ok, slice_of, str_of, Brand, Error, Log, Pool, Upstream};
+use super::{bytes_of, ok, slice_of, str_of, version, Brand, Error, Log, Pool, Upstream};
 use crate::pure::uwsgi::trailers;
 
 /// A request of a client's, or a subrequest.
@@ -474,14 +474,9 @@ unsafe fn refuse(r: *mut ngx_http_request_t, status: ngx_int_t, retry_after: Opt
             value.map(|value| (value, header().cast::<ngx_table_elt_t>()))
         {
             if !header.is_null() {
-                header.write(ngx_table_elt_t {
-                    hash: 1,
-                    key: str_of(b"Retry-After"),
-                    value: ngx_str_t { len: value.len(), data: value.as_mut_ptr() },
-                    lowcase_key: core::ptr::null_mut(),
-                    #[cfg(nginx1_23_0)]
-                    next: core::ptr::null_mut(),
-                });
+                let value = ngx_str_t { len: value.len(), data: value.as_mut_ptr() };
+                let key = str_of(b"Retry-After");
+                header.write(version::header(1, key, value, core::ptr::null_mut()));
             }
         }
         ngx_http_finalize_request(r, status);

@@ -30,6 +30,43 @@ pub struct Directives(pub &'static [Directive]);
 // SAFETY: the rows are constants that point to constants; nginx reads them only.
 unsafe impl Sync for Directives {}
 
+/// Tables that make up the directive table ([`joined`]).
+pub struct Tables(pub &'static [&'static [Directive]]);
+
+// SAFETY: as those of `Directives`.
+unsafe impl Sync for Tables {}
+
+impl Tables {
+    /// The number of rows of the directive table: all of theirs, and the empty one at its end.
+    // nginx has no directive table without rows
+    #[allow(clippy::len_without_is_empty)]
+    pub const fn len(&self) -> usize {
+        let (mut tables, mut sum) = (self.0, 1);
+        while let [table, others @ ..] = tables {
+            (tables, sum) = (others, sum + table.len());
+        }
+        sum
+    }
+}
+
+/// The rows of all tables in one, with the empty row that nginx's tables end with. `N` is
+/// [`Tables::len`].
+pub const fn joined<const N: usize>(tables: &Tables) -> [Directive; N] {
+    let mut all = [Directive::empty(); N];
+    let mut tables = tables.0;
+    let mut places: &mut [Directive] = &mut all;
+    while let [table, others @ ..] = tables {
+        let mut rows = *table;
+        while let [row, other_rows @ ..] = rows {
+            let [place, other_places @ ..] = places else { panic!("N is less than the rows") };
+            *place = *row;
+            (rows, places) = (other_rows, other_places);
+        }
+        tables = others;
+    }
+    all
+}
+
 /// The function behind a directive that is not a plain value.
 pub type Setter<H> = fn(Conf<'_>, &mut <H as Module>::Location) -> Result<(), Error>;
 

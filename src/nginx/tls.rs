@@ -52,7 +52,7 @@ pub(crate) fn configured_value<'a>(value: *mut ngx_http_complex_value_t) -> Opti
     (!value.text().is_empty()).then_some(value)
 }
 
-fn done(status: ngx_int_t) -> Result<(), Error> {
+pub(super) fn done(status: ngx_int_t) -> Result<(), Error> {
     ok(status).map_err(|_| Error::Logged)
 }
 
@@ -82,62 +82,6 @@ pub fn read_passwords(cf: Conf<'_>, file: &[u8]) -> Result<*mut ngx_array_t, Err
         return Err(Error::Logged);
     }
     Ok(passwords)
-}
-
-/// Inherits passwords. Those of certificates with variables are needed at run time, and are kept.
-///
-/// # Errors
-///
-/// [`Error::Logged`] when memory runs out.
-pub fn merge_passwords(
-    cf: Conf<'_>,
-    own: &mut ngx_http_upstream_conf_t,
-    outer: &mut ngx_http_upstream_conf_t,
-) -> Result<(), Error> {
-    #[cfg(nginx1_27_5)]
-    {
-        // SAFETY: the parser and both configurations are valid.
-        done(unsafe { super::sys::ngx_http_upstream_merge_ssl_passwords(cf.as_ptr(), own, outer) })
-    }
-    #[cfg(not(nginx1_27_5))]
-    {
-        use super::merge::{inherit, Unset};
-
-        inherit(&mut own.ssl_passwords, outer.ssl_passwords, Unset::NONE);
-        let certificate = configured_value(own.ssl_certificate);
-        let key = configured_value(own.ssl_certificate_key);
-        let at_run_time = certificate.is_some()
-            && [certificate, key].iter().flatten().any(|value| value.has_variables());
-        if at_run_time {
-            // SAFETY: the parser is valid, and the passwords null or an array of nginx's.
-            own.ssl_passwords =
-                unsafe { super::sys::ngx_ssl_preserve_passwords(cf.as_ptr(), own.ssl_passwords) };
-            if own.ssl_passwords.is_null() {
-                return Err(Error::Logged);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A cache of certificates with variables in their names.
-///
-/// # Errors
-///
-/// [`Error::Logged`] when memory runs out.
-#[cfg(nginx1_27_4)]
-pub fn certificate_cache(
-    cf: Conf<'_>,
-    max: ngx_uint_t,
-    valid: super::sys::time_t,
-    inactive: super::sys::time_t,
-) -> Result<*mut super::sys::ngx_ssl_cache_t, Error> {
-    // SAFETY: the pool is valid.
-    let cache = unsafe { super::sys::ngx_ssl_cache_init(cf.pool().as_ptr(), max, valid, inactive) };
-    if cache.is_null() {
-        return Err(Error::Logged);
-    }
-    Ok(cache)
 }
 
 impl<'a> TlsContext<'a> {

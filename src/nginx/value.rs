@@ -10,7 +10,7 @@ use super::sys::{
     ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t,
     ngx_http_variable_value_t, ngx_inet_get_port, ngx_str_t, ngx_uint_t,
 };
-use super::{bytes_of, ok, str_of, Request};
+use super::{bytes_of, ok, str_of, version, Request};
 
 /// A value with variables, compiled when the configuration is read. A plain pointer into the
 /// configuration's memory.
@@ -235,8 +235,7 @@ impl Source {
                 },
                 Source::ContentType => match (*r).headers_in.content_type.as_ref() {
                     // Several are joined.
-                    #[cfg(nginx1_23_0)]
-                    Some(header) if header.hash == 0 || !header.next.is_null() => None,
+                    Some(header) if version::is_joined(header) => None,
                     Some(header) => Some(header.value),
                     None => Some(NOTHING),
                 },

@@ -1,29 +1,306 @@
-//! What only some versions of nginx have, behind functions that every version has.
+//! What differs between the versions of nginx, behind items that every version has.
 //!
-//! build.rs makes a cfg of each version that changed something. Where a member or a function itself is
-//! another one, the cfg stands beside its use:
+//! build.rs makes a cfg of each version that changed something; no other file has any of them
+//! (scripts/rooms). What is missing in the nginx built against does nothing here.
 //!
-//! | since | what | where |
+//! | since | what | here |
 //! |---|---|---|
-//! | 1.23.0 | headers that repeat are linked (`ngx_table_elt_t.next`) | `headers`, `request`, `value` |
-//! | 1.25.3 | a Status header without a phrase is no status line | `crate::response` |
-//! | 1.27.0 | `upstream.limit_rate` is a complex value | `crate::conf::directives` |
-//! | 1.27.4 | `ssl_certificate_cache` | `tls`, `crate::conf` |
-//! | 1.27.5 | passwords of keys are merged by a function of nginx's | `tls` |
-//! | 1.29.0 | 103 is passed on | here |
-//! | 1.29.6 | balancers name servers for sessions (`peer.sid`) | `balancer` |
-//! | 1.31.3 | sizes of the buffers of sockets | `connect`, `crate::conf` |
+//! | 1.23.0 | headers that repeat are linked (`ngx_table_elt_t.next`) | [`header`], [`is_joined`] |
+//! | 1.25.3 | a Status header without a phrase is no status line | [`STATUS_IS_LINE`] |
+//! | 1.27.0 | `upstream.limit_rate` is a complex value | [`limit_rate`] |
+//! | 1.27.4 | `ssl_certificate_cache` | `ssl_certificate_cache`, `set_certificate_cache` |
+//! | 1.27.5 | passwords of keys are merged by a function of nginx's | `merge_passwords` |
+//! | 1.29.0 | 103 is passed on | [`unset`], [`Upstream::passes_early_hints`], [`early_hints`] |
+//! | 1.29.6 | balancers name servers for sessions (`peer.sid`) | [`Sid`] |
+//! | 1.29.6 | balancers hear of a response's head (`peer.notify`) | nothing: the member is older |
+//! | 1.31.3 | sizes of the buffers of sockets | [`socket_rcvbuf`], [`socket_sndbuf`], [`sndbuf`] |
 
-use super::sys::ngx_http_upstream_conf_t;
+use core::ffi::{c_int, CStr};
+#[cfg(any(nginx1_23_0, peer_sid))]
+use core::ptr;
+
+#[cfg(ngx_feature = "http_ssl")]
+use super::conf::{self, Conf};
+use super::module::Module;
+use super::peer::Peer;
+use super::slots::Directive;
+use super::sys::{
+    ngx_http_upstream_conf_t, ngx_peer_connection_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+};
 use super::{Error, Request, Upstream};
 
-/// Lets nginx pass 103 responses on, as far as `early_hints` allows (1.29.0 and later).
-pub fn pass_early_hints(conf: &mut ngx_http_upstream_conf_t) {
+/// Does a Status header without a phrase become the whole status line?
+pub const STATUS_IS_LINE: bool = cfg!(not(nginx1_25_3));
+
+/// A header for one of nginx's lists.
+#[inline(always)]
+pub(super) fn header(
+    hash: ngx_uint_t,
+    key: ngx_str_t,
+    value: ngx_str_t,
+    lowcase_key: *mut u8,
+) -> ngx_table_elt_t {
+    ngx_table_elt_t {
+        hash,
+        key,
+        value,
+        lowcase_key,
+        #[cfg(nginx1_23_0)]
+        next: ptr::null_mut(),
+    }
+}
+
+/// Is the variable of a header that came several times, or was removed, more than its value? nginx makes
+/// it then.
+#[inline(always)]
+pub(super) fn is_joined(header: &ngx_table_elt_t) -> bool {
+    #[cfg(nginx1_23_0)]
+    return header.hash == 0 || !header.next.is_null();
+    #[cfg(not(nginx1_23_0))]
+    {
+        let _ = header;
+        false
+    }
+}
+
+/// What a balancer calls the server that it has chosen, for `sticky learn`: nothing before 1.29.6.
+#[derive(Clone, Copy)]
+pub(super) struct Sid(#[cfg(peer_sid)] *mut ngx_str_t);
+
+impl Sid {
+    /// Of no server.
+    pub const NONE: Sid = Sid(
+        #[cfg(peer_sid)]
+        ptr::null_mut(),
+    );
+
+    /// Of the server that was chosen.
+    #[inline(always)]
+    pub fn of(peer: &ngx_peer_connection_t) -> Sid {
+        let _ = peer;
+        Sid(
+            #[cfg(peer_sid)]
+            peer.sid,
+        )
+    }
+
+    /// Gives it to a peer.
+    ///
+    /// # Safety
+    ///
+    /// `pc` must be a request's peer, and this no name, or the balancer's for the server that `pc` has.
+    #[inline(always)]
+    pub unsafe fn give(self, pc: *mut ngx_peer_connection_t) {
+        #[cfg(peer_sid)]
+        // SAFETY: the caller's promise.
+        unsafe {
+            (*pc).sid = self.0;
+        }
+        let _ = pc;
+    }
+}
+
+/// The kernel's buffer for what the server has yet to take, in bytes; 0 is the kernel's own.
+#[inline(always)]
+pub(super) fn sndbuf<H: Module>(peer: Peer<'_, H>) -> c_int {
+    #[cfg(nginx1_31_3)]
+    return field!(peer, sndbuf);
+    #[cfg(not(nginx1_31_3))]
+    {
+        let _ = peer;
+        0
+    }
+}
+
+/// The row of `rs_uwsgi_limit_rate`: a number, and from 1.27.0 on a number or variables.
+pub const fn limit_rate(name: &'static CStr, context: u32, offset: usize) -> Directive {
+    #[cfg(nginx1_27_0)]
+    return super::slots::complex_size(name, context, offset);
+    #[cfg(not(nginx1_27_0))]
+    super::slots::size(name, context, offset)
+}
+
+/// How many rows a directive has that came with 1.31.3.
+const SINCE_1_31_3: usize = cfg!(nginx1_31_3) as usize;
+
+/// The row of `rs_uwsgi_socket_rcvbuf`, if nginx has it. `upstream` is the offset of the
+/// `ngx_http_upstream_conf_t`.
+pub const fn socket_rcvbuf(
+    name: &'static CStr,
+    context: u32,
+    upstream: usize,
+) -> [Directive; SINCE_1_31_3] {
+    #[cfg(nginx1_31_3)]
+    {
+        let offset = core::mem::offset_of!(ngx_http_upstream_conf_t, socket_rcvbuf);
+        [super::slots::size(name, context, upstream + offset)]
+    }
+    #[cfg(not(nginx1_31_3))]
+    {
+        let _ = (name, context, upstream);
+        []
+    }
+}
+
+/// The row of `rs_uwsgi_socket_sndbuf`, as [`socket_rcvbuf`].
+pub const fn socket_sndbuf(
+    name: &'static CStr,
+    context: u32,
+    upstream: usize,
+) -> [Directive; SINCE_1_31_3] {
+    #[cfg(nginx1_31_3)]
+    {
+        let offset = core::mem::offset_of!(ngx_http_upstream_conf_t, socket_sndbuf);
+        [super::slots::size(name, context, upstream + offset)]
+    }
+    #[cfg(not(nginx1_31_3))]
+    {
+        let _ = (name, context, upstream);
+        []
+    }
+}
+
+/// How many rows a directive has that came with 1.27.4.
+#[cfg(ngx_feature = "http_ssl")]
+const SINCE_1_27_4: usize = cfg!(nginx1_27_4) as usize;
+
+/// The row of `rs_uwsgi_ssl_certificate_cache`, if nginx has it.
+#[cfg(ngx_feature = "http_ssl")]
+pub const fn ssl_certificate_cache(row: Directive) -> [Directive; SINCE_1_27_4] {
+    #[cfg(nginx1_27_4)]
+    return [row];
+    #[cfg(not(nginx1_27_4))]
+    {
+        let _ = row;
+        []
+    }
+}
+
+/// Marks the values as not configured that only some versions have. nginx may pass 103 responses on, as far
+/// as `early_hints` allows.
+pub fn unset(upstream: &mut ngx_http_upstream_conf_t) {
+    #[cfg(all(ngx_feature = "http_ssl", nginx1_27_4))]
+    {
+        upstream.ssl_certificate_cache = super::merge::Unset::UNSET;
+    }
     #[cfg(nginx1_29_0)]
     {
-        conf.pass_early_hints = 1;
+        upstream.pass_early_hints = 1;
     }
-    let _ = conf;
+    #[cfg(nginx1_31_3)]
+    {
+        upstream.socket_rcvbuf = super::merge::Unset::UNSET;
+        upstream.socket_sndbuf = super::merge::Unset::UNSET;
+    }
+    let _ = upstream;
+}
+
+/// The values that only some versions have: those of this block, else of the block around it, else none.
+pub fn inherit_all(own: &mut ngx_http_upstream_conf_t, outer: &ngx_http_upstream_conf_t) {
+    #[cfg(all(ngx_feature = "http_ssl", nginx1_27_4))]
+    {
+        let none = core::ptr::null_mut();
+        super::merge::inherit(&mut own.ssl_certificate_cache, outer.ssl_certificate_cache, none);
+    }
+    #[cfg(nginx1_31_3)]
+    {
+        super::merge::inherit(&mut own.socket_rcvbuf, outer.socket_rcvbuf, 0);
+        super::merge::inherit(&mut own.socket_sndbuf, outer.socket_sndbuf, 0);
+    }
+    let _ = (own, outer);
+}
+
+/// `rs_uwsgi_ssl_certificate_cache`: a cache of certificates with variables in their names.
+#[cfg(ngx_feature = "http_ssl")]
+pub struct CertificateCache {
+    /// How many it holds.
+    pub max: ngx_uint_t,
+    /// How long one is taken for the file's, in seconds.
+    pub valid: super::sys::time_t,
+    /// How long one stays that nobody asks for, in seconds.
+    pub inactive: super::sys::time_t,
+}
+
+/// Does a block say whether it has a cache of certificates?
+#[cfg(ngx_feature = "http_ssl")]
+pub fn has_certificate_cache(upstream: &ngx_http_upstream_conf_t) -> bool {
+    #[cfg(nginx1_27_4)]
+    return upstream.ssl_certificate_cache != super::merge::Unset::UNSET;
+    #[cfg(not(nginx1_27_4))]
+    {
+        let _ = upstream;
+        false
+    }
+}
+
+/// Gives a block a cache of certificates, or says that it has none.
+///
+/// # Errors
+///
+/// Memory.
+#[cfg(ngx_feature = "http_ssl")]
+pub fn set_certificate_cache(
+    cf: Conf<'_>,
+    upstream: &mut ngx_http_upstream_conf_t,
+    cache: Option<CertificateCache>,
+) -> Result<(), conf::Error> {
+    #[cfg(nginx1_27_4)]
+    {
+        use super::sys::ngx_ssl_cache_init;
+
+        upstream.ssl_certificate_cache = core::ptr::null_mut();
+        if let Some(CertificateCache { max, valid, inactive }) = cache {
+            let pool = cf.pool().as_ptr();
+            // SAFETY: the pool is valid.
+            let cache = unsafe { ngx_ssl_cache_init(pool, max, valid, inactive) };
+            if cache.is_null() {
+                return Err(conf::Error::Logged);
+            }
+            upstream.ssl_certificate_cache = cache;
+        }
+    }
+    let _ = (cf, upstream, cache);
+    Ok(())
+}
+
+/// Inherits passwords. Those of certificates with variables are needed at run time, and are kept.
+///
+/// # Errors
+///
+/// Memory.
+#[cfg(ngx_feature = "http_ssl")]
+pub fn merge_passwords(
+    cf: Conf<'_>,
+    own: &mut ngx_http_upstream_conf_t,
+    outer: &mut ngx_http_upstream_conf_t,
+) -> Result<(), conf::Error> {
+    #[cfg(nginx1_27_5)]
+    {
+        use super::sys::ngx_http_upstream_merge_ssl_passwords;
+
+        // SAFETY: the parser and both configurations are valid.
+        super::tls::done(unsafe { ngx_http_upstream_merge_ssl_passwords(cf.as_ptr(), own, outer) })
+    }
+    #[cfg(not(nginx1_27_5))]
+    {
+        use super::merge::{inherit, Unset};
+        use super::tls::configured_value;
+
+        inherit(&mut own.ssl_passwords, outer.ssl_passwords, Unset::NONE);
+        let certificate = configured_value(own.ssl_certificate);
+        let key = configured_value(own.ssl_certificate_key);
+        let at_run_time = certificate.is_some()
+            && [certificate, key].iter().flatten().any(|value| value.has_variables());
+        if at_run_time {
+            // SAFETY: the parser is valid, and the passwords null or an array of nginx's.
+            own.ssl_passwords =
+                unsafe { super::sys::ngx_ssl_preserve_passwords(cf.as_ptr(), own.ssl_passwords) };
+            if own.ssl_passwords.is_null() {
+                return Err(conf::Error::Logged);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Upstream<'a> {

@@ -231,8 +231,7 @@ fn cgi_status<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), Error> {
             r.log().error(format_args!("upstream sent invalid status \"{}\"", Printable(value)));
             return Err(Error::InvalidHeader);
         };
-        // nginx up to 1.25.2 took a status without a phrase for the whole line
-        let has_phrase = value.len() > 3 || cfg!(not(nginx1_25_3));
+        let has_phrase = value.len() > 3 || version::STATUS_IS_LINE;
         // the header may move, and filters may need the line when it has
         let line = if has_phrase { Some(&*r.pool().copy(value)?) } else { None };
         u.set_status(code, line);
