@@ -21,14 +21,14 @@ pub fn take(r: Request<'_>, peer: Peer<'_>) -> Option<(Idle, IfDead)> {
         return None;
     }
     let risk = Risk::of(r, state);
-    let idle = find(r, peer.servers(), attempt.key.get(), risk)?;
-    places::take_idle(peer);
+    let Parked { idle, slot } = find(r, peer.servers(), attempt.key.get(), risk)?;
+    places::take_idle(peer, slot);
     attempt.connection.set(Some(ConnectionOrigin::Reused));
     Some((idle, if risk == Risk::None { IfDead::TryAgain } else { IfDead::Fail }))
 }
 
 /// The connection of this server that was used last, and is fit for this request and alive.
-fn find(r: Request<'_>, servers: &Servers, key: &[u8], risk: Risk) -> Option<Idle> {
+fn find(r: Request<'_>, servers: &Servers, key: &[u8], risk: Risk) -> Option<Parked> {
     // A server may close a connection that has been idle for long at this very moment.
     let now = if risk == Risk::None { nginx::now() } else { nginx::now_exactly() };
     let fit = |last_use: LastUse| match risk {
@@ -42,7 +42,7 @@ fn find(r: Request<'_>, servers: &Servers, key: &[u8], risk: Risk) -> Option<Idl
             Peek::Idle => {
                 let since = now.wrapping_sub(last_use.started_at);
                 observe(servers, r.log(), Event::Taken { idle: &parked.idle, since });
-                return Some(parked.idle);
+                return Some(parked);
             }
             Peek::Closed => places::close(servers, parked, Lost::Closed),
             Peek::Data => places::close(servers, parked, Lost::Data),

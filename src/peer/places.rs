@@ -94,14 +94,16 @@ pub fn take(peer: Peer<'_>, rank: Rank) -> bool {
     taken
 }
 
-/// A connection of the pool takes its place with it.
-pub fn take_idle(peer: Peer<'_>) {
+/// A connection of the pool takes its place with it, which is in the zone where it was when the connection was
+/// made: there may have been no room for the server then, or there is none now.
+pub fn take_idle(peer: Peer<'_>, slot: Option<SlotId>) {
     let (state, servers) = (peer.state(), peer.servers());
     let attempt = state.attempt();
     if attempt.counted.get() {
         // two: the one of the connection, and one that was had for a new one
         give_back(servers, state);
     }
+    attempt.slot.set(slot);
     match in_zone(state) {
         Some((worker, slot)) => worker.take_idle(slot),
         None if settings_of(peer).max_connections == 0 => return,

@@ -248,6 +248,34 @@ fn a_real_server_has_no_more_than_it_can_serve() {
     }
 }
 
+/// Servers for which there is no room in the zone are limited by each worker, and the log says so, once.
+#[test]
+fn a_zone_that_is_full() {
+    let gates = [(); 4].map(|()| Gate::new(false, KEPT));
+    let conf = |size: &str| {
+        format!(
+            "rs_uwsgi_zone {size};
+             server {{ listen 127.0.0.1:@port@; rs_uwsgi_max_connections 1;
+                 location / {{ rs_uwsgi_pass unix:$arg_socket; }} }}"
+        )
+    };
+    let said = Nginx::builder().http(&conf("8k")).check().stderr;
+    let size = said.split(" servers, ").nth(1).unwrap().split(' ').next().unwrap();
+    let nginx = Nginx::builder().workers(2).http(&conf(size)).start();
+    for _ in 0..3 {
+        gates.iter().for_each(Gate::shut);
+        let mut clients = Vec::new();
+        for gate in &gates {
+            let address = gate.backend.address().to_string();
+            let socket = address.strip_prefix("unix:").unwrap().trim_end_matches(':');
+            clients.extend(send(nginx.address(), &vec![get(&format!("/?socket={socket}")); 4]));
+        }
+        gates.iter().for_each(Gate::open);
+        assert_bodies(&answers(clients), ok(16));
+    }
+    assert_eq!(nginx.logged("rs_uwsgi zone has no room for").len(), nginx.worker_ids().len());
+}
+
 /// A zone that is too small is an error that says which would do, and that one does.
 #[test]
 fn a_zone_that_is_too_small() {
