@@ -149,7 +149,7 @@ MODULE_TESTS := cargo test --no-default-features --locked --test module --
 TEST_THREADS ?= $(shell expr 4 '*' $$(nproc))
 
 test-module: module probe faults
-	$(if $(ONLY),@$(MODULE_TESTS) --list $(ONLY) 2>/dev/null | grep -q ': test$$' \
+	$(if $(ONLY),@$(MODULE_TESTS) --list $(ONLY) 2>/dev/null | grep ': test$$' >/dev/null \
 		|| { echo 'make: no name of a test contains: $(ONLY)' >&2; exit 1; })
 	RUST_TEST_THREADS=$(TEST_THREADS) $(MODULE_TESTS) $(ONLY) $(addprefix --skip ,$(SKIP))
 
