@@ -37,6 +37,10 @@ mod nginx {
     #[cfg(feature = "module")]
     const TESTED: &[u64] = &[1_022, 1_024, 1_026, 1_028, 1_030, 1_031];
 
+    /// The oldest version that is supported.
+    #[cfg(feature = "module")]
+    const OLDEST: u64 = 1_022_000;
+
     pub fn check_cfgs() {
         for (_, cfg) in VERSIONS {
             println!("cargo::rustc-check-cfg=cfg({cfg})");
@@ -89,12 +93,19 @@ mod nginx {
         format!("{major}.{minor}.{patch}")
     }
 
+    /// What to say of a version that is not among the tested. Where its structures are is not known yet:
+    /// build/layout.rs has the compiler check it.
     #[cfg(feature = "module")]
     fn untested(version: u64) -> String {
         let nginx = shown(version);
-        format!(
-            "nobody has tested nginx {nginx}; its structures are where the module looks for them"
-        )
+        let goes_on = "the build goes on only if its structures are as the module expects them";
+        if version < OLDEST {
+            return format!(
+                "nginx {nginx} is not supported, {} is the oldest; {goes_on}",
+                shown(OLDEST)
+            );
+        }
+        format!("nobody has tested nginx {nginx}; {goes_on}")
     }
 
     /// The commit built from: the variable RS_UWSGI_COMMIT; what `git archive` wrote into `.commit`;

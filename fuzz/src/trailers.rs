@@ -42,10 +42,11 @@ fn model(input: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 fn is_forbidden(name: &[u8]) -> bool {
-    const NAMES: &str = " age authorization cache-control connection content-encoding content-length \
-        content-range content-type cookie date expect expires host keep-alive location max-forwards pragma \
-        proxy-authenticate proxy-authorization proxy-connection range retry-after set-cookie status te \
-        trailer transfer-encoding upgrade vary warning www-authenticate ";
+    const NAMES: &str = " age authentication-info authorization cache-control connection content-encoding \
+        content-length content-location content-range content-type cookie date expect expires host keep-alive \
+        location max-forwards pragma proxy-authenticate proxy-authentication-info proxy-authorization \
+        proxy-connection range retry-after set-cookie status te trailer transfer-encoding upgrade vary warning \
+        www-authenticate ";
     let name = String::from_utf8_lossy(name).to_ascii_lowercase();
     NAMES.contains(&format!(" {name} ")) || name.starts_with("if-") || name.starts_with("x-accel-")
 }

@@ -40,6 +40,7 @@ impl Site {
                      location / {{ rs_uwsgi_pass {pass}; }}
                      location /cached/ {{ rs_uwsgi_pass {pass}; rs_uwsgi_cache c;
                          rs_uwsgi_cache_key $uri; rs_uwsgi_cache_valid 1m; }}
+                     location /stored/ {{ rs_uwsgi_pass {pass}; rs_uwsgi_store @dir@$uri; }}
                      location /page.html {{ root @dir@; }} }}"
             ))
             .file("page.html", b"<!--# include virtual=\"/part\" -->")
@@ -87,6 +88,13 @@ fn however_they_come() {
                 peer.write_pieces(&chunked(TRAILERS), size, Duration::from_millis(1))
             });
             assert!(site.get("/", TE).ends_with(END), "{settings} {size}");
+            let answer = curl::http2(site.nginx.address_of(1, [127, 0, 0, 1]), "/", &[]);
+            assert_eq!(answer.body, b"hello", "{settings} {size}");
+            assert_eq!(
+                answer.head[answer.head.len() - 2..],
+                ["x-sum: 42", "server-timing: db;dur=5"],
+                "{settings} {size}"
+            );
         }
     }
 }
@@ -98,6 +106,9 @@ fn those_that_are_not_fit() {
     for (trailers, expected) in [
         ("Content-Length: 3\r\nX-Sum: 1\r\n", "X-Sum: 1\r\n"),
         ("Transfer-Encoding: chunked\r\nX-Sum: 1\r\n", "X-Sum: 1\r\n"),
+        ("Content-Location: /a\r\nX-Sum: 1\r\n", "X-Sum: 1\r\n"),
+        ("Authentication-Info: a=b\r\nX-Sum: 1\r\n", "X-Sum: 1\r\n"),
+        ("Proxy-Authentication-Info: a=b\r\nX-Sum: 1\r\n", "X-Sum: 1\r\n"),
         ("Set-Cookie: a=b\r\nX-Accel-Redirect: /x\r\nX-Sum: 1\r\n", "X-Sum: 1\r\n"),
         ("no field\r\nX-Sum: 1\r\n", "X-Sum: 1\r\n"),
         ("Connection: close\r\n", ""),
@@ -122,6 +133,10 @@ fn where_they_are_dropped() {
         let answer = site.get("/cached/", TE);
         assert!(answer.contains("hello") && !answer.contains("X-Sum: 42"), "{answer}");
     }
+    let answer = site.get("/stored/file", TE);
+    assert!(answer.contains("hello") && !answer.contains("X-Sum: 42"), "{answer}");
+    let file = std::fs::read(site.nginx.path("stored/file")).unwrap();
+    assert_eq!(file, b"hello");
     let answer = site.get("/page.html", TE);
     assert!(answer.contains("hello") && !answer.contains("X-Sum: 42"), "{answer}");
 }

@@ -1,5 +1,5 @@
-//! A name server for nginx's `resolver`: answers A queries (RFC 1035) from a table, and with
-//! "no such name" for everything else.
+//! A name server for nginx's `resolver`: answers A queries (RFC 1035) and SRV queries (RFC 2782) from
+//! tables, and with "no such name" for what stands in none.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,10 +7,18 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// What names stand for.
+#[derive(Default)]
+struct Tables {
+    hosts: Vec<(String, Ipv4Addr)>,
+    /// Services: the port and the host that serves each.
+    services: Vec<(String, u16, String)>,
+}
+
 /// A running name server on a loopback UDP port; stopped on drop.
 pub struct Dns {
     address: SocketAddr,
-    table: Arc<Mutex<Vec<(String, Ipv4Addr)>>>,
+    tables: Arc<Mutex<Tables>>,
     asked: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -19,15 +27,15 @@ pub struct Dns {
 impl Dns {
     /// Serves the names of `table`.
     pub fn start(table: &[(&str, Ipv4Addr)]) -> Dns {
-        let table: Vec<_> = table.iter().map(|(name, ip)| (name.to_string(), *ip)).collect();
+        let hosts = table.iter().map(|(name, ip)| (name.to_string(), *ip)).collect();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         // Only how soon a drop is noticed depends on this.
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let address = socket.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
-        let table = Arc::new(Mutex::new(table));
-        let (names, ended, known) = (asked.clone(), stop.clone(), table.clone());
+        let tables = Arc::new(Mutex::new(Tables { hosts, services: Vec::new() }));
+        let (names, ended, known) = (asked.clone(), stop.clone(), tables.clone());
         let thread = std::thread::spawn(move || {
             let mut query = [0; 512];
             while !ended.load(Ordering::Relaxed) {
@@ -39,7 +47,7 @@ impl Dns {
                 }
             }
         });
-        Dns { address, table, asked, stop, thread: Some(thread) }
+        Dns { address, tables, asked, stop, thread: Some(thread) }
     }
 
     /// Address and port, as the `resolver` directive takes them.
@@ -49,9 +57,16 @@ impl Dns {
 
     /// Changes what a name stands for.
     pub fn set(&self, name: &str, ip: Ipv4Addr) {
-        let mut table = self.table.lock().unwrap();
-        table.retain(|(known, _)| known != name);
-        table.push((name.to_string(), ip));
+        let hosts = &mut self.tables.lock().unwrap().hosts;
+        hosts.retain(|(known, _)| known != name);
+        hosts.push((name.to_string(), ip));
+    }
+
+    /// Changes which port of which host serves a service, "_service._protocol.name".
+    pub fn set_service(&self, name: &str, port: u16, host: &str) {
+        let services = &mut self.tables.lock().unwrap().services;
+        services.retain(|(known, ..)| known != name);
+        services.push((name.to_string(), port, host.to_string()));
     }
 
     /// The names asked for so far.
@@ -68,7 +83,7 @@ impl Drop for Dns {
 }
 
 /// The name asked for and the reply, or None for what is not a query.
-fn answer(query: &[u8], table: &[(String, Ipv4Addr)]) -> Option<(String, Vec<u8>)> {
+fn answer(query: &[u8], tables: &Tables) -> Option<(String, Vec<u8>)> {
     let mut at = 12;
     let mut labels = Vec::new();
     loop {
@@ -82,21 +97,41 @@ fn answer(query: &[u8], table: &[(String, Ipv4Addr)]) -> Option<(String, Vec<u8>
     }
     let question = query.get(12..at + 4)?;
     let name = labels.join(".");
-    let is_a = question.ends_with(&[0, 1, 0, 1]);
-    let ip = table.iter().find(|(known, _)| *known == name).map(|(_, ip)| *ip);
-    let (code, count) = match ip {
-        Some(_) if is_a => (0, 1),
-        Some(_) => (0, 0),
-        None => (3, 0),
+    let (kind, class) = question.get(question.len() - 4..)?.split_at(2);
+    let host = tables.hosts.iter().find(|(known, _)| *known == name);
+    let service = tables.services.iter().find(|(known, ..)| *known == name);
+    let data = match (kind, class, host, service) {
+        ([0, A], [0, IN], Some((_, ip)), _) => Some(ip.octets().to_vec()),
+        ([0, SRV], [0, IN], _, Some((_, port, host))) => Some(service_data(*port, host)),
+        _ => None,
     };
-    // Id; response, recursion available, code; one question, `count` answers.
+    let code = if host.is_some() || service.is_some() { 0 } else { 3 };
+    // Id; response, recursion available, code; one question, and its answer if there is one.
     let mut reply = query.get(..2)?.to_vec();
-    reply.extend([0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0]);
+    reply.extend([0x81, 0x80 | code, 0, 1, 0, u8::from(data.is_some()), 0, 0, 0, 0]);
     reply.extend(question);
-    if let (1, Some(ip)) = (count, ip) {
-        // Name by pointer to the question, A, IN, 60 s, four bytes.
-        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        reply.extend(ip.octets());
+    if let Some(data) = data {
+        // Name by pointer to the question, its type and class, 60 s, size.
+        reply.extend([0xc0, 12]);
+        reply.extend(kind.iter().chain(class));
+        reply.extend([0, 0, 0, 60, 0, u8::try_from(data.len()).unwrap()]);
+        reply.extend(data);
     }
     Some((name, reply))
+}
+
+const A: u8 = 1;
+const SRV: u8 = 33;
+const IN: u8 = 1;
+
+/// Priority 1, weight 1, port, and the host's name.
+fn service_data(port: u16, host: &str) -> Vec<u8> {
+    let mut data = vec![0, 1, 0, 1];
+    data.extend(port.to_be_bytes());
+    for label in host.split('.') {
+        data.push(u8::try_from(label.len()).unwrap());
+        data.extend(label.bytes());
+    }
+    data.push(0);
+    data
 }

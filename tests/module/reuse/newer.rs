@@ -72,8 +72,7 @@ fn servers_that_are_resolved() {
         return;
     }
     let (_answers, backend) = another();
-    let port = backend.address().to_string();
-    let (_, port) = port.rsplit_once(':').unwrap();
+    let port = port_of(&backend);
     let dns = Dns::start(&[("app.test", Ipv4Addr::LOCALHOST)]);
     let nginx = Nginx::start(&format!(
         "upstream u {{ zone u 1m; resolver {} ipv6=off valid=1s; server app.test:{port} resolve; }}
@@ -90,12 +89,51 @@ fn servers_that_are_resolved() {
     }
     assert_eq!(backend.connection_count(), 1);
     assert!(dns.asked().iter().all(|name| name == "app.test"), "{:?}", dns.asked());
-    // where the name is not known, SRV is asked for, and nothing else changes
-    let service = "upstream s { zone s 1m; resolver 127.0.0.1:1;
-        server app.test service=_uwsgi._tcp resolve; }
-        server { listen 127.0.0.1:@port@; location / { rs_uwsgi_pass s; } }";
-    let said = Nginx::builder().http(service).check();
-    assert!(said.status.success(), "{}", said.stderr);
+}
+
+/// The port of a server comes out of an SRV record. When the record names another, requests go there, and
+/// each server's connections are its own.
+#[test]
+fn servers_that_a_service_names() {
+    if !has("resolver") {
+        return;
+    }
+    let (_answers, first) = another();
+    let (_answers, second) = another();
+    let dns = Dns::start(&[("one.test", Ipv4Addr::LOCALHOST), ("two.test", Ipv4Addr::LOCALHOST)]);
+    dns.set_service("_uwsgi._tcp.app.test", port_of(&first), "one.test");
+    let nginx = Nginx::start(&format!(
+        "upstream u {{ zone u 1m; resolver {} ipv6=off valid=1s;
+            server app.test service=uwsgi resolve; }}
+        server {{ listen 127.0.0.1:@port@; {SHOWN}
+            location / {{ rs_uwsgi_pass u; }} }}",
+        dns.address()
+    ));
+    crate::support::wait_for("the service", || {
+        (get(nginx.address(), "/").status == 200).then_some(())
+    });
+    for _ in 0..4 {
+        assert_eq!(get(nginx.address(), "/").header("X-Connection"), Some("reused"));
+    }
+    assert_eq!((first.connection_count(), second.connection_count()), (1, 0));
+
+    dns.set_service("_uwsgi._tcp.app.test", port_of(&second), "two.test");
+    // requests all the while would be more than one connection may carry
+    let is_asked = || dns.asked().iter().any(|name| name == "two.test").then_some(());
+    crate::support::wait_for("the service to be asked for again", is_asked);
+    crate::support::wait_for("the other server", || {
+        assert_eq!(get(nginx.address(), "/").status, 200);
+        (second.connection_count() > 0).then_some(())
+    });
+    for _ in 0..4 {
+        assert_eq!(get(nginx.address(), "/").header("X-Connection"), Some("reused"));
+    }
+    assert_eq!((first.connection_count(), second.connection_count()), (1, 1));
+}
+
+fn port_of(backend: &Backend) -> u16 {
+    let address = backend.address().to_string();
+    address.rsplit_once(':').unwrap().1.parse().unwrap()
 }
 
 /// nginx's own cache of connections, on by default from 1.29.7 on, and ours: ours is asked first, and its
