@@ -273,7 +273,9 @@ fn a_zone_that_is_full() {
         gates.iter().for_each(Gate::open);
         assert_bodies(&answers(clients), ok(16));
     }
-    assert_eq!(nginx.logged("rs_uwsgi zone has no room for").len(), nginx.worker_ids().len());
+    // by each worker that has met one
+    let count = nginx.logged("rs_uwsgi zone has no room for").len();
+    assert!((1..=nginx.worker_ids().len()).contains(&count), "{count}");
 }
 
 /// A zone that is too small is an error that says which would do, and that one does.
