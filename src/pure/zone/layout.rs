@@ -74,6 +74,10 @@ pub(super) mod worker {
 
     pub const OWNER: usize = 0;
     pub const BELL: usize = 1;
+    /// Of the bell: the worker's turn has come.
+    pub const TURN: u64 = 1;
+    /// An idle connection is asked for.
+    pub const ASKED: u64 = 2;
     pub const SIZE: usize = LINE;
 }
 

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use super::layout::{cell, slot};
+use super::layout::{cell, slot, worker};
 use super::workers::WorkerId;
 use super::{SlotId, Word, Worker, Zone};
 
@@ -34,10 +34,6 @@ pub struct Rung {
     /// An idle connection is asked for: for each server with idle connections here, [`Worker::asked`].
     pub asked: bool,
 }
-
-const TURN: u64 = 1;
-const ASKED: u64 = 2;
-pub(super) const BOTH: u64 = TURN | ASKED;
 
 /// How often it is tried again at once where others are found trying at the same time.
 pub(super) const TRIES: usize = 8;
@@ -190,7 +186,7 @@ impl<A: Word> Worker<'_, A> {
             if first == self.id {
                 return true;
             }
-            self.zone.ring(first, TURN);
+            self.zone.ring(first, worker::TURN);
         } else {
             self.ask_for_idle(of);
         }
@@ -212,7 +208,7 @@ impl<A: Word> Worker<'_, A> {
         }
         if let Some(id) = asked {
             self.zone.cell_word(id, of, cell::ASKED).set(1);
-            self.zone.ring(id, ASKED);
+            self.zone.ring(id, worker::ASKED);
         }
     }
 
@@ -230,11 +226,11 @@ impl<A: Word> Worker<'_, A> {
     #[must_use]
     pub fn answer(&self) -> Rung {
         let why = self.zone.bell(self.id.index()).swap(0);
-        Rung { turn: why & TURN != 0, asked: why & ASKED != 0 }
+        Rung { turn: why & worker::TURN != 0, asked: why & worker::ASKED != 0 }
     }
 
     /// Wakes this worker's own event loop.
     pub(super) fn ring_own(&self) {
-        self.zone.ring(self.id, TURN);
+        self.zone.ring(self.id, worker::TURN);
     }
 }

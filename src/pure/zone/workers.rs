@@ -141,7 +141,7 @@ impl<'m, A: Word> Zone<'m, A> {
     /// have been killed before.
     pub fn ring_all(&self) {
         for (id, _) in self.workers() {
-            self.bell(id.index()).add_bits(super::line::BOTH);
+            self.bell(id.index()).add_bits(worker::TURN | worker::ASKED);
             (self.host.ring)(id);
         }
     }
