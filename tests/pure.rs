@@ -37,6 +37,8 @@ mod vars_limit;
 mod zone;
 #[path = "pure/zone_model.rs"]
 mod zone_model;
+#[path = "pure/zone_plain.rs"]
+mod zone_plain;
 #[path = "pure/zone_schedules.rs"]
 mod zone_schedules;
 
