@@ -21,13 +21,28 @@ fn runs() -> Vec<Vec<String>> {
     text.lines().map(|line| line.split('\t').map(str::to_string).collect()).collect()
 }
 
-/// What else is known of versions.
+/// What else is known of versions, and of what the later ones brought to upstreams.
 const UNTESTED: &str = "\
 1.22 is Debian 12's, 1.24 Ubuntu 24.04's, 1.26 Debian 13's, 1.30 nginx.org's stable and 1.31 its mainline; \
 what is not an installed package was built from the sources named, with Debian's options. A version that was \
 not run is covered by what `build.rs` asks of its number and by the check of its \
 structures, which is part of each build and ends it where the module would look elsewhere than nginx. Angie \
-and freenginx are untested. HTTP/3 in front was not run: the curl of Debian 12 does not speak it.\n";
+and freenginx are untested. HTTP/3 in front was not run: the curl of Debian 12 does not speak it.
+
+What later versions of nginx brought around upstreams, as `reuse::newer` and `reuse::balancers` show it:
+
+- `service=` (1.27.3): a server that an SRV record names is reached on its port, and its connections are kept; \
+when the record names another server, requests go there.
+- `sticky` (1.29.6): with `cookie`, `route` and `learn` clients come back to their server, on kept connections \
+too, and a session is learned also when a kept connection was dead and the request was sent again.
+- `drain` (1.29.6): such a server gets the requests that `sticky` sends it, on kept connections, and no others.
+- `least_time` (1.31.0): requests are served with `header`, `last_byte` and `inflight`, beside nginx's \
+`keepalive` as well; which server it prefers was not measured.
+- `keepalive`, on by default from 1.29.7, and its `local`: nginx's cache gets none of this module's connections; \
+the pool is `rs_uwsgi_keepalive`'s alone.
+- `add_header_inherit` (1.29.3): it holds for this module's responses as for all.
+- `client_body_early_read` (1.31.5): nginx has read the body when the request comes to this module, so \
+`rs_uwsgi_request_buffering off` is without effect there, and such a request is tried again as a buffered one is.\n";
 
 /// The tests that show what README's section says of "Differences from uwsgi_pass": the first cell
 /// of its table, and the tests.
@@ -167,9 +182,19 @@ fn cells_after<'a>(text: &'a str, heading: &str) -> impl Iterator<Item = Vec<&'a
         .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
 }
 
-/// The lines of the first table: what this nginx has, and of others what `before` says.
+/// The names of the columns of the table that follows a line; none where there is no table yet.
+fn columns_after<'a>(text: &'a str, heading: &str) -> Vec<&'a str> {
+    let (_, text) = text.split_once(heading).unwrap_or_else(|| panic!("no {heading:?}"));
+    let head = text.lines().find(|line| line.starts_with('|')).unwrap_or_default();
+    head.trim_matches('|').split(" | ").map(str::trim).collect()
+}
+
+/// The lines of the first table: what this nginx has, and of others what `before` says. A version that has
+/// no column there yet has `?`.
 fn lines(version: &str, before: &str) -> Vec<Line> {
     let stock = &read::tables().stock;
+    let columns = columns_after(before, "\n## Directives\n");
+    let column = |version: &str| columns.iter().position(|column| *column == version);
     let line = |name: &'static str, tests| {
         let old = cells_after(before, "\n## Directives\n")
             .find(|cells| cells[0] == format!("`uwsgi_{name}`"));
@@ -178,7 +203,7 @@ fn lines(version: &str, before: &str) -> Vec<Line> {
         let versions = std::array::from_fn(|i| match (VERSIONS[i] == version, here) {
             (true, Some(here)) => verdict(here),
             (true, None) => "–".to_string(),
-            (false, _) => old(4 + i),
+            (false, _) => column(VERSIONS[i]).map_or("?".to_string(), old),
         });
         Line {
             name,
