@@ -125,6 +125,8 @@ fn the_queue_is_one() {
 
 /// And nothing of it is used up.
 fn assert_whole_queue(nginx: &Nginx, gate: &Gate, wait: usize) {
+    // clients have their answers before nginx is done with the requests
+    wait_busy(nginx, 0);
     gate.shut();
     let clients = send(nginx.address(), &vec![get("/"); 2 + wait]);
     wait_busy(nginx, 2 + wait);
