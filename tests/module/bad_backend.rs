@@ -2,7 +2,7 @@
 //! same status as through stock, the error log the same one line, and the next request is served
 //! by the same worker.
 
-use crate::pair::{translated, Pair, Side, STANDARD_PARAMS};
+use crate::pair::{everything, translated, Pair, Side, STANDARD_PARAMS};
 use crate::support::backend::Peer;
 use crate::support::client::{get, End};
 use crate::support::nginx::{free_port, Nginx};
@@ -11,10 +11,6 @@ use std::io;
 const GET: &[u8] = b"GET /p?q HTTP/1.1\r\nHost: h\r\n\r\n";
 const POST: &[u8] = b"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-
-fn pair(extra: &str) -> Pair {
-    Pair::new(&format!("{STANDARD_PARAMS}\n{extra}\nlocation / {{ uwsgi_pass @pass@; }}"))
-}
 
 /// `expected` is the status, and whether the log shows one line (an error) or none.
 struct Expected {
@@ -69,7 +65,7 @@ fn absent_and_refusing() {
 
 #[test]
 fn closing_early() {
-    let pair = pair("");
+    let pair = everything("");
     for request in [GET, POST] {
         check(&pair, "closes after the request", request, &BAD_GATEWAY, |peer| {
             peer.read_request()?;
@@ -93,7 +89,7 @@ fn closing_early() {
 fn closing_at_once() {
     // Whether nginx meets the close in writing or in reading is a matter of timing, so the text
     // of the line is not compared.
-    let pair = pair("");
+    let pair = everything("");
     pair.backend.set_script(|peer| {
         peer.close();
         Ok(())
@@ -124,7 +120,7 @@ fn resetting() {
 
 #[test]
 fn garbage() {
-    let pair = pair("");
+    let pair = everything("");
     let rows: &[(&str, &[u8], &Expected)] = &[
         ("control bytes", b"\x01\x02\x03\x04\r\n\r\n", &BAD_GATEWAY),
         ("a NUL in a name", b"HTTP/1.1 200 OK\r\nX-\0A: b\r\n\r\n", &BAD_GATEWAY),
@@ -146,7 +142,7 @@ fn garbage() {
 
 #[test]
 fn heads_too_large() {
-    let pair = pair("");
+    let pair = everything("");
     check(&pair, "a head above the buffer", GET, &BAD_GATEWAY, |peer| {
         let lines = "X-Filler: 0123456789\r\n".repeat(300);
         peer.answer(format!("HTTP/1.1 200 OK\r\n{lines}\r\nbody").as_bytes())
@@ -181,7 +177,7 @@ fn heads_too_large() {
 #[test]
 fn wrong_lengths() {
     for extra in ["", "uwsgi_buffering off;"] {
-        let pair = pair(extra);
+        let pair = everything(extra);
         let whole = Expected { status: 200, end: Some(End::Length), log: 1 };
         check(&pair, "more body than announced", GET, &whole, |peer| {
             peer.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhello")
@@ -199,7 +195,7 @@ fn wrong_lengths() {
 #[test]
 fn stalling() {
     for extra in ["", "uwsgi_buffering off;"] {
-        let pair = pair(&format!("{extra} uwsgi_read_timeout 100ms;"));
+        let pair = everything(&format!("{extra} uwsgi_read_timeout 100ms;"));
         let timeout = Expected { status: 504, end: None, log: 1 };
         check(&pair, "stalls before the head", GET, &timeout, |peer| {
             peer.read_request()?;
@@ -220,8 +216,9 @@ fn stalling() {
 #[test]
 fn reading_nothing() {
     // More than any socket buffer holds, so that writing stalls.
-    let pair =
-        pair("uwsgi_send_timeout 100ms; client_max_body_size 0; uwsgi_request_buffering off;");
+    let pair = everything(
+        "uwsgi_send_timeout 100ms; client_max_body_size 0; uwsgi_request_buffering off;",
+    );
     let body = vec![b'x'; 16 << 20];
     let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len());
     let timeout = Expected { status: 504, end: None, log: 1 };

@@ -1,7 +1,7 @@
 //! What happens over time: upgrades, subrequests, retries, bodies and answers that arrive bit by
 //! bit, clients that go away.
 
-use crate::pair::{Pair, Side, SIDES, STANDARD_PARAMS};
+use crate::pair::{everything, Pair, Side, SIDES, STANDARD_PARAMS};
 use crate::support::backend::{Backend, Peer};
 use crate::support::client::{exchange, get, post, Client};
 use crate::support::nginx::{self, Nginx};
@@ -11,14 +11,6 @@ use std::sync::mpsc::channel;
 use std::sync::Mutex;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-
-fn pair(server: &str) -> Pair {
-    Pair::new(&format!("{STANDARD_PARAMS}\n{server}"))
-}
-
-fn everything(extra: &str) -> Pair {
-    pair(&format!("{extra} location / {{ uwsgi_pass @pass@; }}"))
-}
 
 #[test]
 fn upgrade_passes_bytes_both_ways() {

@@ -223,6 +223,16 @@ pub fn translated(stock: &str) -> String {
     ours + rest
 }
 
+/// Both servers hold `server` and the standard params.
+pub fn pair(server: &str) -> Pair {
+    Pair::new(&format!("{STANDARD_PARAMS}\n{server}"))
+}
+
+/// As `pair`, with all paths passed on.
+pub fn everything(extra: &str) -> Pair {
+    pair(&format!("{extra}\nlocation / {{ uwsgi_pass @pass@; }}"))
+}
+
 /// Any local port: the kernel chooses.
 pub fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))

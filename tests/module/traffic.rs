@@ -20,22 +20,12 @@ mod upstream_blocks;
 mod variables;
 mod websocket;
 
-use crate::pair::{assert_responses, Pair, STANDARD_PARAMS};
+use crate::pair::{assert_responses, everything, pair, Pair};
 use crate::support::client::Response;
 use crate::support::nginx::Nginx;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-
-/// Both servers hold `server` and the standard params.
-fn pair(server: &str) -> Pair {
-    Pair::new(&format!("{STANDARD_PARAMS}\n{server}"))
-}
-
-/// As `pair`, with all paths passed on.
-fn everything(extra: &str) -> Pair {
-    pair(&format!("{extra} location / {{ uwsgi_pass @pass@; }}"))
-}
 
 /// `GET path` on a connection that stays open.
 fn get(path: &str) -> Vec<u8> {
