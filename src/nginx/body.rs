@@ -176,17 +176,17 @@ impl<'a> Upstream<'a> {
         // SAFETY: `wire` put the location's configuration there.
         let ignores =
             unsafe { (*conf).ignore_headers } & NGX_HTTP_UPSTREAM_IGN_XA_BUFFERING as usize;
+        // as in ngx_http_upstream_process_buffering: the last one that says either
         let mut asks = false;
-        self.each_header(|name, value| {
-            // as in ngx_http_upstream_process_buffering: the last one that says either
-            if name.eq_ignore_ascii_case(b"X-Accel-Buffering") {
+        for line in self.headers() {
+            if line.name.eq_ignore_ascii_case(b"X-Accel-Buffering") {
                 asks = match () {
-                    () if value.eq_ignore_ascii_case(b"yes") => true,
-                    () if value.eq_ignore_ascii_case(b"no") => false,
+                    () if line.value.eq_ignore_ascii_case(b"yes") => true,
+                    () if line.value.eq_ignore_ascii_case(b"no") => false,
                     () => asks,
                 };
             }
-        });
+        }
         if !asks || ignores != 0 {
             flag_of!(self, buffering = 0);
             debug!(r.log(), "http rs_uwsgi event stream is not buffered");

@@ -5,11 +5,12 @@ use core::ffi::c_void;
 use ngx::http::{HttpModuleMainConf, NgxHttpUpstreamModule};
 
 use super::module::{self, Module};
+use super::request::{lines_of, HeaderLine};
 use super::sys::{
     ngx_hash_elt_t, ngx_hash_find, ngx_hash_t, ngx_http_header_handler_pt,
     ngx_http_upstream_header_t, ngx_list_push, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
-use super::{bytes_of, ok, slice_of, version, Conf, Error, Request, Upstream};
+use super::{ok, slice_of, version, Conf, Error, Request, Upstream};
 use crate::pure::uwsgi::framing::FramingHeader;
 #[cfg(doc)]
 use crate::pure::uwsgi::head::plain;
@@ -214,21 +215,10 @@ impl<'a> Upstream<'a> {
         Ok(())
     }
 
-    /// Shows every header of the response so far, name and value.
-    pub(super) fn each_header(self, mut see: impl FnMut(&[u8], &[u8])) {
-        // SAFETY: the first part of the list stands in the list itself; a part is null or valid, with
-        // `nelts` headers, whose strings are valid while the response is read.
-        unsafe {
-            let mut part = &raw const (*self.ptr.as_ptr()).headers_in.headers.part;
-            while let Some(one) = part.as_ref() {
-                let headers = one.elts.cast::<ngx_table_elt_t>();
-                for number in 0..one.nelts {
-                    let header = headers.add(number);
-                    see(bytes_of((*header).key), bytes_of((*header).value));
-                }
-                part = one.next;
-            }
-        }
+    /// The header lines of the response so far, in order. None may be added while they are read.
+    pub(super) fn headers(self) -> impl Iterator<Item = HeaderLine<'a>> {
+        // SAFETY: the list is valid, and its strings are while the response is read.
+        unsafe { lines_of(&raw const (*self.ptr.as_ptr()).headers_in.headers) }
     }
 
     /// Adds a header to the response, and lets nginx act on it where it knows it (Content-Length,

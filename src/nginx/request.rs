@@ -12,7 +12,7 @@ use super::status::{DONE, SPECIAL_RESPONSE};
 use super::sys::{
     ngx_connection_t, ngx_http_finalize_request, ngx_http_get_flushed_variable, ngx_http_log_ctx_t,
     ngx_http_read_client_request_body, ngx_http_request_t, ngx_http_run_posted_requests,
-    ngx_http_upstream_create, ngx_http_upstream_init, ngx_int_t, ngx_list_part_t, ngx_list_push,
+    ngx_http_upstream_create, ngx_http_upstream_init, ngx_int_t, ngx_list_push, ngx_list_t,
     ngx_str_t, ngx_table_elt_t, ngx_uint_t, NGX_HTTP_COPY, NGX_HTTP_DELETE, NGX_HTTP_GET,
     NGX_HTTP_HEAD, NGX_HTTP_LOCK, NGX_HTTP_MKCOL, NGX_HTTP_MOVE, NGX_HTTP_OPTIONS, NGX_HTTP_PATCH,
     NGX_HTTP_POST, NGX_HTTP_PROPFIND, NGX_HTTP_PROPPATCH, NGX_HTTP_PUT, NGX_HTTP_TRACE,
@@ -28,15 +28,47 @@ pub struct Request<'a> {
     _life: Brand<'a>,
 }
 
-/// One line of the request's head.
+/// One line of a head.
 #[derive(Clone, Copy)]
 pub struct HeaderLine<'a> {
-    /// As the client wrote it, HTTP/2's in lower case.
+    /// As it was sent, HTTP/2's in lower case.
     pub name: &'a [u8],
     /// Without the white space around it.
     pub value: &'a [u8],
     /// nginx's hash of the lowered name.
     pub hash: ngx_uint_t,
+}
+
+/// The header lines of a list, in order.
+///
+/// # Safety
+///
+/// The list must be valid, its elements header lines, and none of them may change during `'a`.
+#[inline]
+pub(super) unsafe fn lines_of<'a>(
+    list: *const ngx_list_t,
+) -> impl Iterator<Item = HeaderLine<'a>> + Clone {
+    // SAFETY: the first part of the list stands in the list itself, with `nelts` header lines.
+    let (mut part, first) = unsafe {
+        let first = &raw const (*list).part;
+        (
+            (*first).next.cast_const(),
+            slice_of((*first).elts.cast::<ngx_table_elt_t>(), (*first).nelts),
+        )
+    };
+    let mut lines = first.iter();
+    core::iter::from_fn(move || loop {
+        if let Some(line) = lines.next() {
+            // SAFETY: the caller says that the strings stay.
+            let (name, value) = unsafe { (bytes_of(line.key), bytes_of(line.value)) };
+            return Some(HeaderLine { name, value, hash: line.hash });
+        }
+        // SAFETY: a part is null or valid, with `nelts` header lines.
+        let next = unsafe { part.as_ref() }?;
+        // SAFETY: as above.
+        lines = unsafe { slice_of(next.elts.cast::<ngx_table_elt_t>(), next.nelts) }.iter();
+        part = next.next;
+    })
 }
 
 /// The connection of a client.
@@ -127,33 +159,11 @@ impl<'a> Request<'a> {
     }
 
     /// The lines of the request's head, in order.
+    #[inline]
     pub fn headers(self) -> impl Iterator<Item = HeaderLine<'a>> + Clone {
-        let mut part: *const ngx_list_part_t = field!(self, headers_in.headers.part.next);
-        // SAFETY: the first part of the list stands in the list itself; its `nelts` elements are
-        // header lines, complete before any content handler runs.
-        let mut lines = unsafe {
-            let first = &raw const (*self.as_ptr()).headers_in.headers.part;
-            slice_of((*first).elts.cast::<ngx_table_elt_t>(), (*first).nelts)
-        }
-        .iter();
-        core::iter::from_fn(move || loop {
-            if let Some(line) = lines.next() {
-                // SAFETY: nginx's parser points name and value at the request's head, which is kept
-                // until the request is freed.
-                return Some(unsafe {
-                    HeaderLine {
-                        name: bytes_of(line.key),
-                        value: bytes_of(line.value),
-                        hash: line.hash,
-                    }
-                });
-            }
-            // SAFETY: a part is null or valid, with `nelts` header lines.
-            let next = unsafe { part.as_ref() }?;
-            // SAFETY: as above.
-            lines = unsafe { slice_of(next.elts.cast::<ngx_table_elt_t>(), next.nelts) }.iter();
-            part = next.next;
-        })
+        // SAFETY: the list is complete before any content handler runs. nginx's parser points names and
+        // values at the request's head, which is kept until the request is freed.
+        unsafe { lines_of(&raw const (*self.as_ptr()).headers_in.headers) }
     }
 
     /// May names of headers have underscores (`underscores_in_headers on`, `ignore_invalid_headers off`)?
