@@ -7,6 +7,7 @@ use super::{Site, Visit, GET, KEPT};
 use crate::support::client::get;
 use crate::support::nginx::{Builder, Nginx};
 use crate::support::tls::Authority;
+use crate::support::wait_for;
 use rustls::ServerConfig;
 use std::sync::Arc;
 
@@ -33,6 +34,16 @@ fn site(server: &str) -> Site {
     site
 }
 
+/// A visit after whose response the server does something else to the connection, and nginx has seen it.
+/// Before, the next request may go to that connection, and come to the server twice.
+fn visit_to_the_end(site: &Site) {
+    let visit = site.visit(GET);
+    assert_eq!(visit.response.text(), "ok", "{visit:?}");
+    wait_for("the connection to end", || {
+        site.backend.connections()[visit.connection].ended.then_some(())
+    });
+}
+
 const PASS: &str = "rs_uwsgi_pass suwsgi://@pass@;";
 
 #[test]
@@ -54,15 +65,14 @@ fn a_connection_is_used_again() {
             peer.write(KEPT)?;
             peer.write(b"x")
         });
-        let visit = site.visit(GET);
-        assert_eq!(visit.response.text(), "ok");
+        visit_to_the_end(&site);
         assert_eq!(site.next_connection(), 2);
         // it ends
         site.answers.set(|peer, _| {
             peer.write(KEPT)?;
             peer.half_close()
         });
-        assert_eq!(site.visit(GET).response.text(), "ok");
+        visit_to_the_end(&site);
         assert_eq!(site.next_connection(), 3);
     }
 }
