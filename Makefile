@@ -83,7 +83,7 @@ help:
 	@echo 'make test-deb     the Debian package in a clean Debian: install, upgrade, purge; 4 minutes'
 	@echo 'make test-source  nginx built from its sources with the module; 3 minutes'
 	@echo 'make check-reproducible  two builds of the commit give the same module; 1 minute'
-	@echo 'make docs         write docs/directives.md and debian/copyright anew'
+	@echo 'make docs         write debian/copyright anew'
 	@echo 'make packages     install the Debian packages that the targets above need'
 	@echo 'make clean        remove target/'
 	@echo
@@ -208,9 +208,8 @@ versions:
 test-layout: packages
 	@scripts/versions layout
 
-# From README.md, and from what the crates say of their licences. make deb fails where they are old.
+# From what the crates say of their licences. make deb fails where it is old.
 docs:
-	scripts/directives write
 	scripts/crates copyright
 
 # nginx built from its sources with the module, 3 min.

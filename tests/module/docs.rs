@@ -5,7 +5,20 @@ use crate::support::nginx::{module_path, Builder, Check, Nginx};
 use crate::support::root;
 use crate::support::tls::Authority;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+
+/// README.md and the pages in docs/, but for those that tests write.
+fn pages() -> Vec<String> {
+    let entries = fs::read_dir(root().join("docs")).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| format!("docs/{}", entry.unwrap().file_name().to_string_lossy()))
+        .collect();
+    names.retain(|name| name.ends_with(".md") && name != "docs/parity.md");
+    names.push("README.md".into());
+    names.sort();
+    names
+}
 
 fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap()
@@ -66,9 +79,9 @@ impl Site {
 fn examples_of_directives() {
     let (site, text) = (Site::new(), read("docs/directives.md"));
     let mut count = 0;
-    for section in text.split("\n## ").skip(1) {
+    for section in text.split("\n### ").skip(1) {
         let (name, section) = section.split_once('\n').unwrap();
-        if name == "Variables" {
+        if name.starts_with('$') {
             break;
         }
         let value = |key: &str| section.split_once(key).unwrap().1.split('\n').next().unwrap();
@@ -97,14 +110,56 @@ fn examples_of_directives() {
     assert!(count > 60, "{count}");
 }
 
+/// GitHub's and mdbook's anchor of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || "_- ".contains(*c));
+    kept.collect::<String>().trim().to_lowercase().replace(' ', "-")
+}
+
+/// Each link to a file of this project leads to one, and one with an anchor to a heading of it.
+#[test]
+fn links_lead_somewhere() {
+    let mut names = pages();
+    names.extend(
+        ["ARCHITECTURE.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "docs/parity.md"]
+            .map(String::from),
+    );
+    let mut count = 0;
+    for name in names {
+        let folder = Path::new(&name).parent().unwrap();
+        for link in read(&name).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, to) = link.split_once('#').unwrap_or((link, ""));
+            let file = match file.is_empty() {
+                true => name.clone(),
+                false => folder.join(file).display().to_string(),
+            };
+            assert!(root().join(&file).exists(), "{name}: {link}");
+            let is_there =
+                |line: &str| line.starts_with('#') && anchor(line.trim_start_matches('#')) == to;
+            assert!(to.is_empty() || read(&file).lines().any(is_there), "{name}: {link}");
+            count += 1;
+        }
+    }
+    assert!(count > 80, "{count}");
+}
+
+#[test]
+fn the_readme_is_a_page() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 150, "{lines} lines");
+}
+
 /// Statements in the text: all between two backquotes that ends as one.
 #[test]
 fn statements() {
     let site = Site::new();
     let mut count = 0;
-    for name in ["README.md", "docs/directives.md", "docs/security.md", "docs/tuning.md"] {
+    for name in pages() {
         // what stands between two lines of backquotes has a test of its own
-        let text: String = read(name).split("```").step_by(2).collect();
+        let text: String = read(&name).split("```").step_by(2).collect();
         for statement in text.split('`').skip(1).step_by(2).filter(|span| span.ends_with(';')) {
             let parts = match statement.split(' ').next().unwrap() {
                 "log_format" => [statement, "", "", ""],
@@ -125,8 +180,8 @@ fn statements() {
 fn blocks() {
     const LOAD: &str = "load_module modules/ngx_http_rs_uwsgi_module.so;";
     let load = format!("load_module {};", module_path().display());
-    for name in ["README.md", "docs/security.md", "docs/tuning.md"] {
-        for block in read(name).split("```nginx\n").skip(1) {
+    for name in pages() {
+        for block in read(&name).split("```nginx\n").skip(1) {
             let block = block.split("```").next().unwrap();
             let said = match block.strip_prefix(LOAD) {
                 // the line alone: it is in all configurations
@@ -145,7 +200,7 @@ fn blocks() {
     }
 }
 
-/// The command of the section "Migrate".
+/// The command that migrates a site, wherever it is shown.
 #[test]
 fn migration() {
     const SITE: &str = "
@@ -160,18 +215,23 @@ fn migration() {
 \t\tuwsgi_param A uwsgi_b; rs_uwsgi_pass unix:/run/uwsgi_app.sock; include rs_uwsgi_params;
             }
         }";
-    let readme = read("README.md");
-    let section = readme.split_once("\n## Migrate\n").unwrap().1;
-    let command = section.split("```").nth(1).unwrap();
+    for page in ["docs/migrate.md", "README.md"] {
+        let page = read(page);
+        let command = page.split("```").find(|block| block.contains("sed -E -i")).unwrap();
+        migrates(command, SITE);
+    }
+}
+
+fn migrates(command: &str, site: &str) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("site");
-    fs::write(&file, SITE).unwrap();
+    fs::write(&file, site).unwrap();
     let command = command.replace("/etc/nginx/sites-available/mysite", &file.display().to_string());
     for _ in 0..2 {
         let status = Command::new("sh").args(["-ec", &command]).status().unwrap();
         assert!(status.success());
         let migrated = fs::read_to_string(&file).unwrap();
-        let expected = SITE
+        let expected = site
             .replace("uwsgi_cache_", "rs_uwsgi_cache_")
             .replace("uwsgi_cache ", "rs_uwsgi_cache ")
             .replace(";uwsgi_pass", ";rs_uwsgi_pass")

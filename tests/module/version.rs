@@ -66,9 +66,12 @@ pub fn version_number() -> usize {
     build.split('.').fold(0, |number, part| number * 1000 + part.parse::<usize>().unwrap())
 }
 
-fn readme_explains(said: &str) {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    assert!(readme.contains(&format!("| `{said}` |")), "README.md does not explain: {said}");
+fn troubleshooting_explains(said: &str) {
+    let page = fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
+    assert!(
+        page.contains(&format!("| `{said}` |")),
+        "docs/troubleshooting.md does not explain: {said}"
+    );
 }
 
 #[test]
@@ -79,7 +82,7 @@ fn of_another_version() {
     let said = refusal(&of(version), &of(1_028_002));
     assert_eq!(said, format!("module \"…\" version 1028002 instead of {version}"));
     // the example there is 1.28.3 for 1.22.1
-    readme_explains("module \"…\" version 1028003 instead of 1022001");
+    troubleshooting_explains("module \"…\" version 1028003 instead of 1022001");
 }
 
 #[test]
@@ -88,5 +91,5 @@ fn of_another_signature() {
     let signature = b"8,4,8,";
     let said = refusal(signature, b"4,4,8,");
     assert_eq!(said, "module \"…\" is not binary compatible");
-    readme_explains(&said);
+    troubleshooting_explains(&said);
 }

@@ -44,7 +44,7 @@ the pool is `rs_uwsgi_keepalive`'s alone.
 - `client_body_early_read` (1.31.5): nginx has read the body when the request comes to this module, so \
 `rs_uwsgi_request_buffering off` is without effect there, and such a request is tried again as a buffered one is.\n";
 
-/// The tests that show what README's section says of "Differences from uwsgi_pass": the first cell
+/// The tests that show what docs/differences.md says: the first cell
 /// of its table, and the tests.
 const DIFFERENCES: &[(&str, &[&str])] = &[
     ("no `…_param` in effect", &["differences::standard_params_when_none_is_configured"]),
@@ -226,19 +226,19 @@ fn verdict(stock: &Directive) -> String {
     }
 }
 
-/// What README says of intended differences, with the tests.
+/// What docs/differences.md says of intended differences, with the tests.
 fn differences() -> Vec<Vec<String>> {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let rows = cells_after(&readme, "\n### Differences from uwsgi_pass\n");
+    let page = fs::read_to_string(root().join("docs/differences.md")).unwrap();
+    let rows = cells_after(&page, "# Differences from uwsgi_pass\n");
     let rows = rows.map(|cells| {
         let shown = DIFFERENCES.iter().find(|(name, _)| *name == cells[0]);
-        let (_, names) = shown.unwrap_or_else(|| panic!("no test for README's {:?}", cells[0]));
+        let (_, names) = shown.unwrap_or_else(|| panic!("no test for {:?}", cells[0]));
         let mut row: Vec<_> = cells.iter().map(|cell| cell.to_string()).collect();
         row.push(tests(names));
         row
     });
     let rows: Vec<_> = rows.collect();
-    assert_eq!(rows.len(), DIFFERENCES.len(), "README and the list of tests differ");
+    assert_eq!(rows.len(), DIFFERENCES.len(), "docs/differences.md and the list of tests differ");
     rows
 }
 
