@@ -6,7 +6,6 @@ use crate::support::root;
 use crate::support::tls::Authority;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 /// README.md and the pages in docs/, but for those that tests write.
 fn pages() -> Vec<String> {
@@ -197,51 +196,5 @@ fn blocks() {
             };
             assert!(said.status.success(), "{name}:\n{block}\n{}", said.stderr);
         }
-    }
-}
-
-/// The command that migrates a site, wherever it is shown.
-#[test]
-fn migration() {
-    const SITE: &str = "
-        uwsgi_cache_path @dir@/pages keys_zone=uwsgi_pages:1m;
-        upstream uwsgi_app { server unix:/run/uwsgi_app.sock; }
-        server {
-            listen 127.0.0.1:@port@;
-            location / { include @dir@/uwsgi_params;uwsgi_pass  uwsgi_app; # uwsgi_pass
-                uwsgi_cache uwsgi_pages; uwsgi_cache_key $uri;}
-            location /two {
-\t\tinclude uwsgi_params;
-\t\tuwsgi_param A uwsgi_b; rs_uwsgi_pass unix:/run/uwsgi_app.sock; include rs_uwsgi_params;
-            }
-        }";
-    for page in ["docs/migrate.md", "README.md"] {
-        let page = read(page);
-        let command = page.split("```").find(|block| block.contains("sed -E -i")).unwrap();
-        migrates(command, SITE);
-    }
-}
-
-fn migrates(command: &str, site: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("site");
-    fs::write(&file, site).unwrap();
-    let command = command.replace("/etc/nginx/sites-available/mysite", &file.display().to_string());
-    for _ in 0..2 {
-        let status = Command::new("sh").args(["-ec", &command]).status().unwrap();
-        assert!(status.success());
-        let migrated = fs::read_to_string(&file).unwrap();
-        let expected = site
-            .replace("uwsgi_cache_", "rs_uwsgi_cache_")
-            .replace("uwsgi_cache ", "rs_uwsgi_cache ")
-            .replace(";uwsgi_pass", ";rs_uwsgi_pass")
-            .replace("\tuwsgi_param ", "\trs_uwsgi_param ")
-            .replace("uwsgi_params;", "rs_uwsgi_params;")
-            .replace("rs_rs_", "rs_");
-        assert_eq!(migrated, expected);
-        let params = read("nginx-conf/rs_uwsgi_params");
-        let nginx = Nginx::builder().file("rs_uwsgi_params", params.as_bytes());
-        let said = nginx.http(&migrated).check();
-        assert!(said.status.success(), "{}", said.stderr);
     }
 }

@@ -29,6 +29,7 @@ mod hints;
 mod inheritance;
 mod intended;
 mod links;
+mod migrate;
 mod oracle_requests;
 mod oracle_responses;
 mod overload;
