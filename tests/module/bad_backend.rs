@@ -2,11 +2,8 @@
 //! same status as through stock, the error log the same one line, and the next request is served
 //! by the same worker.
 
-use crate::pair::{everything, translated, Pair, Side, STANDARD_PARAMS};
-use crate::support::backend::Peer;
-use crate::support::client::{get, End};
-use crate::support::nginx::{free_port, Nginx};
-use std::io;
+use crate::prelude::*;
+use crate::support::nginx::free_port;
 
 const GET: &[u8] = b"GET /p?q HTTP/1.1\r\nHost: h\r\n\r\n";
 const POST: &[u8] = b"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";

@@ -1,14 +1,7 @@
 //! What happens over time: upgrades, subrequests, retries, bodies and answers that arrive bit by
 //! bit, clients that go away.
 
-use crate::pair::{everything, Pair, Side, SIDES, STANDARD_PARAMS};
-use crate::support::backend::{Backend, Peer};
-use crate::support::client::{exchange, get, post, Client};
-use crate::support::nginx::{self, Nginx};
-use crate::support::wait_for;
-use std::io;
-use std::sync::mpsc::channel;
-use std::sync::Mutex;
+use crate::prelude::*;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 

@@ -1,13 +1,7 @@
 //! Bodies that come to a location by way of another one: the server gets all that the client sends,
 //! or the request fails and the log says why. Less is never passed on for all.
 
-use crate::support::backend::{Backend, Peer};
-use crate::support::client::{exchange, Client, Response};
-use crate::support::h2;
-use crate::support::nginx::{self, Nginx};
-use std::io;
-use std::net::SocketAddr;
-use tempfile::TempDir;
+use crate::prelude::*;
 
 /// More than the buffer for bodies, so that a buffered one is in a file.
 const SIZE: usize = 100_000;

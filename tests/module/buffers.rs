@@ -3,12 +3,7 @@
 //!
 //! Mirrors src/event/ngx_event_pipe.c, whose debug log says the two last.
 
-use crate::pair::{Pair, SIDES, STANDARD_PARAMS};
-use crate::support::client::Client;
-use crate::support::nginx::Nginx;
-use crate::support::wait_for;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use crate::prelude::*;
 
 /// More than fits into the socket buffers of nginx and its client.
 const SIZE: usize = 2 << 20;

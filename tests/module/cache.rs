@@ -6,8 +6,7 @@
 use crate::cached::{
     cached, packets, run, same_cache, CacheFile, Does::Nothing, Does::Says, Step, Valid, NEW,
 };
-use crate::pair::{translated, Pair};
-use crate::support::nginx::Nginx;
+use crate::prelude::*;
 use std::collections::BTreeSet;
 
 const PLAIN: &str = "HTTP/1.1 200 OK\nContent-Length: 2\n\nok";

@@ -7,14 +7,7 @@ use crate::cached::{
     answer, begin, cached_in, end, files, run, same_cache, summary, Does::Nothing, Does::Says,
     Step, NEW, SIDES,
 };
-use crate::pair::{translated, Pair, Side, STANDARD_PARAMS};
-use crate::support::backend::Backend;
-use crate::support::client::get;
-use crate::support::nginx::{self, Nginx};
-use crate::support::{tally, wait_for};
-use std::io;
-use std::sync::mpsc::channel;
-use std::sync::Mutex;
+use crate::prelude::*;
 
 const SERVER: &str = "location / { uwsgi_cache uwsgi_zone; uwsgi_pass @pass@; }";
 

@@ -8,9 +8,7 @@ use crate::cached::{
     answer, cached, cached_in, run, same_cache, summary, wire, CacheFile, Does::Nothing,
     Does::Says, Step, Valid, NEW, SIDES, ZONE,
 };
-use crate::pair::Side;
-use crate::support::client::{get, get_with};
-use crate::support::nginx::Nginx;
+use crate::prelude::*;
 use std::collections::BTreeMap;
 
 /// 2037-12-31 23:55:55: within the range of every time_t.

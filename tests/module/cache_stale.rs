@@ -8,10 +8,7 @@ use crate::cached::{
     Does::Closes, Does::Nothing, Does::Says, Does::Stalls, Gate, Step, Valid, EXPIRED, NEW, SIDES,
     ZONE,
 };
-use crate::pair::{Pair, Side};
-use crate::support::client::{exchange, get};
-use crate::support::nginx::Nginx;
-use crate::support::wait_for;
+use crate::prelude::*;
 
 /// What uwsgi_cache_use_stale knows, what the backend does for each, and what comes without it.
 const FAULTS: [(&str, Does, &str); 8] = [

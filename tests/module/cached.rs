@@ -3,21 +3,11 @@
 //! (`ngx_http_file_cache_header_t` of nginx's src/http/ngx_http_cache.h).
 
 use crate::intended::{stock_has_host_of_its_own, without_host, without_length_header};
-use crate::pair::{assert_responses, translated, Outcome, Pair, Side, STANDARD_PARAMS};
-use crate::support::backend::Peer;
-use crate::support::client::{get, Client, Response};
-use crate::support::nginx::{Builder, Nginx};
-use crate::support::packet::Packet;
-use crate::support::{wait_for, DEADLINE};
+use crate::prelude::*;
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{channel, Sender};
-use std::sync::Mutex;
+use std::sync::mpsc::Sender;
 
 /// Stock first: its outcome is the measure.
 pub const SIDES: [Side; 2] = [Side::Stock, Side::Ours];

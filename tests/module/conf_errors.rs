@@ -2,9 +2,7 @@
 //! never a crash. Where stock has the directive, the message expected is what stock says to the
 //! same text.
 
-use crate::pair::translated;
-use crate::support::nginx::{Builder, Check, Nginx};
-use crate::support::tally;
+use crate::prelude::*;
 
 /// Directives with a valid value each, in stock's names without `uwsgi_`.
 const DIRECTIVES: [(&str, &str); 28] = [

@@ -1,11 +1,6 @@
 //! Each intended difference from stock, one test each.
 
-use crate::site::Site;
-use crate::support::client::{exchange, get, get_with, post, Response};
-use crate::support::h2;
-use crate::support::nginx::Nginx;
-use crate::support::packet::Packet;
-use std::net::SocketAddr;
+use crate::prelude::*;
 
 /// One server; where `server` has no location, `location /` passes everything.
 pub fn serving(server: &str) -> Site {

@@ -1,10 +1,8 @@
 //! What README.md and docs/ show as configuration, nginx takes: examples of directives in every context
 //! that they name, statements in the text, and blocks of code.
 
-use crate::support::nginx::{module_path, Builder, Check, Nginx};
-use crate::support::root;
-use crate::support::tls::Authority;
-use std::fs;
+use crate::prelude::*;
+use crate::support::nginx::module_path;
 use std::path::Path;
 
 /// README.md and the pages in docs/, but for those that tests write.

@@ -6,16 +6,8 @@
 
 mod servers;
 
-use crate::pair::{Pair, Side, SIDES, STANDARD_PARAMS};
-use crate::support::backend::{Backend, Peer};
-use crate::support::client::{exchange, post, Client, End, Response};
-use crate::support::log::Line;
-use crate::support::nginx::{self, Nginx};
-use crate::support::{wait_for, DEADLINE};
+use crate::prelude::*;
 use crate::traffic::worker;
-use std::io;
-use std::sync::mpsc::channel;
-use std::sync::Mutex;
 
 const UNBUFFERED: &str = "uwsgi_request_buffering off; client_max_body_size 0;";
 

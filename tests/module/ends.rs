@@ -52,16 +52,7 @@ mod redirects;
 mod responses;
 mod subrequests;
 
-use crate::support::backend::{Address, Backend, Peer};
-use crate::support::client::{self, Client, Response};
-use crate::support::dns::Dns;
-use crate::support::nginx::{self, Builder, Nginx};
-use crate::support::packet::Packet;
-use crate::support::{wait_for, DEADLINE};
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use tempfile::TempDir;
+use crate::prelude::*;
 
 /// What the requests that wait get.
 const NEXT: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext";

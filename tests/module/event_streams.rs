@@ -1,15 +1,7 @@
 //! `text/event-stream` is passed on at once, unless buffering is asked for by name.
 
-use crate::support::backend::Backend;
-use crate::support::client::Client;
-use crate::support::h2;
-use crate::support::nginx::{self, Nginx};
-use crate::support::wait_for;
-use crate::support::DEADLINE;
-use std::sync::mpsc::{channel, Receiver};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tempfile::TempDir;
+use crate::prelude::*;
+use std::sync::mpsc::Receiver;
 
 struct Site {
     nginx: Nginx,

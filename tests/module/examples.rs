@@ -1,16 +1,10 @@
 //! Every configuration in nginx-conf/, started with its paths and port replaced and nothing else
 //! changed, in front of real uWSGI servers.
 
-use crate::support::backend::Address;
-use crate::support::client::{get, post, Client, Response};
-use crate::support::gunicorn::Gunicorn;
-use crate::support::nginx::{module_path, prefix, user, Nginx};
-use crate::support::root;
-use crate::support::uwsgi::Uwsgi;
+use crate::prelude::*;
+use crate::support::nginx::{module_path, prefix, user};
 use std::collections::HashSet;
-use std::fs;
 use std::path::Path;
-use tempfile::TempDir;
 
 /// The configurations that have a test below.
 const TESTED: [&str; 5] =

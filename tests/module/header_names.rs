@@ -1,7 +1,7 @@
 //! Request headers whose names become the same var, and the one whose var would tell of another body.
 
 use crate::differences::serving;
-use crate::site::Site;
+use crate::prelude::*;
 
 /// The client's own Content-Length is no var, however it is spelled: a server could believe it. What the
 /// configuration names so is the operator's word.

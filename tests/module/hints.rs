@@ -1,12 +1,7 @@
 //! Lines of the log that say what to do: about real servers that are not what nginx was told, and no
 //! more than one of each in a minute.
 
-use crate::support::backend::Backend;
-use crate::support::client::{get, get_with};
-use crate::support::gunicorn::Gunicorn;
-use crate::support::nginx::{self, Nginx};
-use crate::support::root;
-use crate::support::uwsgi::Uwsgi;
+use crate::prelude::*;
 use std::fs::{set_permissions, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

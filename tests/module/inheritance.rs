@@ -1,12 +1,8 @@
 //! What is in effect where: levels of configuration, redefined params, upstream names and
 //! variables in `rs_uwsgi_pass`, and the blocks that make locations of their own.
 
-use crate::pair::translated;
-use crate::site::{answer, Site};
-use crate::support::backend::Backend;
-use crate::support::client::{get, get_with, Response};
-use crate::support::dns::Dns;
-use crate::support::nginx::{self, Nginx};
+use crate::prelude::*;
+use crate::site::answer;
 use std::net::Ipv4Addr;
 
 #[test]

@@ -1,8 +1,8 @@
 //! Stock's packet turned into the one that ours must send for the same request: exactly the
 //! differences that the project intends, and nothing else.
 
-use crate::support::nginx::nginx_version;
-use crate::support::packet::{Packet, Var};
+use crate::prelude::*;
+use crate::support::packet::Var;
 
 /// Headers that do not reach the application unless the request asks for an upgrade.
 const DROPPED: [&str; 7] = [

@@ -1,12 +1,7 @@
 //! The path that an application sees and the links that it builds, Django and Flask, with and without a
 //! mount, behind uWSGI and behind gunicorn with nginx-conf/gunicorn.conf.py.
 
-use crate::support::backend::Address;
-use crate::support::client::{exchange, Response};
-use crate::support::gunicorn::{Gunicorn, Version};
-use crate::support::nginx::Nginx;
-use crate::support::root;
-use crate::support::uwsgi::Uwsgi;
+use crate::prelude::*;
 
 const FRAMEWORKS: [&str; 2] = ["django", "flask"];
 

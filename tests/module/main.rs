@@ -34,6 +34,7 @@ mod oracle_requests;
 mod oracle_responses;
 mod overload;
 mod pair;
+mod prelude;
 mod real_uwsgi;
 mod refused;
 mod report;

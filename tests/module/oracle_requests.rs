@@ -2,14 +2,8 @@
 //! stock, after the intended differences (`intended.rs`). Nothing is masked.
 
 use crate::intended::{intended, param_names, stock_has_host_of_its_own, without_host, Facts};
-use crate::pair::{any_port, assert_responses, Outcome, Pair, Side, STANDARD_PARAMS};
+use crate::prelude::*;
 use crate::requests::{self, Request};
-use crate::support::backend::Peer;
-use crate::support::client::{End, Response};
-use crate::support::packet::Packet;
-use crate::support::random::Random;
-use crate::support::{curl, h2, show};
-use std::io;
 
 const SEED: u64 = 0x7577_7367_6921;
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";

@@ -1,17 +1,9 @@
 //! Responses: what the client receives through ours is what it receives through stock (only the
 //! value of Date aside), and both leave the same lines in the error log.
 
-use crate::pair::{any_port, assert_responses, Pair, Side, STANDARD_PARAMS};
+use crate::prelude::*;
 use crate::responses::{bytes, random, Row, ROWS};
-use crate::support::backend::Peer;
-use crate::support::client::Client;
-use crate::support::nginx::{Nginx, PAUSE};
-use crate::support::random::Random;
-use crate::support::{curl, wait_for};
 use ngx_http_rs_uwsgi_module::pure::uwsgi::head;
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
 
 const SEED: u64 = 0x7265_7370;
 

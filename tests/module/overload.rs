@@ -11,17 +11,11 @@ mod queue;
 mod waiting;
 mod workers;
 
-use crate::support::backend::Address;
-use crate::support::client::{self, Client, Response};
+use crate::prelude::*;
 use crate::support::kernel::raise_descriptor_limit;
-use crate::support::nginx::{self, Nginx};
-use crate::support::uwsgi::Uwsgi;
-use crate::support::{root, wait_for};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
 
 /// A listen queue that a few requests fill.
 const SHORT: usize = 4;

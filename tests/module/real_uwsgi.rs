@@ -1,11 +1,6 @@
 //! A real uWSGI with a Python application behind the module, over a unix socket and over TCP.
 
-use crate::support::client::{exchange, get, get_with, post, Client, End};
-use crate::support::curl;
-use crate::support::nginx::Nginx;
-use crate::support::random::Random;
-use crate::support::root;
-use crate::support::uwsgi::Uwsgi;
+use crate::prelude::*;
 
 /// The module before each application server: nginx and uWSGI.
 fn sites(extra: &str) -> [(Nginx, Uwsgi); 2] {

@@ -1,17 +1,8 @@
 //! Requests that a server refuses for what they are: they take it from nobody else.
 
-use crate::support::backend::{Address, Backend, Peer};
-use crate::support::client::{exchange, get, get_with, Response};
-use crate::support::nginx::{self, Nginx};
-use crate::support::root;
-use crate::support::tls::Authority;
-use crate::support::uwsgi::Uwsgi;
-use std::io;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use crate::prelude::*;
+use std::sync::Barrier;
 use std::thread::{scope, sleep};
-use std::time::Duration;
 
 /// Shows how many servers were asked.
 const WAY: &str = "large_client_header_buffers 8 64k; client_max_body_size 0;

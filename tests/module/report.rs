@@ -1,10 +1,6 @@
 //! What a test that fails shows: the test runner prints it with the failure.
 
-use crate::support::backend::Backend;
-use crate::support::client::get;
-use crate::support::nginx::{self, Nginx};
-use crate::support::root;
-use crate::support::uwsgi::Uwsgi;
+use crate::prelude::*;
 use std::process::Command;
 
 #[test]

@@ -1,6 +1,6 @@
 //! Requests for the oracle: what a client may send, sensible or not, from a repeatable sequence.
 
-use crate::support::random::Random;
+use crate::prelude::*;
 
 /// The body and how it is framed.
 #[derive(Clone, Debug)]

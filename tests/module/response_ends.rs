@@ -2,14 +2,8 @@
 //! that the client's next request is answered, or else, where nothing but a close can end it, with
 //! `rs_uwsgi_read_timeout`.
 
-use crate::support::backend::{Backend, Peer};
-use crate::support::client::{get, Client};
-use crate::support::nginx::{self, Nginx};
-use crate::support::wait_for;
-use std::io;
+use crate::prelude::*;
 use std::path::Path;
-use std::time::Duration;
-use tempfile::TempDir;
 
 /// What nginx must not be waiting for: longer than any test lasts.
 const SERVER: &str = "

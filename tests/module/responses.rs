@@ -1,6 +1,6 @@
 //! Backend responses for the oracle: what applications and servers send, sensible or not.
 
-use crate::support::random::Random;
+use crate::prelude::*;
 
 /// A name for messages, and the bytes the backend sends before it closes.
 pub type Row = (&'static str, &'static str);

@@ -17,17 +17,11 @@ mod sharing;
 mod tls;
 mod violations;
 
-use crate::pair::{translated, STANDARD_PARAMS};
-use crate::support::backend::{Backend, Peer, Request, Script};
-use crate::support::client::{exchange, Response};
-use crate::support::log::{self, Line};
-use crate::support::nginx::{self, Builder, Nginx};
-use crate::support::wait_for;
+use crate::prelude::*;
+use crate::support::backend::{Request, Script};
+use crate::support::log;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
-use tempfile::TempDir;
+use std::io::{Read, Seek, SeekFrom};
 
 /// A response that leaves its connection fit for another request.
 pub const KEPT: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok";

@@ -8,13 +8,8 @@ use crate::cached::{
     answer, begin, cached, cached_in, files, run, same_files, side_name, wire, Does::Says, Step,
     SIDES,
 };
-use crate::pair::{Pair, Side, STANDARD_PARAMS};
-use crate::support::client::{get, Client};
-use crate::support::nginx::Nginx;
-use crate::support::wait_for;
+use crate::prelude::*;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
 
 const OK: &str = "HTTP/1.1 200 OK\nContent-Length: 2\n\nok";
 const NO: &str = "HTTP/1.1 404 Not Found\nContent-Length: 2\n\nno";

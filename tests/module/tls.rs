@@ -10,17 +10,11 @@ mod real_server;
 mod transport;
 mod verify;
 
-use crate::pair::{assert_responses, Pair, STANDARD_PARAMS};
-use crate::support::backend::{Backend, Peer};
-use crate::support::client::get;
-use crate::support::nginx::{Builder, Nginx};
-use crate::support::tls::{Authority, Handshake, Identity};
+use crate::prelude::*;
 use rustls::ServerConfig;
-use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::io::Write;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::OnceLock;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 

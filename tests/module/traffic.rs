@@ -20,9 +20,7 @@ mod upstream_blocks;
 mod variables;
 mod websocket;
 
-use crate::pair::{assert_responses, everything, pair, Pair};
-use crate::support::client::Response;
-use crate::support::nginx::Nginx;
+use crate::prelude::*;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";

@@ -1,12 +1,6 @@
 //! Trailers of chunked responses: passed on to clients that take them, and to no others.
 
-use crate::support::backend::{Backend, Peer};
-use crate::support::client::Client;
-use crate::support::curl;
-use crate::support::nginx::{self, Nginx};
-use std::io;
-use std::time::Duration;
-use tempfile::TempDir;
+use crate::prelude::*;
 
 /// A response in chunks with these trailers.
 fn chunked(trailers: &str) -> Vec<u8> {

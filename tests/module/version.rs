@@ -1,9 +1,8 @@
 //! Which build is it? In the log when nginx starts, and in the file. And what nginx says to a module that
 //! was built for another.
 
-use crate::support::nginx::{module_path, Nginx};
-use crate::support::root;
-use std::fs;
+use crate::prelude::*;
+use crate::support::nginx::module_path;
 
 /// What follows a mark in the module's file, up to a byte that ends it.
 fn in_file(mark: &str, end: u8) -> String {

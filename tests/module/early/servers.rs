@@ -1,15 +1,7 @@
 //! Real servers with an application that answers without reading the body: every answer arrives,
 //! of which stock loses many.
 
-use crate::pair::{any_port, translated, Side, STANDARD_PARAMS};
-use crate::support::backend::Address;
-use crate::support::client::{Client, End};
-use crate::support::gunicorn::{Gunicorn, Version};
-use crate::support::log::Line;
-use crate::support::nginx::Nginx;
-use crate::support::uwsgi::Uwsgi;
-use crate::support::{h2, root};
-use std::net::SocketAddr;
+use crate::prelude::*;
 use std::path::PathBuf;
 
 /// The bytes of an upload, and how often it is sent.

@@ -1,14 +1,9 @@
 //! Tries that get no connection, or lose it before they use it.
 
 use super::{get, start, wait_busy, Site, NEXT, OK, PLAIN};
+use crate::prelude::*;
 use crate::reuse::KEPT;
-use crate::support::backend::{Address, Backend, Peer};
-use crate::support::client::{self, Client};
-use crate::support::dns::Dns;
 use crate::support::full_listener::FullListener;
-use crate::support::nginx::{self, Nginx};
-use crate::support::packet::Packet;
-use crate::support::{kernel, wait_for};
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 

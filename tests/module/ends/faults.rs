@@ -1,8 +1,8 @@
 //! Faults of our own: a step that panics ends its request, and leaves nothing behind.
 
 use super::{get, post, Site, PLAIN};
+use crate::prelude::*;
 use crate::support::nginx::module_path;
-use std::fs;
 
 /// Each step that every request takes, and the status where it fails: that of the response where its
 /// head has been sent.

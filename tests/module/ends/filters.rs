@@ -2,8 +2,8 @@
 //! clears what modules keep with a request; and filters that fail.
 
 use super::{get, get_with, Site, OK};
-use crate::support::client::Response;
-use crate::support::nginx::{nginx_path, Nginx};
+use crate::prelude::*;
+use crate::support::nginx::nginx_path;
 use std::path::Path;
 
 const CACHED: &str =

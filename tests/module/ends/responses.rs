@@ -1,11 +1,8 @@
 //! Responses, whole and not, and clients that leave before they have them.
 
 use super::{get, post, Site, OK, PLAIN};
+use crate::prelude::*;
 use crate::reuse::KEPT;
-use crate::support::backend::Peer;
-use crate::support::client::{Client, End, Response};
-use std::io;
-use std::time::Duration;
 
 const UNBUFFERED: &str = "location / { rs_uwsgi_buffering off; rs_uwsgi_pass @pass@; }";
 /// Times short enough for a server that does nothing.

@@ -1,9 +1,7 @@
 //! Requests of requests: they end as others do, and those that they belong to go on.
 
 use super::{get, Site, OK};
-use crate::support::wait_for;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use crate::prelude::*;
 
 #[test]
 fn included() {

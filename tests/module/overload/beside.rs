@@ -2,12 +2,7 @@
 
 use super::{answers, assert_bodies, assert_tokens, busy, get, send, site_with, tokens, wait_busy};
 use super::{uwsgi, SHORT};
-use crate::support::backend::Backend;
-use crate::support::client::Client;
-use crate::support::nginx;
-use crate::support::DEADLINE;
-use std::sync::mpsc::channel;
-use std::sync::Mutex;
+use crate::prelude::*;
 
 const WAITING: usize = 300;
 

@@ -4,10 +4,9 @@ use super::{
     answers, assert_bodies, assert_no_errors, assert_tokens, hint, post, send, site, site_with,
     tokens, uwsgi, wait_busy, SHORT,
 };
+use crate::prelude::*;
 use crate::support::kernel::{descriptor_count, memory};
-use crate::support::nginx::{is_sanitized, PAUSE};
-use crate::support::wait_for;
-use std::fs;
+use crate::support::nginx::is_sanitized;
 
 const BURST: usize = 300;
 /// uWSGI's own default for `listen`.

@@ -4,13 +4,8 @@ use super::{
     answers, assert_bodies, assert_no_errors, assert_tokens, get, post, send, site, tokens,
     uwsgi_at, wait_busy, SHORT,
 };
-use crate::support::backend::{Address, Backend};
-use crate::support::client::Client;
-use crate::support::nginx;
-use crate::support::uwsgi::Uwsgi;
-use crate::support::{kernel, root, wait_for};
+use crate::prelude::*;
 use socket2::{Domain, SockAddr, Socket, Type};
-use std::net::SocketAddr;
 use std::path::Path;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";

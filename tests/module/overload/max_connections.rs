@@ -3,20 +3,11 @@
 use super::{
     answers, assert_bodies, get, post, send, site, site_with, tokens, uwsgi, wait_busy, SHORT,
 };
+use crate::prelude::*;
 use crate::reuse::KEPT;
-use crate::support::backend::{Address, Backend, Peer};
-use crate::support::client::{Client, Response};
-use crate::support::gunicorn::Gunicorn;
 use crate::support::kernel::unix_connections;
-use crate::support::nginx::{self, Nginx};
-use crate::support::uwsgi::Uwsgi;
-use crate::support::{root, wait_for, DEADLINE};
-use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
-use tempfile::TempDir;
+use std::sync::Condvar;
 
 pub(super) const CLOSED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const REQUESTS: usize = 40;

@@ -3,8 +3,7 @@
 use super::{
     answers, assert_tokens, hint, send, site, site_with, tokens, wait_busy, Full, Stopped,
 };
-use crate::support::client::Response;
-use crate::support::wait_for;
+use crate::prelude::*;
 
 /// 503, and when to come again.
 fn assert_refused(answer: &Response) {

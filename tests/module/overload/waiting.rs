@@ -4,10 +4,7 @@ use super::{
     answers, assert_bodies, assert_no_errors, assert_tokens, get, post, send, site, site_with,
     tokens, uwsgi_at, wait_busy, Full, Stopped, SHORT,
 };
-use crate::support::backend::Backend;
-use crate::support::h2;
-use crate::support::nginx;
-use crate::support::wait_for;
+use crate::prelude::*;
 
 const SECOND: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond";
 

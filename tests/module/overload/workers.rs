@@ -3,14 +3,11 @@
 
 use super::max_connections::{ok, Gate, CLOSED};
 use super::{answers, assert_bodies, get, send, tokens, uwsgi, wait_busy};
+use crate::prelude::*;
 use crate::reuse::KEPT;
-use crate::support::backend::Backend;
-use crate::support::client::{self, Client};
 use crate::support::kernel::unix_connections;
-use crate::support::nginx::{self, Nginx};
-use crate::support::wait_for;
 use std::collections::HashSet;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Condvar;
 
 /// Clients enough for each of four workers to get some, by the kernel's choice.
 const MANY: usize = 48;

@@ -3,11 +3,8 @@
 //! beside the pool.
 
 use super::{Answers, Site, GET, KEPT, PARKED};
-use crate::support::backend::{Address, Backend};
-use crate::support::client::{exchange, get};
-use crate::support::nginx::{self, Nginx};
+use crate::prelude::*;
 use std::collections::HashSet;
-use std::sync::Mutex;
 
 /// The versions that brought the directives.
 const SINCE: [(&str, u32); 5] = [

@@ -4,9 +4,7 @@ use super::framing::{
     check, each_buffering, kept, Row, FAILED, SAID_CLOSE, SILENT, SURPLUS, UNCERTAIN,
 };
 use super::{Site, GET, PARKED};
-use crate::support::client::{exchange, Client, End};
-use crate::support::nginx::{Nginx, PAUSE};
-use std::time::Duration;
+use crate::prelude::*;
 
 const CHUNKED: &[Row] = &[
     ("chunks", kept!("Transfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n"), PARKED, 200, "ok"),

@@ -2,7 +2,7 @@
 //! of one upstream that contradict each other.
 
 use super::{Site, GET, PARKED};
-use crate::support::nginx::{Check, Nginx};
+use crate::prelude::*;
 
 /// Directive, valid values, invalid values, and what nginx says to these.
 type Row = (&'static str, &'static [&'static str], &'static [&'static str], &'static str);

@@ -3,20 +3,11 @@
 //! is right. What a request gets is told by its token, which no two requests share.
 
 use super::races::{Connection, Keeper};
-use crate::support::backend::{Address, Backend, Peer, Request};
-use crate::support::client::{Client, End, Response};
-use crate::support::nginx::{self, Nginx};
-use crate::support::packet::Packet;
-use crate::support::random::Random;
-use crate::support::DEADLINE;
+use crate::prelude::*;
+use crate::support::backend::Request;
 use std::collections::HashMap;
-use std::io;
-use std::net::{Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::net::Shutdown;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 const SEED: u64 = 0x6465_7379_6e63;
 const CLIENTS: usize = 8;

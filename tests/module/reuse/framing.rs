@@ -2,7 +2,7 @@
 //! client gets what it gets from stock, but for chunks, which stock does not decode.
 
 use super::{Site, Visit, GET, KEPT, PARKED};
-use crate::support::client::{exchange, End, Response};
+use crate::prelude::*;
 
 pub const SURPLUS: &str = "bytes came after the response";
 pub const UNCERTAIN: &str = "the end of the response is uncertain";

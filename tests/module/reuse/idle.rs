@@ -2,14 +2,8 @@
 //! nginx leaves.
 
 use super::{Site, GET, KEPT, PARKED};
-use crate::support::backend::Peer;
-use crate::support::client::{get, Client};
-use crate::support::nginx::Nginx;
-use crate::support::wait_for;
-use std::io;
-use std::sync::mpsc::{channel, Receiver, Sender};
-use std::sync::Mutex;
-use std::time::Duration;
+use crate::prelude::*;
+use std::sync::mpsc::{Receiver, Sender};
 
 const CLOSED: &str = "the server closed it";
 type Act = fn(&mut Peer) -> io::Result<()>;

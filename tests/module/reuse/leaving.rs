@@ -2,14 +2,9 @@
 //! a traceback for each one that nginx closes first.
 
 use super::{Site, GET, KEPT, PARKED};
-use crate::support::client::get;
-use crate::support::gunicorn::Gunicorn;
-use crate::support::nginx::Nginx;
-use crate::support::{root, wait_for};
-use std::sync::mpsc::{channel, Sender};
-use std::sync::Mutex;
+use crate::prelude::*;
+use std::sync::mpsc::Sender;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 const BY_SERVER: &str = "the server closed it";
 const BY_WORKER: &str = "the worker is exiting";

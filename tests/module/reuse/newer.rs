@@ -4,10 +4,7 @@
 
 use super::balancers::{another, has};
 use super::{Site, GET, PARKED};
-use crate::support::backend::Backend;
-use crate::support::client::{get, get_with, Client};
-use crate::support::dns::Dns;
-use crate::support::nginx::{nginx_version, Nginx};
+use crate::prelude::*;
 use std::net::Ipv4Addr;
 
 const SHOWN: &str = "add_header X-Connection $rs_uwsgi_connection always;";

@@ -2,22 +2,13 @@
 //! and one that must not be sent twice cannot be saved. POSTs aimed at that moment, by the thousand:
 //! each is answered, and reaches the application once.
 
-use crate::support::backend::Address;
-use crate::support::client::{Client, Response};
-use crate::support::gunicorn::Gunicorn;
-use crate::support::nginx::{self, Nginx};
-use crate::support::packet::Packet;
-use crate::support::random::Random;
-use crate::support::{root, DEADLINE};
+use crate::prelude::*;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::Barrier;
 use std::thread::{sleep, JoinHandle};
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
 const SEED: u64 = 0x72_6163_6573;
 

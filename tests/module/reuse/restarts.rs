@@ -2,20 +2,12 @@
 //! nothing is sent twice that must not be. And nothing stays open.
 
 use super::races::{count, is_reused, site, Keeper, Visitor};
-use crate::support::backend::Address;
-use crate::support::client;
-use crate::support::gunicorn::{Builder, Gunicorn};
+use crate::prelude::*;
+use crate::support::gunicorn::Builder;
 use crate::support::kernel::{descriptor_count, memory};
-use crate::support::nginx::{self, Nginx};
-use crate::support::random::Random;
-use crate::support::{root, wait_for, DEADLINE};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::sleep;
-use std::time::Duration;
 
 const SEED: u64 = 0x72_6573_7461_7274;
 const CLIENTS: usize = 8;

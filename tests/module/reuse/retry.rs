@@ -2,12 +2,8 @@
 //! one; what may not was never put on a connection that the server may be about to close.
 
 use super::{Answers, Site, GET, KEPT, PARKED};
-use crate::support::backend::{Backend, Request};
-use crate::support::client::{exchange, Client, Response};
-use crate::support::nginx::Nginx;
-use crate::support::wait_for;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use crate::prelude::*;
+use crate::support::backend::Request;
 
 const FAILED: &str = "it failed or was closed";
 

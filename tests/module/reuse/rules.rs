@@ -2,11 +2,7 @@
 //! what makes it unfit, apart from the response's framing.
 
 use super::{Site, GET, KEPT, PARKED};
-use crate::support::client::{exchange, get, Client, End, Response};
-use crate::support::h2;
-use crate::support::nginx::{Nginx, PAUSE};
-use crate::support::wait_for;
-use std::net::SocketAddr;
+use crate::prelude::*;
 
 const NOT_ENDED: &str = "the response was not read to its end";
 const LENGTH_NOT_OURS: &str = "\"rs_uwsgi_string\" may hold a CONTENT_LENGTH";

@@ -1,17 +1,11 @@
 //! Real servers. First the facts that reuse rests on, asked of each server itself: whether it keeps
 //! a connection, what it says about that, and where its responses end. Then each behind the module.
 
-use crate::support::backend::Address;
-use crate::support::client::{Client, End, Response};
-use crate::support::gunicorn::{Gunicorn, Version};
-use crate::support::nginx::Nginx;
-use crate::support::uwsgi::Uwsgi;
-use crate::support::{packet, root, wait_for};
+use crate::prelude::*;
+use crate::support::packet;
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::Mutex;
 
 /// A server by what it does with connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

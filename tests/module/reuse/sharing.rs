@@ -2,16 +2,10 @@
 //! other modules, other local addresses and other TLS settings do not.
 
 use super::{Answers, Site, GET, KEPT, PARKED};
-use crate::support::backend::{Address, Backend, Peer};
-use crate::support::client::{exchange, get};
-use crate::support::dns::Dns;
-use crate::support::nginx::Nginx;
-use crate::support::wait_for;
+use crate::prelude::*;
 use crate::version::version_number;
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::net::Ipv4Addr;
 
 const BOUND: &str = "\"rs_uwsgi_bind\" chose its address for one request";
 

@@ -4,12 +4,8 @@
 use super::framing::SURPLUS;
 use super::sharing::connections;
 use super::{Site, Visit, GET, KEPT};
-use crate::support::client::get;
-use crate::support::nginx::{Builder, Nginx};
-use crate::support::tls::Authority;
-use crate::support::wait_for;
+use crate::prelude::*;
 use rustls::ServerConfig;
-use std::sync::Arc;
 
 fn warned(visit: &Visit) -> bool {
     visit.log.iter().all(|line| line.starts_with("[warn]")) && visit.log.len() == 1

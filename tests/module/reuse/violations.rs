@@ -2,8 +2,7 @@
 //! gets what stock gives it.
 
 use super::{Site, GET, KEPT, PARKED};
-use crate::support::client::{exchange, Client, End};
-use crate::support::wait_for;
+use crate::prelude::*;
 
 const FAILED: &str = "it failed or was closed";
 const NOT_WRITTEN: &str = "the request was not sent completely";

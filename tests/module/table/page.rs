@@ -5,8 +5,7 @@
 use super::read::{self, Directive};
 use super::rows::ROWS;
 use super::{errors, intended, DIFFERENT, OWN};
-use crate::support::root;
-use std::fs;
+use crate::prelude::*;
 use std::process::Command;
 use std::sync::OnceLock;
 

@@ -1,9 +1,9 @@
 //! Reads directive tables: out of the nginx under test, by the module in tests/probe, and out of
 //! nginx's source where there is some.
 
+use crate::prelude::*;
 use crate::support::log::text;
-use crate::support::nginx::{self, nginx_path, Nginx};
-use std::fs;
+use crate::support::nginx::nginx_path;
 use std::io::{stderr, Write};
 use std::process::Command;
 use std::sync::OnceLock;

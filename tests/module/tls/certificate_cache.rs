@@ -2,10 +2,7 @@
 //! names are read once.
 
 use super::{pki, single, stock_has, Site};
-use crate::pair::{Side, SIDES};
-use crate::support::tls::Identity;
-use crate::support::wait_for;
-use std::fs;
+use crate::prelude::*;
 
 const CHOSEN: &str = "uwsgi_ssl_certificate @dir@/tls/$arg_who.pem;
     uwsgi_ssl_certificate_key @dir@/tls/$arg_who.key;";

@@ -2,8 +2,7 @@
 //! by variables.
 
 use super::{pki, single, Site};
-use crate::pair::translated;
-use crate::support::backend::Backend;
+use crate::prelude::*;
 
 const ALICE: &str = "uwsgi_ssl_certificate @dir@/tls/alice.pem;
     uwsgi_ssl_certificate_key @dir@/tls/alice.key;";

@@ -2,7 +2,7 @@
 //! sessions that go on.
 
 use super::{pki, Site};
-use crate::support::tls::Handshake;
+use crate::prelude::*;
 
 /// The handshakes that locations with these `settings` make.
 fn handshakes<const N: usize>(server: &str, settings: [&str; N]) -> [Handshake; N] {

@@ -1,8 +1,7 @@
 //! Configurations that cannot work: stock's messages, with our names.
 
 use super::builder;
-use crate::pair::translated;
-use crate::support::tally;
+use crate::prelude::*;
 
 const ROWS: &[(&str, &str)] = &[
     // what cannot be read

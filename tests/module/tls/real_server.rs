@@ -2,12 +2,7 @@
 //! gunicorn, which demands a certificate of nginx as well.
 
 use super::{builder, pki, VERIFY};
-use crate::pair::{translated, SIDES, STANDARD_PARAMS};
-use crate::support::client::{get, post, End};
-use crate::support::gunicorn::Gunicorn;
-use crate::support::random::Random;
-use crate::support::root;
-use crate::support::uwsgi::Uwsgi;
+use crate::prelude::*;
 
 const ALICE: &str = "uwsgi_ssl_certificate @dir@/tls/alice.pem;
     uwsgi_ssl_certificate_key @dir@/tls/alice.key;";

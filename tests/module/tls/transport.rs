@@ -2,9 +2,7 @@
 //! next one in the block.
 
 use super::{pki, request, Site, OK, VERIFY};
-use crate::pair::{Pair, SIDES, STANDARD_PARAMS};
-use crate::support::client::post;
-use crate::support::random::Random;
+use crate::prelude::*;
 
 #[test]
 fn bodies() {

@@ -1,8 +1,7 @@
 //! Which servers are believed: verification, its authority, depth, name and revocation list.
 
 use super::{pki, single, Site, VERIFY};
-use crate::pair::SIDES;
-use crate::support::tls::Identity;
+use crate::prelude::*;
 
 /// Settings, the server's certificate, and why it is refused (None: it is not).
 type Row<'a> = (&'a str, &'a Identity, Option<&'a str>);

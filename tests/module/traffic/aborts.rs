@@ -5,12 +5,8 @@
 //! be seen what it gets.
 
 use super::{pair, GET};
-use crate::pair::{Pair, Side, SIDES};
-use crate::support::client::Client;
+use crate::prelude::*;
 use crate::support::full_listener::FullListener;
-use crate::support::{kernel, show, wait_for, DEADLINE};
-use std::sync::mpsc::channel;
-use std::sync::Mutex;
 
 const LOCATIONS: &str = "
     location / { uwsgi_pass @pass@; }

@@ -2,13 +2,9 @@
 //! file "@name", so there is nothing to compare with.
 
 use super::OK;
-use crate::support::backend::{Address, Backend, Peer};
-use crate::support::client::get;
-use crate::support::nginx::{prefix, Nginx};
-use crate::support::uwsgi::Uwsgi;
-use crate::support::{root, wait_for};
+use crate::prelude::*;
+use crate::support::nginx::prefix;
 use socket2::SockAddr;
-use std::sync::Arc;
 
 /// A name that no other test has, nor another run of this one.
 fn name(of: &str) -> String {

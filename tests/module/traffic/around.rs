@@ -2,11 +2,8 @@
 //! filters over the response. Client and server see the same as with stock.
 
 use super::{get, request, same};
-use crate::pair::{Pair, SIDES, STANDARD_PARAMS};
-use crate::support::backend::Peer;
-use crate::support::client::get_with;
-use crate::support::nginx::{Nginx, NO_SOCKET};
-use std::io;
+use crate::prelude::*;
+use crate::support::nginx::NO_SOCKET;
 
 /// Answers with what was asked. In the query `s=503` is the status to answer with, `to=/x` an
 /// X-Accel-Redirect.

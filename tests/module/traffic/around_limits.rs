@@ -1,12 +1,7 @@
 //! `limit_req`, `limit_conn` and `limit_except` in front of the module.
 
 use super::{get, request, OK};
-use crate::pair::{Pair, SIDES, STANDARD_PARAMS};
-use crate::support::client::{exchange, Client};
-use crate::support::nginx::Nginx;
-use crate::support::{wait_for, DEADLINE};
-use std::sync::mpsc::channel;
-use std::sync::Mutex;
+use crate::prelude::*;
 
 /// Each side has counters of its own: the keys begin with the server's address.
 fn site(server: &str) -> Pair {

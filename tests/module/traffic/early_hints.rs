@@ -1,10 +1,7 @@
 //! 103 responses passed on to clients, where nginx can (1.29.0 and later) and `early_hints` allows it.
 //! Every other interim response is consumed (`interim`), these as well where it is not configured.
 
-use crate::support::backend::Backend;
-use crate::support::client::{Client, Response};
-use crate::support::curl;
-use crate::support::nginx::{nginx_version, Nginx};
+use crate::prelude::*;
 
 const HINTS: &str = "HTTP/1.1 100 Continue\r\nX-Of: 100\r\n\r\n\
     HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nContent-Length: 3\r\n\

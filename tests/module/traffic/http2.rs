@@ -1,9 +1,7 @@
 //! HTTP/2 in front of the module: streams of one connection at the same time, and uploads.
 
-use crate::pair::{any_port, Pair, SIDES, STANDARD_PARAMS};
-use crate::support::h2;
-use crate::support::DEADLINE;
-use std::sync::{Arc, Condvar, Mutex};
+use crate::prelude::*;
+use std::sync::Condvar;
 
 const STREAMS: usize = 24;
 

@@ -2,10 +2,7 @@
 //! first of them for the final response.
 
 use super::{everything, pair, same, GET, OK};
-use crate::pair::{any_port, Pair, Side, SIDES};
-use crate::support::client::{exchange, Client, Response};
-use crate::support::h2;
-use std::io;
+use crate::prelude::*;
 
 const FINAL: &str = "HTTP/1.1 200 OK\r\nX-Of: final\r\nContent-Length: 5\r\n\r\nhello";
 

@@ -2,13 +2,8 @@
 //! servers tried show in the response (`$upstream_addr`), which is compared with stock's.
 
 use super::{get, request, same};
-use crate::pair::{Pair, STANDARD_PARAMS};
-use crate::support::backend::{Backend, Peer, Script};
-use crate::support::client::Response;
-use crate::support::nginx::{self, Nginx};
-use std::io;
-use std::sync::Arc;
-use tempfile::TempDir;
+use crate::prelude::*;
+use crate::support::backend::Script;
 
 /// Two servers behind both sides. Stock has upstream blocks of its own, so that neither side knows
 /// of the other's failures; the module's have the same name with `rs_` before it.

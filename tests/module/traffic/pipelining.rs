@@ -2,8 +2,7 @@
 //! the one before it was.
 
 use super::{everything, get, request};
-use crate::pair::SIDES;
-use crate::support::client::Client;
+use crate::prelude::*;
 
 #[test]
 fn mixed_requests_at_once() {

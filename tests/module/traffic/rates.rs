@@ -2,9 +2,7 @@
 //! (`uwsgi_force_ranges`).
 
 use super::{get, pair, same, stock_accepts};
-use crate::pair::{Pair, SIDES};
-use crate::support::client::exchange;
-use std::time::{Duration, Instant};
+use crate::prelude::*;
 
 /// Of more than twice the rate, so that the limit holds it for more than a second: nginx counts
 /// whole seconds and grants the first at once.

@@ -1,12 +1,8 @@
 //! Reloads under requests: none is lost, none reaches the server twice.
 
 use super::{everything, OK};
-use crate::pair::SIDES;
-use crate::support::client;
-use crate::support::nginx::PAUSE;
-use crate::support::wait_for;
+use crate::prelude::*;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const RELOADS: usize = 3;
 

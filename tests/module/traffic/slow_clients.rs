@@ -2,13 +2,7 @@
 //! soon as its response is complete, in memory or in a file.
 
 use super::get;
-use crate::pair::{Pair, SIDES, STANDARD_PARAMS};
-use crate::support::client::Client;
-use crate::support::nginx::Nginx;
-use crate::support::wait_for;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use crate::prelude::*;
 
 /// More than the socket buffers on both sides of nginx hold.
 const SIZE: usize = 5 << 20;

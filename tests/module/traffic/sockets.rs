@@ -3,15 +3,10 @@
 
 use super::{get, request, same, worker, GET, OK};
 use crate::intended::without_length_header;
-use crate::pair::{assert_responses, Pair, SIDES, STANDARD_PARAMS};
-use crate::support::backend::Address;
-use crate::support::client::Client;
-use crate::support::nginx::{free_port, nginx_version, Nginx};
-use crate::support::{kernel, wait_for, DEADLINE};
+use crate::prelude::*;
+use crate::support::nginx::free_port;
 use socket2::Socket;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::net::Ipv4Addr;
 
 const BINDS: &str = "
     uwsgi_bind 127.0.0.3;

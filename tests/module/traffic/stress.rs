@@ -2,16 +2,8 @@
 //! afterwards the log shows no alert, the worker is the same, and its descriptors are closed.
 
 use super::worker;
-use crate::support::backend::{Backend, Peer};
-use crate::support::client::Client;
+use crate::prelude::*;
 use crate::support::kernel::descriptor_count;
-use crate::support::nginx::{self, Nginx, PAUSE};
-use crate::support::random::Random;
-use crate::support::wait_for;
-use std::io;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 const SEED: u64 = 0x7374_7265_7373;
 const CLIENTS: usize = 6;

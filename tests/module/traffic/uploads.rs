@@ -2,13 +2,7 @@
 //! that stop in the middle.
 
 use super::{everything, pair, request, OK};
-use crate::pair::{assert_responses, Pair, SIDES, STANDARD_PARAMS};
-use crate::support::client::Client;
-use crate::support::nginx::Nginx;
-use crate::support::packet::Packet;
-use crate::support::{wait_for, DEADLINE};
-use std::sync::mpsc::channel;
-use std::sync::Mutex;
+use crate::prelude::*;
 
 /// Far more than the buffer for request bodies.
 const LARGE: usize = 3 << 20;

@@ -2,14 +2,7 @@
 //! zone and the balancing methods. Stock and ours go the same way, request for request.
 
 use super::{get, same, OK};
-use crate::pair::{Pair, Side, SIDES, STANDARD_PARAMS};
-use crate::support::backend::Backend;
-use crate::support::client::Client;
-use crate::support::nginx::{self, Nginx};
-use crate::support::DEADLINE;
-use std::sync::mpsc::channel;
-use std::sync::Mutex;
-use tempfile::TempDir;
+use crate::prelude::*;
 
 /// Three servers, the third of which fails after it has read the request.
 struct Site {

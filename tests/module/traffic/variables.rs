@@ -1,11 +1,7 @@
 //! The variables `$upstream_…` in a log: equal through stock and ours, times sane.
 
 use super::{get, OK};
-use crate::pair::{Pair, SIDES, STANDARD_PARAMS};
-use crate::support::backend::Backend;
-use crate::support::client::exchange;
-use crate::support::nginx::{self, Nginx};
-use std::time::Duration;
+use crate::prelude::*;
 
 /// Names and, apart, those whose values are times in seconds.
 const EQUAL: [&str; 10] = [

@@ -1,10 +1,6 @@
 //! WebSocket (RFC 6455) through a real application: an echo on the API of Debian's uWSGI 2.0.21.
 
-use crate::pair::{translated, Side, SIDES, STANDARD_PARAMS};
-use crate::support::client::Client;
-use crate::support::nginx::Nginx;
-use crate::support::root;
-use crate::support::uwsgi::Uwsgi;
+use crate::prelude::*;
 
 /// Key and answer from RFC 6455, section 1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
