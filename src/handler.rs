@@ -10,7 +10,7 @@ use crate::conf::{merge, LocConf};
 use crate::module::{Peer, Servers, State, Uwsgi};
 use crate::nginx::callbacks::{Content, Next, RequestHandler};
 use crate::nginx::conf::{self, Conf};
-use crate::nginx::connection::{Idle, IdleOwner, Lost};
+use crate::nginx::connection::{IdleOwner, Lost};
 use crate::nginx::filter::ChunkDecoder;
 use crate::nginx::log::debug;
 use crate::nginx::module::{Module, ModuleConf};
@@ -22,6 +22,7 @@ use crate::nginx::zone::ZoneOwner;
 use crate::nginx::{Error, Request};
 use crate::peer::queue::ServersState;
 use crate::peer::{choose, idle, refused, release, wait};
+use crate::pure::pool::{Pool, Worker};
 use crate::pure::vars_limit::Cut;
 use crate::pure::zone::Rung;
 use crate::request::{body as request_body, encode, target};
@@ -65,10 +66,10 @@ impl ModuleConf for Uwsgi {
     }
 
     fn finish(cf: Conf<'_>) -> Result<(), conf::Error> {
-        let mut servers = 0;
+        let (mut servers, idle) = (0, Worker::new());
         connections::merge_users(cf, |block, settings| {
             servers += block.server_count();
-            cf.hook::<Uwsgi>(block, ServersState::new(settings));
+            cf.hook::<Uwsgi>(block, ServersState::new(settings, Pool::new(&idle, block.id())));
         })?;
         cf.add_zone::<Uwsgi>(servers, 0)
     }
@@ -177,12 +178,12 @@ impl ChunkDecoder for Uwsgi {
 }
 
 impl IdleOwner for Uwsgi {
-    fn patience(servers: &Servers, is: &dyn Fn(&Idle) -> bool) -> Option<usize> {
-        idle::patience(servers, is)
+    fn patience(servers: &Servers, descriptor: i32) -> Option<usize> {
+        idle::patience(servers, descriptor)
     }
 
-    fn connection_lost(servers: &Servers, is: &dyn Fn(&Idle) -> bool, why: Lost) {
-        idle::lose(servers, is, why);
+    fn connection_lost(servers: &Servers, descriptor: i32, why: Lost) {
+        idle::lose(servers, descriptor, why);
     }
 }
 

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod hints;
+pub mod keys;
 pub mod pool;
 pub mod queue;
 pub mod uwsgi;

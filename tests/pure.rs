@@ -17,6 +17,8 @@ mod head;
 mod header_set;
 #[path = "pure/hints.rs"]
 mod hints;
+#[path = "pure/keys.rs"]
+mod keys;
 #[path = "pure/mutated.rs"]
 mod mutated;
 #[path = "pure/packet.rs"]

@@ -3,6 +3,7 @@
     make bench                 the comparison, about 4 minutes
     make bench BENCH=quick     unix sockets and one application, under a minute
     make bench BENCH=costs     large bodies, many headers and params, memory, subrequests, static files
+    make bench BENCH=tenants   the part of these with many upstreams and servers
     make bench README=write    writes the main figures into the README besides
     make profile               where the instructions go, by function
 
@@ -30,6 +31,7 @@ import instructions  # noqa: E402
 import others  # noqa: E402
 import profiling  # noqa: E402
 import report  # noqa: E402
+import tenants  # noqa: E402
 from backends import CLASSES, Gunicorn, Null, new_addresses  # noqa: E402
 from load import request, wrk  # noqa: E402
 from nginx import Nginx, compared, endpoint  # noqa: E402
@@ -53,7 +55,7 @@ def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    plans = [*PLANS, "costs", "costs-quick", "profile"]
+    plans = [*PLANS, "costs", "costs-quick", "tenants", "tenants-quick", "profile"]
     parser.add_argument("plan", nargs="?", choices=plans, default="full")
     parser.add_argument("--null-backend", type=Path, required=True, help="the program, built")
     parser.add_argument("--gunicorn", type=Path, required=True, help="the program")
@@ -162,6 +164,9 @@ def run(setup, options, running):
     if options.plan == "profile":
         _, addresses = start_backends([profiling.SCENARIO], setup.folder, running)
         return profiling.run(setup, addresses, running), True
+    if options.plan.startswith("tenants"):
+        measured = tenants.measure(setup, options.plan.endswith("-quick"), running)
+        return f"\n{tenants.report(measured)}", True
     if options.plan.startswith("costs"):
         return costs.run(setup, options.plan.endswith("-quick"), running), True
     if options.readme:

@@ -118,6 +118,24 @@ class Sized(Null):
         return [[self.program, f"body={self.size}", *self.addresses.values()]]
 
 
+class Everywhere(Null):
+    """The same, for uwsgi on one port of all addresses of 127.0.0.0/8: a server for each."""
+
+    name = "null-everywhere"
+
+    def __init__(self, folder, running):
+        [self._port] = free_ports([0])
+        super().__init__(folder, running)
+
+    def commands(self):
+        self.addresses = {("uwsgi", "tcp"): f"0.0.0.0:{self._port}"}
+        return [[self.program, *self.addresses.values()]]
+
+    def address(self, number):
+        """One of its addresses, which differ up to a number of 62,500."""
+        return f"127.0.{number // 250}.{1 + number % 250}:{self._port}"
+
+
 class Closing(Null):
     """The same, closing the connection after each response."""
 

@@ -11,6 +11,7 @@ from statistics import median
 
 import instructions
 import memory
+import tenants
 from backends import Sized
 from load import BODY_LENGTH, HEADERS, request
 from nginx import PASS, PROTOCOL, UPSTREAM, Nginx, Site, location
@@ -69,6 +70,7 @@ def run(setup, quick, running):
         "grid": _grid(setup, QUICK_GRID if quick else GRID, small, counts, running),
         "subrequests": _subrequests(setup, small, counts, running),
         "static": _static(setup, small, counts, running),
+        "tenants": tenants.measure(setup, quick, running),
         "memory": memory.measure(setup, 1000 if quick else 10000, running),
     }
     measured["date"] = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
@@ -231,6 +233,8 @@ file.
 Instructions a request (callgrind):
 
 {table(["", "stock", "ours", *shares], counted)}
+
+{tenants.report(measured["tenants"])}
 
 {memory.report(measured["memory"])}
 """

@@ -37,6 +37,11 @@ impl Block {
         NonNull::new(conf.upstream).map(Block)
     }
 
+    /// A number that tells it from all others of the configuration.
+    pub fn id(self) -> usize {
+        self.0.addr().get()
+    }
+
     /// The block's name, or the address.
     pub fn name<'a>(self) -> &'a [u8] {
         // SAFETY: upstreams live as long as the configuration, and are made before they are found.

@@ -121,12 +121,12 @@ pub enum Peek {
     Data,
 }
 
-/// Who keeps idle connections. `is` finds the one that something has happened to.
+/// Who keeps idle connections, which are told by their descriptors.
 pub trait IdleOwner: Module {
     /// The worker leaves. For how long it keeps the connection, in milliseconds; None: it closes it now.
-    fn patience(servers: &Servers<Self>, is: &dyn Fn(&Idle) -> bool) -> Option<usize>;
+    fn patience(servers: &Servers<Self>, descriptor: i32) -> Option<usize>;
     /// The connection has ended, and is to be dropped.
-    fn connection_lost(servers: &Servers<Self>, is: &dyn Fn(&Idle) -> bool, why: Lost);
+    fn connection_lost(servers: &Servers<Self>, descriptor: i32, why: Lost);
 }
 
 /// Why an idle connection is closed.
@@ -364,8 +364,9 @@ unsafe extern "C" fn ignore(_: *mut ngx_event_t) {}
 ///
 /// `c` must be an open connection that `from_request` made idle, of these servers.
 unsafe fn stays_open<H: Handler>(c: *mut ngx_connection_t, servers: &Servers<H>) -> bool {
-    let is = |idle: &Idle| idle.ptr.as_ptr() == c;
-    let patience = catch_unwind(AssertUnwindSafe(|| H::patience(servers, &is)));
+    // SAFETY: the caller's promise.
+    let descriptor = unsafe { (*c).fd };
+    let patience = catch_unwind(AssertUnwindSafe(|| H::patience(servers, descriptor)));
     let Ok(Some(patience)) = patience else { return false };
     // SAFETY: the caller's promise. The worker leaves when there is no timer any more.
     unsafe {
@@ -380,9 +381,9 @@ unsafe fn stays_open<H: Handler>(c: *mut ngx_connection_t, servers: &Servers<H>)
 unsafe extern "C" fn on_event<H: Handler>(event: *mut ngx_event_t) {
     // SAFETY: nginx calls with the read event of a connection that `from_request` made idle, so that
     // its data are the servers, which outlive it.
-    let (c, servers) = unsafe {
+    let (c, descriptor, servers) = unsafe {
         let c = (*event).data.cast::<ngx_connection_t>();
-        (c, &*(*c).data.cast::<Servers<H>>())
+        (c, (*c).fd, &*(*c).data.cast::<Servers<H>>())
     };
     // SAFETY: as above.
     let why = unsafe {
@@ -411,8 +412,7 @@ unsafe extern "C" fn on_event<H: Handler>(event: *mut ngx_event_t) {
             }
         }
     };
-    let is = |idle: &Idle| idle.ptr.as_ptr() == c;
-    let lost = catch_unwind(AssertUnwindSafe(|| H::connection_lost(servers, &is, why)));
+    let lost = catch_unwind(AssertUnwindSafe(|| H::connection_lost(servers, descriptor, why)));
     if let Err(panic) = lost {
         log_panic(Log::of_worker(), &*panic);
     }

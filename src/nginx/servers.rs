@@ -65,8 +65,15 @@ impl<H: Module> Servers<H> {
     }
 
     /// Those of all upstreams, of the configuration that a request runs under.
-    pub fn all(r: Request<'_>) -> impl Iterator<Item = &Self> {
+    pub(super) fn all(r: Request<'_>) -> impl Iterator<Item = &Self> {
         module::main_conf::<H>(r).upstreams.iter().map(|servers| &**servers)
+    }
+
+    /// Those of one upstream, of the configuration that a request runs under ([`Block::id`]).
+    pub fn by_id(r: Request<'_>, id: usize) -> Option<&Self> {
+        let all = &module::main_conf::<H>(r).upstreams;
+        let place = all.binary_search_by_key(&id, |servers| servers.block.id()).ok()?;
+        all.get(place).map(|servers| &**servers)
     }
 
     pub(super) fn address(&self) -> NonNull<ngx_http_upstream_srv_conf_t> {
@@ -78,10 +85,7 @@ impl<H: Module> Servers<H> {
         r: Request<'_>,
         upstream: *mut ngx_http_upstream_srv_conf_t,
     ) -> Option<&Self> {
-        let all = &module::main_conf::<H>(r).upstreams;
-        let upstream = NonNull::new(upstream)?;
-        let place = all.binary_search_by_key(&upstream, |servers| servers.address()).ok()?;
-        all.get(place).map(|servers| &**servers)
+        Self::by_id(r, NonNull::new(upstream).map(Block)?.id())
     }
 }
 

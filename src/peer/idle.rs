@@ -29,12 +29,14 @@ pub fn take(r: Request<'_>, peer: Peer<'_>) -> Option<(Idle, IfDead)> {
 
 /// The connection of this server that was used last, and is fit for this request and alive.
 fn find(r: Request<'_>, servers: &Servers, key: &[u8], risk: Risk) -> Option<Parked> {
+    if risk == Risk::Repetition {
+        return None;
+    }
     // A server may close a connection that has been idle for long at this very moment.
     let now = if risk == Risk::None { nginx::now() } else { nginx::now_exactly() };
     let fit = |last_use: LastUse| match risk {
-        Risk::None => true,
+        Risk::None | Risk::Repetition => true,
         Risk::Loss => last_use.is_fresh(now),
-        Risk::Repetition => false,
     };
     loop {
         let (parked, last_use) = servers.idle.borrow_mut().take(key, fit)?;
@@ -73,7 +75,8 @@ pub fn park<'a>(
     }
     observe(servers, r.log(), Event::Parked { idle: &idle });
     let most = settings.idle;
-    let count = servers.idle.borrow_mut().park(key, Parked { idle, slot }, last_use);
+    let number = number(idle.descriptor());
+    let count = servers.idle.borrow_mut().park(key, number, Parked { idle, slot }, last_use);
     if count > most {
         let excess = || servers.idle.borrow_mut().excess(key, most);
         while let Some(parked) = excess() {
@@ -81,41 +84,40 @@ pub fn park<'a>(
         }
     }
     while Idle::count() > nginx::most_idle_connections() {
-        let Some((servers, parked)) = take_oldest(r) else { break };
-        places::close(servers, parked, Lost::Excess);
+        let Some((of, parked)) = take_oldest(r, servers) else { break };
+        places::close(of, parked, Lost::Excess);
     }
     Ok(())
 }
 
-/// The connection used least lately of all upstreams.
-fn take_oldest(r: Request<'_>) -> Option<(&Servers, Parked)> {
-    let servers = Servers::all(r).filter_map(|servers| {
-        let oldest = servers.idle.borrow().oldest()?;
-        Some((oldest, servers))
-    });
-    let (_, servers) = servers.min_by_key(|(oldest, _)| *oldest)?;
+/// The connection of all upstreams that has been idle longest.
+fn take_oldest<'a>(r: Request<'a>, of: &Servers) -> Option<(&'a Servers, Parked)> {
+    let oldest = of.idle.borrow().oldest_of_worker()?;
+    let servers = Servers::by_id(r, oldest)?;
     let parked = servers.idle.borrow_mut().take_oldest()?;
     Some((servers, parked))
 }
 
-/// Something has ended the connection in the pool that `is` the one looked for.
-pub fn lose(servers: &Servers, is: &dyn Fn(&Idle) -> bool, why: Lost) {
-    let is = |parked: &Parked| is(&parked.idle);
+/// A connection's number in the pool.
+fn number(descriptor: i32) -> u32 {
+    descriptor.unsigned_abs()
+}
+
+/// Something has ended a connection in the pool.
+pub fn lose(servers: &Servers, descriptor: i32, why: Lost) {
+    let number = number(descriptor);
     let parked = match why {
-        Lost::Closed => servers.idle.borrow_mut().closed(nginx::now(), is),
-        _ => servers.idle.borrow_mut().remove(is),
+        Lost::Closed => servers.idle.borrow_mut().closed(nginx::now(), number),
+        _ => servers.idle.borrow_mut().remove(number),
     };
     if let Some(parked) = parked {
         places::close(servers, parked, why);
     }
 }
 
-/// The worker leaves. For how long it keeps the connection in the pool that `is` the one looked for, in
-/// milliseconds; None: it closes it now.
-pub fn patience(servers: &Servers, is: &dyn Fn(&Idle) -> bool) -> Option<usize> {
-    servers
-        .idle
-        .borrow()
-        .time_left(nginx::now(), |parked| is(&parked.idle))
-        .and_then(policy::patience)
+/// The worker leaves. For how long it keeps a connection in the pool, in milliseconds; None: it closes it
+/// now.
+pub fn patience(servers: &Servers, descriptor: i32) -> Option<usize> {
+    let time_left = servers.idle.borrow().time_left(nginx::now(), number(descriptor));
+    time_left.and_then(policy::patience)
 }

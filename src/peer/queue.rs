@@ -80,10 +80,10 @@ impl Slots {
 
 impl ServersState {
     /// Nobody waits, and nothing is known.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, idle: Pool<Parked>) -> Self {
         ServersState {
             settings,
-            idle: RefCell::default(),
+            idle: RefCell::new(idle),
             queue: Queue::default(),
             vars_limits: RefCell::default(),
             slots: RefCell::default(),

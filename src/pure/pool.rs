@@ -1,144 +1,252 @@
-//! Idle connections to the servers of one upstream: whose turn is next, and which one has to go.
-//! Generic over the connection, with no nginx in sight.
+//! Idle connections: whose turn is next, and which one has to go. Generic over the connection, with no
+//! nginx in sight.
 //!
 //! A server is known by a key, bytes that say everything by which its connections differ: its
 //! address, and with TLS what was verified and shown. Of one server the connection that was used
 //! last is taken first, so that those which are not needed grow old and are closed.
+//!
+//! Each upstream has a [`Pool`]; the connections of all pools of a worker are in one [`Worker`], in the order in
+//! which they were parked. A connection has a number, its descriptor: by it the connection is found that
+//! something has happened to. No step looks at all connections, servers or upstreams.
 #![forbid(unsafe_code)]
 
+mod list;
 pub mod policy;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use list::{Ends, Links};
 use policy::LastUse;
 
-/// Idle connections.
+use super::keys::Keys;
+
+/// The idle connections of a worker.
 #[derive(Debug)]
-pub struct Pool<C> {
-    servers: Vec<Server<C>>,
+pub struct Worker<C> {
+    /// By number.
+    connections: Vec<Option<Parked<C>>>,
+    /// All, in the order in which they were parked.
+    all: Ends,
+    among_all: Links,
+    of_server: Links,
 }
 
-/// The idle connections to one server; the one that was used last comes last.
+/// An idle connection.
 #[derive(Debug)]
-struct Server<C> {
-    key: Box<[u8]>,
-    idle: Vec<(C, LastUse)>,
+struct Parked<C> {
+    connection: C,
+    last_use: LastUse,
+    /// Whose it is.
+    pool: usize,
+    /// The place of its server there.
+    server: usize,
+}
+
+/// The idle connections to the servers of one upstream.
+#[derive(Debug)]
+pub struct Pool<C> {
+    worker: Rc<RefCell<Worker<C>>>,
+    id: usize,
+    servers: Keys<Server>,
+    /// How many servers have no connection.
+    empty: usize,
+}
+
+/// The idle connections to one server.
+#[derive(Debug, Default)]
+struct Server {
+    idle: Ends,
+    len: usize,
     /// The longest time, in milliseconds, after which the server closed an idle connection itself. Its
     /// limit is no shorter: one that restarts closes them early, and none closes them late.
     limit: Option<usize>,
 }
 
-/// How many servers without a connection are remembered: the memory for the next one is there then.
-/// Parking and taking the only connection of a server costs 300 instructions less so.
+/// How many servers without a connection are remembered, beside as many as have one: the memory for the
+/// next one is there then, and what was learned of them.
 const REMEMBERED: usize = 16;
 
-impl<C> Server<C> {
-    /// See [`Pool::oldest`].
-    fn oldest(&self) -> Option<usize> {
-        self.idle.first().map(|(_, last_use)| last_use.started_at)
-    }
+/// How many connections of a server are looked at, the last ones, for one that is fit. What a request does
+/// not fit is mostly all the same.
+const LOOKED_AT: usize = 32;
 
-    /// Gives that connection up.
-    fn take_oldest(&mut self) -> Option<C> {
-        (!self.idle.is_empty()).then(|| self.idle.remove(0).0)
+impl<C> Default for Worker<C> {
+    fn default() -> Self {
+        Worker {
+            connections: Vec::new(),
+            all: Ends::default(),
+            among_all: Links::default(),
+            of_server: Links::default(),
+        }
     }
 }
 
-impl<C> Default for Pool<C> {
-    fn default() -> Self {
-        Pool { servers: Vec::new() }
+impl<C> Worker<C> {
+    /// No connection yet.
+    pub fn new() -> Rc<RefCell<Self>> {
+        Rc::default()
+    }
+
+    #[inline]
+    fn get(&self, number: u32) -> Option<&Parked<C>> {
+        self.connections.get(number as usize)?.as_ref()
+    }
+
+    /// The connection of this number, if it is one of the pool's.
+    fn of(&self, pool: usize, number: u32) -> Option<&Parked<C>> {
+        self.get(number).filter(|parked| parked.pool == pool)
+    }
+
+    fn insert(&mut self, number: u32, parked: Parked<C>, server: &mut Server) {
+        let place = number as usize;
+        if place >= self.connections.len() {
+            self.connections.resize_with(place + 1, || None);
+        }
+        let Some(place) = self.connections.get_mut(place) else { return };
+        *place = Some(parked);
+        self.among_all.push(&mut self.all, number);
+        self.of_server.push(&mut server.idle, number);
+        server.len += 1;
+    }
+
+    fn remove(&mut self, number: u32, server: &mut Server) -> Option<(C, LastUse)> {
+        let parked = self.connections.get_mut(number as usize)?.take()?;
+        self.among_all.remove(&mut self.all, number);
+        self.of_server.remove(&mut server.idle, number);
+        server.len = server.len.saturating_sub(1);
+        Some((parked.connection, parked.last_use))
     }
 }
 
 impl<C> Pool<C> {
-    /// Keeps a connection. Returns how many there are to this server now.
-    pub fn park(&mut self, key: &[u8], connection: C, last_use: LastUse) -> usize {
-        let server = match self.servers.iter().position(|server| *server.key == *key) {
-            Some(known) => known,
-            None => {
-                if self.servers.len() >= REMEMBERED {
-                    self.servers.retain(|server| !server.idle.is_empty());
-                }
-                self.servers.push(Server { key: key.into(), idle: Vec::new(), limit: None });
-                self.servers.len() - 1
-            }
-        };
-        let Some(server) = self.servers.get_mut(server) else { return 0 };
-        server.idle.push((connection, last_use));
-        server.idle.len()
+    /// A pool of this worker. `id` tells it from the others.
+    pub fn new(worker: &Rc<RefCell<Worker<C>>>, id: usize) -> Self {
+        Pool { worker: worker.clone(), id, servers: Keys::default(), empty: 0 }
     }
 
-    /// Gives up the connection to this server that has been idle longest, where there are more than
-    /// `most`.
-    pub fn excess(&mut self, key: &[u8], most: usize) -> Option<C> {
-        let server = self.servers.iter_mut().find(|server| *server.key == *key)?;
-        if server.idle.len() <= most {
-            return None;
+    /// Keeps a connection, whose number no other one has. Returns how many there are to this server now.
+    pub fn park(&mut self, key: &[u8], number: u32, connection: C, last_use: LastUse) -> usize {
+        // what is there under the number, against all rules, is closed
+        drop(self.remove(number));
+        let place = self.servers.find(key).unwrap_or_else(|| self.add(key));
+        let Some(server) = self.servers.get_mut(place) else { return 0 };
+        self.empty -= usize::from(server.len == 0);
+        let parked = Parked { connection, last_use, pool: self.id, server: place };
+        self.worker.borrow_mut().insert(number, parked, server);
+        server.len
+    }
+
+    /// A server that is not known yet.
+    fn add(&mut self, key: &[u8]) -> usize {
+        if self.empty >= REMEMBERED + self.servers.len() / 2 {
+            self.servers.retain(|server| server.len > 0);
+            self.empty = 0;
         }
-        server.take_oldest()
+        self.empty += 1;
+        self.servers.insert(key, Server::default())
     }
 
-    /// When the request started that was the last of the connection used least lately.
-    pub fn oldest(&self) -> Option<usize> {
-        self.servers.iter().filter_map(Server::oldest).min()
+    /// Takes a connection out.
+    fn take_out(&mut self, place: usize, number: u32) -> Option<(C, LastUse)> {
+        let server = self.servers.get_mut(place)?;
+        let taken = self.worker.borrow_mut().remove(number, server)?;
+        self.empty += usize::from(server.len == 0);
+        Some(taken)
     }
 
-    /// Gives that connection up.
+    /// Gives up the connection to this server that was parked first, where there are more than `most`.
+    pub fn excess(&mut self, key: &[u8], most: usize) -> Option<C> {
+        let place = self.servers.find(key)?;
+        let oldest = self.servers.get(place).filter(|server| server.len > most)?.idle.oldest?;
+        self.take_out(place, oldest).map(|(connection, _)| connection)
+    }
+
+    /// The pool with the connection that was parked first of all pools of the worker.
+    pub fn oldest_of_worker(&self) -> Option<usize> {
+        let worker = self.worker.borrow();
+        worker.get(worker.all.oldest?).map(|parked| parked.pool)
+    }
+
+    /// Gives up the connection that was parked first of all pools, if it is one of this pool
+    /// ([`Self::oldest_of_worker`]).
     pub fn take_oldest(&mut self) -> Option<C> {
-        let servers = self.servers.iter_mut().filter(|server| !server.idle.is_empty());
-        servers.min_by_key(|server| server.oldest())?.take_oldest()
+        let oldest = self.worker.borrow().all.oldest?;
+        self.remove(oldest)
     }
 
     /// Takes the connection to this server that was used last of those that are `fit`.
     pub fn take(&mut self, key: &[u8], fit: impl Fn(LastUse) -> bool) -> Option<(C, LastUse)> {
-        let server = self.servers.iter_mut().find(|server| *server.key == *key)?;
-        // mostly the very last one: 40 instructions less than to search for it
-        if server.idle.last().is_some_and(|(_, last_use)| fit(*last_use)) {
-            return server.idle.pop();
+        let place = self.servers.find(key)?;
+        let mut next = self.servers.get(place)?.idle.newest;
+        for _ in 0..LOOKED_AT {
+            let number = next?;
+            let worker = self.worker.borrow();
+            let parked = worker.get(number)?;
+            if fit(parked.last_use) {
+                drop(worker);
+                return self.take_out(place, number);
+            }
+            next = worker.of_server.older(number);
         }
-        let place = server.idle.iter().rposition(|(_, last_use)| fit(*last_use))?;
-        Some(server.idle.remove(place))
+        None
     }
 
-    /// Takes the connection that `is` the one looked for, whichever server it belongs to.
-    pub fn remove(&mut self, is: impl Fn(&C) -> bool) -> Option<C> {
-        self.servers.iter_mut().find_map(|server| {
-            let place = server.idle.iter().position(|(connection, _)| is(connection))?;
-            Some(server.idle.remove(place).0)
-        })
+    /// Takes the connection with this number.
+    pub fn remove(&mut self, number: u32) -> Option<C> {
+        let place = self.worker.borrow().of(self.id, number)?.server;
+        self.take_out(place, number).map(|(connection, _)| connection)
     }
 
     /// As [`Self::remove`], of one that the server has closed: how long it lets them be idle is learned
     /// from it.
-    pub fn closed(&mut self, now: usize, is: impl Fn(&C) -> bool) -> Option<C> {
-        self.servers.iter_mut().find_map(|server| {
-            let place = server.idle.iter().position(|(connection, _)| is(connection))?;
-            let (connection, last_use) = server.idle.remove(place);
+    pub fn closed(&mut self, now: usize, number: u32) -> Option<C> {
+        let place = self.worker.borrow().of(self.id, number)?.server;
+        let (connection, last_use) = self.take_out(place, number)?;
+        if let Some(server) = self.servers.get_mut(place) {
             server.limit = server.limit.max(last_use.idle_for(now));
-            Some(connection)
-        })
+        }
+        Some(connection)
     }
 
-    /// In how many milliseconds the server will have closed the connection that `is` the one looked
-    /// for, as far as that has been learned; 0: at any moment.
-    pub fn time_left(&self, now: usize, is: impl Fn(&C) -> bool) -> Option<usize> {
-        self.servers.iter().find_map(|server| {
-            let (_, last_use) = server.idle.iter().find(|(connection, _)| is(connection))?;
-            Some(server.limit?.saturating_sub(last_use.idle_for(now)?))
-        })
+    /// In how many milliseconds the server will have closed the connection with this number, as far as that
+    /// has been learned; 0: at any moment.
+    pub fn time_left(&self, now: usize, number: u32) -> Option<usize> {
+        let worker = self.worker.borrow();
+        let parked = worker.of(self.id, number)?;
+        let limit = self.servers.get(parked.server)?.limit?;
+        Some(limit.saturating_sub(parked.last_use.idle_for(now)?))
     }
 
     /// How many connections there are to this server.
     pub fn len_of(&self, key: &[u8]) -> usize {
-        let server = self.servers.iter().find(|server| *server.key == *key);
-        server.map_or(0, |server| server.idle.len())
+        let server = self.servers.find(key).and_then(|place| self.servers.get(place));
+        server.map_or(0, |server| server.len)
     }
 
     /// How many connections there are.
     pub fn len(&self) -> usize {
-        self.servers.iter().map(|server| server.idle.len()).sum()
+        self.servers.iter().map(|(_, server)| server.len).sum()
     }
 
     /// Are there none?
     pub fn is_empty(&self) -> bool {
-        self.servers.iter().all(|server| server.idle.is_empty())
+        self.servers.len() == self.empty
+    }
+
+    /// How many servers are remembered.
+    pub fn servers(&self) -> usize {
+        self.servers.len()
+    }
+}
+
+impl<C> Drop for Pool<C> {
+    /// Its connections end with it.
+    fn drop(&mut self) {
+        for server in self.servers.values_mut() {
+            while let Some(number) = server.idle.oldest {
+                drop(self.worker.borrow_mut().remove(number, server));
+            }
+        }
     }
 }

@@ -1,22 +1,22 @@
-//! The pool against a list of all idle connections, in the order in which they were parked.
+//! The pools of a worker against a list of all idle connections, in the order in which they were parked.
 
 use ngx_http_rs_uwsgi_module::pure::pool::policy::LastUse;
-use ngx_http_rs_uwsgi_module::pure::pool::Pool;
+use ngx_http_rs_uwsgi_module::pure::pool::{Pool, Worker};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::fuzz::pool::{Both, Step, KEYS};
+use crate::fuzz::pool::{server, Both, Step, KEYS};
 
 fn step() -> impl Strategy<Value = Step> {
-    let key = || select(&KEYS[..]);
+    let server = || (0..2 * KEYS.len()).prop_map(server);
     prop_oneof![
-        8 => (key(), 0..4usize, prop_oneof![Just(0), 0..9usize], 0..4u64)
-            .prop_map(|(key, later, took, body)| Step::Park { key, later, took, body }),
-        3 => (key(), 0..20usize, 0..5u64)
-            .prop_map(|(key, idle, body)| Step::Take { key, idle, body }),
+        8 => (server(), 0..4usize, prop_oneof![Just(0), 0..9usize], 0..4u64)
+            .prop_map(|(server, later, took, body)| Step::Park { server, later, took, body }),
+        3 => (server(), 0..20usize, 0..5u64)
+            .prop_map(|(server, idle, body)| Step::Take { server, idle, body }),
         2 => any::<usize>().prop_map(Step::Remove),
-        2 => (key(), 0..5usize).prop_map(|(key, most)| Step::Excess { key, most }),
+        2 => (server(), 0..5usize).prop_map(|(server, most)| Step::Excess { server, most }),
         2 => Just(Step::TakeOldest),
     ]
 }
@@ -25,7 +25,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn the_pool_does_what_a_list_does(steps in vec(step(), 0..120)) {
+    fn the_pools_do_what_a_list_does(steps in vec(step(), 0..120)) {
         let mut both = Both::default();
         steps.iter().for_each(|step| both.run(step));
         both.empty();
@@ -36,9 +36,9 @@ proptest! {
         most in 1..6usize,
         keys in vec(select(&KEYS[..]), 0..60),
     ) {
-        let mut pool = Pool::default();
+        let mut pool = Pool::new(&Worker::new(), 0);
         for (number, key) in keys.iter().enumerate() {
-            pool.park(key, number, LastUse { started_at: number, body: 0, since: None });
+            pool.park(key, number as u32, number, LastUse { started_at: number, body: 0, since: None });
             pool.excess(key, most);
             prop_assert_eq!(pool.excess(key, most), None, "one goes for one that comes");
         }
@@ -54,9 +54,9 @@ proptest! {
 
 #[test]
 fn one_that_does_not_fit_stays_where_it_is() {
-    let mut pool = Pool::default();
+    let mut pool = Pool::new(&Worker::new(), 0);
     for (at, body) in [(1, 0), (2, 9), (3, 0), (4, 9)] {
-        pool.park(b"a", at, LastUse { started_at: at, body, since: None });
+        pool.park(b"a", at as u32, at, LastUse { started_at: at, body, since: None });
     }
     let small = |left: LastUse| left.body == 0;
     assert_eq!(pool.take(b"a", small), Some((3, LastUse { started_at: 3, body: 0, since: None })));
@@ -74,78 +74,123 @@ fn one_that_does_not_fit_stays_where_it_is() {
 }
 
 #[test]
-fn of_all_servers_the_one_with_the_longest_idle_connection_gives_it_up() {
-    let mut pool = Pool::default();
-    for (key, at) in [(b"b", 5), (b"a", 6), (b"c", 7), (b"a", 8), (b"b", 9)] {
-        pool.park(key, at, LastUse { started_at: at, body: 0, since: None });
+fn of_all_pools_the_one_with_the_connection_that_was_parked_first_gives_it_up() {
+    let worker = Worker::new();
+    let mut pools = [Pool::new(&worker, 0), Pool::new(&worker, 1)];
+    // when its request began does not matter
+    for (at, (pool, key)) in
+        [(1, b"b"), (0, b"a"), (1, b"c"), (0, b"a"), (1, b"b")].into_iter().enumerate()
+    {
+        pools[pool].park(key, at as u32, at, LastUse { started_at: 9 - at, body: 0, since: None });
     }
-    assert_eq!(pool.oldest(), Some(5));
-    let gone: Vec<_> = std::iter::from_fn(|| pool.take_oldest()).collect();
-    assert_eq!(gone, [5, 6, 7, 8, 9]);
-    assert!(pool.is_empty());
-    assert_eq!(pool.oldest(), None);
+    let mut gone = Vec::new();
+    while let Some(oldest) = pools[0].oldest_of_worker() {
+        gone.extend(pools[oldest].take_oldest());
+    }
+    assert_eq!(gone, [0, 1, 2, 3, 4]);
+    assert!(pools.iter().all(Pool::is_empty));
 }
 
 #[test]
 fn servers_without_connections_are_not_remembered_for_ever() {
-    let mut pool = Pool::default();
+    let mut pool = Pool::new(&Worker::new(), 0);
     for number in 0..1000_usize {
-        pool.park(
-            &number.to_le_bytes(),
-            number,
-            LastUse { started_at: number, body: 0, since: None },
-        );
+        let key = number.to_le_bytes();
+        let last_use = LastUse { started_at: number, body: 0, since: None };
+        pool.park(&key, number as u32, number, last_use);
         if number % 100 > 0 {
-            assert!(pool.take(&number.to_le_bytes(), |_| true).is_some());
+            assert!(pool.take(&key, |_| true).is_some());
         }
     }
     assert_eq!(pool.len(), 10);
-    // Its name is that of a private type, so that all there is to count is told apart by its field.
-    let remembered = format!("{pool:?}").matches("idle:").count();
-    assert!((10..10 + 17).contains(&remembered), "{remembered}");
+    // at most 16, and as many as have connections
+    assert!((10..=10 + 16 + 10).contains(&pool.servers()), "{}", pool.servers());
     let gone: Vec<_> = std::iter::from_fn(|| pool.take_oldest()).collect();
     assert!(gone.into_iter().eq((0..10).map(|number| 100 * number)));
+}
+
+#[test]
+fn many_servers_are_all_found() {
+    let worker = Worker::new();
+    let mut pools = [Pool::new(&worker, 0), Pool::new(&worker, 1)];
+    let last_use = LastUse { started_at: 0, body: 0, since: None };
+    let key = |number: usize| number.to_le_bytes();
+    for number in 0..2000 {
+        pools[number % 2].park(&key(number / 2), number as u32, number, last_use);
+    }
+    for number in (0..2000).step_by(3) {
+        assert_eq!(pools[number % 2].remove(number as u32), Some(number));
+    }
+    for number in 0..2000 {
+        let expected = (number % 3 != 0).then_some((number, last_use));
+        assert_eq!(pools[number % 2].take(&key(number / 2), |_| true), expected);
+    }
+    assert!(pools.iter().all(Pool::is_empty));
+    assert_eq!(pools[0].oldest_of_worker(), None);
+}
+
+/// A connection is found by its number, which is one of the pool's own or nobody's.
+#[test]
+fn a_number_is_that_of_one_pool() {
+    let worker = Worker::new();
+    let mut pools = [Pool::new(&worker, 0), Pool::new(&worker, 1)];
+    let last_use = LastUse { started_at: 0, body: 0, since: Some(0) };
+    pools[0].park(b"a", 7, "first", last_use);
+    assert_eq!(pools[1].remove(7), None);
+    assert_eq!(pools[1].closed(10, 7), None);
+    assert_eq!(pools[0].remove(8), None);
+    assert_eq!(pools[0].remove(7), Some("first"));
+    pools[1].park(b"a", 7, "second", last_use);
+    assert_eq!(pools[0].remove(7), None);
+    assert_eq!(pools[1].take(b"a", |_| true), Some(("second", last_use)));
 }
 
 /// How long a server lets connections be idle is the longest time after which it closed one.
 #[test]
 fn how_long_a_server_lets_connections_be_idle_is_learned() {
-    let mut pool = Pool::default();
+    let mut pool = Pool::new(&Worker::new(), 0);
     let left = |since| LastUse { started_at: 0, body: 0, since };
     for (number, (key, since)) in
         [(b"a", Some(100)), (b"a", Some(200)), (b"a", None), (b"b", Some(100)), (b"a", Some(900))]
             .into_iter()
             .enumerate()
     {
-        pool.park(key, number, left(since));
+        pool.park(key, number as u32, number, left(since));
     }
-    assert_eq!(pool.time_left(950, |of| *of == 4), None, "nothing is known yet");
+    assert_eq!(pool.time_left(950, 4), None, "nothing is known yet");
     // closed by a restart, and then by the server's own limit
     for (number, now) in [(1, 250), (0, 600)] {
-        assert_eq!(pool.closed(now, |of| *of == number), Some(number));
+        assert_eq!(pool.closed(now, number), Some(number as usize));
     }
-    assert_eq!(pool.time_left(950, |of| *of == 4), Some(450));
-    assert_eq!(pool.time_left(1400, |of| *of == 4), Some(0));
-    assert_eq!(pool.time_left(2000, |of| *of == 4), Some(0), "overdue");
-    assert_eq!(pool.time_left(950, |of| *of == 2), None, "kept on the operator's word");
-    assert_eq!(pool.time_left(950, |of| *of == 3), None, "another server");
-    assert_eq!(pool.closed(5000, |of| *of == 2), Some(2));
-    assert_eq!(pool.time_left(950, |of| *of == 4), Some(450), "nothing is learned of that");
-    assert_eq!(pool.closed(950, |of| *of == 9), None);
+    assert_eq!(pool.time_left(950, 4), Some(450));
+    assert_eq!(pool.time_left(1400, 4), Some(0));
+    assert_eq!(pool.time_left(2000, 4), Some(0), "overdue");
+    assert_eq!(pool.time_left(950, 2), None, "kept on the operator's word");
+    assert_eq!(pool.time_left(950, 3), None, "another server");
+    assert_eq!(pool.closed(5000, 2), Some(2));
+    assert_eq!(pool.time_left(950, 4), Some(450), "nothing is learned of that");
+    assert_eq!(pool.closed(950, 9), None);
     // one that was closed by ours teaches nothing
-    assert_eq!(pool.remove(|of| *of == 4), Some(4));
-    pool.park(b"a", 5, left(Some(1000)));
-    assert_eq!(pool.time_left(1000, |of| *of == 5), Some(500));
+    assert_eq!(pool.remove(4), Some(4));
+    pool.park(b"a", 5, 5, left(Some(1000)));
+    assert_eq!(pool.time_left(1000, 5), Some(500));
 }
 
 #[test]
 fn a_pool_is_dropped_with_its_connections() {
-    let connection = std::rc::Rc::new(());
-    let mut pool = Pool::default();
-    for key in KEYS {
-        pool.park(key, connection.clone(), LastUse { started_at: 0, body: 0, since: None });
+    let (connection, worker) = (std::rc::Rc::new(()), Worker::new());
+    let mut pools = [Pool::new(&worker, 0), Pool::new(&worker, 1)];
+    for (number, key) in (0..).zip(KEYS.iter().cycle().take(3 * KEYS.len())) {
+        let last_use = LastUse { started_at: 0, body: 0, since: None };
+        pools[number as usize % 2].park(key, number, connection.clone(), last_use);
     }
-    assert_eq!(std::rc::Rc::strong_count(&connection), 1 + KEYS.len());
-    drop(pool);
+    let held = |pool: &Pool<_>| pool.len() + usize::from(pool.is_empty());
+    let [first, second] = pools;
+    assert_eq!(std::rc::Rc::strong_count(&connection), 1 + held(&first) + held(&second));
+    let left = held(&second);
+    drop(first);
+    assert_eq!(std::rc::Rc::strong_count(&connection), 1 + left, "the other's stay");
+    assert_eq!(second.oldest_of_worker(), Some(1));
+    drop(second);
     assert_eq!(std::rc::Rc::strong_count(&connection), 1);
 }

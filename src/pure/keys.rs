@@ -1,0 +1,118 @@
+//! What is known of servers, found by their keys: the bytes that tell one server from the others
+//! ([`crate::pure::pool`]). Finding one costs the same with one key and with thousands.
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Values by key. Each has a place, a small number, until it is removed.
+#[derive(Debug)]
+pub struct Keys<T> {
+    entries: Vec<Option<(Rc<[u8]>, T)>>,
+    /// Places without an entry.
+    free: Vec<usize>,
+    /// Places by key, where there are more than [`FEW`]. Clients may choose keys, by variables in an
+    /// address or in a name for TLS: std's hash is made for that.
+    places: HashMap<Rc<[u8]>, usize>,
+    /// The place that was found last.
+    last: Cell<usize>,
+}
+
+/// So many are looked through one by one: the hash costs more, some 150 instructions.
+const FEW: usize = 8;
+
+impl<T> Default for Keys<T> {
+    fn default() -> Self {
+        Keys {
+            entries: Vec::new(),
+            free: Vec::new(),
+            places: HashMap::new(),
+            last: Cell::default(),
+        }
+    }
+}
+
+impl<T> Keys<T> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The place of a key.
+    #[inline]
+    pub fn find(&self, key: &[u8]) -> Option<usize> {
+        let is = |entry: &Option<(Rc<[u8]>, T)>| matches!(entry, Some((of, _)) if **of == *key);
+        if self.entries.get(self.last.get()).is_some_and(is) {
+            return Some(self.last.get());
+        }
+        let found = match self.entries.len() <= FEW {
+            true => self.entries.iter().position(is),
+            false => self.places.get(key).copied(),
+        }?;
+        self.last.set(found);
+        Some(found)
+    }
+
+    /// What is in a place.
+    #[inline]
+    pub fn get(&self, place: usize) -> Option<&T> {
+        self.entries.get(place)?.as_ref().map(|(_, value)| value)
+    }
+
+    /// What is in a place.
+    #[inline]
+    pub fn get_mut(&mut self, place: usize) -> Option<&mut T> {
+        self.entries.get_mut(place)?.as_mut().map(|(_, value)| value)
+    }
+
+    /// Adds a key, which must not be there. Returns its place.
+    pub fn insert(&mut self, key: &[u8], value: T) -> usize {
+        let key: Rc<[u8]> = key.into();
+        let place = self.free.pop().unwrap_or(self.entries.len());
+        if self.entries.len() == FEW && place == FEW {
+            let known = self.entries.iter().flatten().map(|(key, _)| key.clone());
+            self.places = known.zip(0..).collect();
+        }
+        if place >= FEW || self.entries.len() > FEW {
+            self.places.insert(key.clone(), place);
+        }
+        match self.entries.get_mut(place) {
+            Some(entry) => *entry = Some((key, value)),
+            None => self.entries.push(Some((key, value))),
+        }
+        place
+    }
+
+    /// Removes what is in a place.
+    pub fn remove(&mut self, place: usize) -> Option<T> {
+        let (key, value) = self.entries.get_mut(place)?.take()?;
+        self.free.push(place);
+        self.places.remove(&key);
+        Some(value)
+    }
+
+    /// Removes all that are not to be kept.
+    pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        for place in 0..self.entries.len() {
+            if self.get(place).is_some_and(|value| !keep(value)) {
+                self.remove(place);
+            }
+        }
+    }
+
+    /// All keys and values, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Rc<[u8]>, &T)> {
+        self.entries.iter().flatten().map(|(key, value)| (key, value))
+    }
+
+    /// All values, in no order.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().flatten().map(|(_, value)| value)
+    }
+}
