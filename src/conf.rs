@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`location`] | the configuration of a location |
 //! | [`directives`] | the table of directives: one row a directive |
+//! | [`heard`] | directives of stock's that were left behind |
 //! | [`plain`] | values that nginx's upstream machinery reads: one row a value |
 //! | [`connections`] | settings of connections, which the users of an upstream share: one row a setting |
 //! | [`merge`] | inheritance, and the checks across directives |
@@ -13,6 +14,7 @@
 pub mod cache;
 pub mod connections;
 pub mod directives;
+pub mod heard;
 pub mod location;
 pub mod merge;
 pub mod modifiers;

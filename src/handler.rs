@@ -18,6 +18,7 @@ use crate::nginx::peer::{Chosen, IfFull, Outcome, PeerHandler};
 use crate::nginx::status::INTERNAL_SERVER_ERROR;
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::wait::QueueHandler;
+use crate::nginx::watch::Whose;
 use crate::nginx::zone::ZoneOwner;
 use crate::nginx::{Error, Request};
 use crate::peer::queue::ServersState;
@@ -59,6 +60,10 @@ impl ModuleConf for Uwsgi {
 
     fn begin(cf: Conf<'_>) -> Result<(), conf::Error> {
         variables::add(cf)
+    }
+
+    fn heard(cf: Conf<'_>, location: &mut LocConf, whose: Whose) {
+        location.heard.hear(cf, whose);
     }
 
     fn merge(cf: Conf<'_>, outer: &mut LocConf, own: &mut LocConf) -> Result<(), conf::Error> {

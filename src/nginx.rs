@@ -75,6 +75,7 @@ pub mod variables;
 pub mod version;
 pub mod wait;
 mod wake;
+pub mod watch;
 pub mod zone;
 
 mod macros {

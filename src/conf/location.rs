@@ -7,6 +7,7 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use super::connections::{EffectiveSettings, Settings};
+use super::heard::Heard;
 use super::modifiers::Modifier;
 use super::params::{CompiledParams, HeaderFilter, ParamSet, ParamSource};
 use super::plain;
@@ -56,6 +57,8 @@ pub struct LocConf {
     pub drop_headers: Option<Rc<HeaderSet>>,
     /// `rs_uwsgi_param` lines of this block, while it is read.
     pub own_params: Vec<ParamSource>,
+    /// What is written in this block, and around it.
+    pub heard: Heard,
     /// The parameters in effect: this block's, or else those of the block around it.
     pub params: Option<Rc<ParamSet>>,
     /// `rs_uwsgi_cache_key`.
@@ -101,6 +104,7 @@ impl LocConf {
             mount: None,
             drop_headers: None,
             own_params: Vec::new(),
+            heard: Heard::default(),
             params: None,
             #[cfg(ngx_feature = "http_cache")]
             cache_key: None,

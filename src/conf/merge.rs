@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use super::params::{CompiledParams, HeaderFilter, ParamSet};
-use super::{connections, plain, store, Encoding, LocConf};
+use super::{connections, heard, plain, store, Encoding, LocConf};
 use crate::module::Uwsgi;
 use crate::nginx::conf::{string, Conf, Error};
 use crate::nginx::merge::{inherit, inherit_string};
@@ -72,10 +72,12 @@ pub fn merge(cf: Conf<'_>, outer: &mut LocConf, own: &mut LocConf) -> Result<(),
         outer.take_params(cf)?.get_or_insert_with(|| Rc::new(ParamSet::standard())).clone();
     own.take_params(cf)?.get_or_insert(params);
 
+    own.heard.inherit(&outer.heard);
     merge_pass(cf, outer, own);
     if own.passes() {
         connections::register(cf, own);
         compile(cf, own)?;
+        heard::warn(cf, own);
     }
     Ok(())
 }

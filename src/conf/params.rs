@@ -3,7 +3,7 @@
 //!
 //! Mirrors `ngx_http_uwsgi_init_params` of nginx's src/http/modules/ngx_http_uwsgi_module.c.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use crate::nginx::conf::{Conf, Error};
@@ -24,6 +24,8 @@ pub struct ParamSource {
 /// The `rs_uwsgi_param` lines of a block, shared by all blocks that inherit them.
 pub struct ParamSet {
     source: Vec<ParamSource>,
+    /// Has the log told of what is missing in it?
+    pub is_told: Cell<bool>,
     /// The standard set is compiled at the first location that needs it, so that its variables cost
     /// nothing where the module is loaded and not used.
     compiled: OnceCell<Rc<CompiledParams>>,
@@ -160,6 +162,7 @@ impl ParamSet {
     pub fn new(source: Vec<ParamSource>) -> Self {
         ParamSet {
             source,
+            is_told: Cell::default(),
             compiled: OnceCell::new(),
             #[cfg(ngx_feature = "http_cache")]
             compiled_for_cache: OnceCell::new(),
@@ -172,6 +175,11 @@ impl ParamSet {
         ParamSet::new(
             source.map(|(name, value, skip)| ParamSource::new(name, value, *skip)).collect(),
         )
+    }
+
+    /// Is there one with this name?
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.source.iter().any(|param| *param.name == *name)
     }
 
     /// The parameters, compiled.

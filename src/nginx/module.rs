@@ -22,6 +22,7 @@ use super::sys::{
     NGX_PROCESS_MASTER,
 };
 use super::wait::QueueHandler;
+use super::watch::{self, Whose};
 use super::zone::{self, ZoneConf, ZoneOwner};
 use super::{Log, Request};
 
@@ -85,6 +86,8 @@ pub trait ModuleConf: Module {
     ///
     /// [`Error::Logged`].
     fn begin(cf: Conf<'_>) -> Result<(), Error>;
+    /// A directive, of this module or of stock's, is about to be set in this location, server or "http" block.
+    fn heard(cf: Conf<'_>, location: &mut Self::Location, whose: Whose);
     /// Completes a block's configuration from that of the block around it.
     ///
     /// # Errors
@@ -317,11 +320,15 @@ fn status(result: Result<(), Error>) -> ngx_int_t {
 
 /// `preconfiguration`.
 unsafe extern "C" fn preconfiguration<H: ModuleConf>(cf: *mut ngx_conf_t) -> ngx_int_t {
-    status(with_conf(cf, H::begin))
+    status(with_conf(cf, |cf| {
+        cf.watch::<H>()?;
+        H::begin(cf)
+    }))
 }
 
 /// `postconfiguration`.
 unsafe extern "C" fn postconfiguration<H: ModuleConf>(cf: *mut ngx_conf_t) -> ngx_int_t {
+    watch::unwatch();
     status(with_conf(cf, |cf| {
         cf.index_known_headers::<H>();
         H::finish(cf)

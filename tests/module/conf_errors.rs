@@ -156,7 +156,10 @@ pub fn same_verdict_in(http: &str, value: &str, build: fn(Builder, &str) -> Buil
         let words = words.collect::<Vec<_>>().join(" ");
         expected = expected.replace(&format!("{unsaid} in"), &format!("{unsaid} {words} in"));
     }
-    assert_eq!(expected, ours.stderr, "left expected after stock, right ours, for\n{http}");
+    // stock has no word about parameters with which applications fail
+    let of_ours = |line: &&str| !line.contains("no \"rs_uwsgi_param\" REQUEST_METHOD");
+    let said: String = ours.stderr.split_inclusive('\n').filter(of_ours).collect();
+    assert_eq!(expected, said, "left expected after stock, right ours, for\n{http}");
     assert_eq!(stock.status.code(), ours.status.code(), "{http}");
     // nginx finds unknown variables only after it has read everything, and then uses what it read.
     let read = ["unknown \"", "syntax is ok"].iter().any(|said| ours.stderr.contains(said));

@@ -28,6 +28,7 @@ mod header_names;
 mod hints;
 mod inheritance;
 mod intended;
+mod left_behind;
 mod links;
 mod migrate;
 mod oracle_requests;
