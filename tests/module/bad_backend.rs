@@ -7,7 +7,6 @@ use crate::support::nginx::free_port;
 
 const GET: &[u8] = b"GET /p?q HTTP/1.1\r\nHost: h\r\n\r\n";
 const POST: &[u8] = b"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// `expected` is the status, and whether the log shows one line (an error) or none.
 struct Expected {

@@ -3,8 +3,6 @@
 
 use crate::prelude::*;
 
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-
 #[test]
 fn upgrade_passes_bytes_both_ways() {
     let pair = everything("");

@@ -11,7 +11,9 @@ pub fn serving(server: &str) -> Site {
 fn serving_on(listen: &str, server: &str) -> Site {
     let pass =
         if server.contains("location") { "" } else { "location / { rs_uwsgi_pass @pass@; }" };
-    Site::new(&format!("server {{ {listen} large_client_header_buffers 8 64k; {server} {pass} }}"))
+    Site::answering(&format!(
+        "server {{ {listen} large_client_header_buffers 8 64k; {server} {pass} }}"
+    ))
 }
 
 /// The one line of level error or above that `request` leaves, and the response.

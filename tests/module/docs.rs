@@ -27,12 +27,12 @@ fn translated(text: &str) -> String {
 }
 
 /// A configuration of these parts, in which the files are there that examples name.
-struct Site {
+struct Examples {
     files: Builder,
 }
 
-impl Site {
-    fn new() -> Site {
+impl Examples {
+    fn new() -> Examples {
         let authority = Authority::root("Authority");
         let client = authority.issue("client");
         let files = Nginx::builder()
@@ -41,7 +41,7 @@ impl Site {
             .file("tls/client.pem", client.pem.as_bytes())
             .file("tls/client.key", client.key_pem().as_bytes())
             .file("tls/passwords", b"password\n");
-        Site { files }
+        Examples { files }
     }
 
     /// The parts are what stands in `http`, `upstream`, `server` and `location`.
@@ -74,7 +74,7 @@ impl Site {
 
 #[test]
 fn examples_of_directives() {
-    let (site, text) = (Site::new(), read("docs/directives.md"));
+    let (examples, text) = (Examples::new(), read("docs/directives.md"));
     let mut count = 0;
     for section in text.split("\n### ").skip(1) {
         let (name, section) = section.split_once('\n').unwrap();
@@ -97,7 +97,7 @@ fn examples_of_directives() {
                 _ => panic!("{name}: {context}"),
             }
         }
-        let said = site.check(parts.each_ref().map(String::as_str));
+        let said = examples.check(parts.each_ref().map(String::as_str));
         // "(from nginx 1.27.4)"
         let is_newer = value("- Syntax: ").contains("(from nginx")
             && said.stderr.contains(&format!("unknown directive \"{name}\""));
@@ -152,7 +152,7 @@ fn the_readme_is_a_page() {
 /// Statements in the text: all between two backquotes that ends as one.
 #[test]
 fn statements() {
-    let site = Site::new();
+    let examples = Examples::new();
     let mut count = 0;
     for name in pages() {
         // what stands between two lines of backquotes has a test of its own
@@ -165,7 +165,7 @@ fn statements() {
                 "include" => continue,
                 _ => ["", "", "", statement],
             };
-            let said = site.check(parts);
+            let said = examples.check(parts);
             assert!(said.status.success(), "{name}: {statement}\n{}", said.stderr);
             count += 1;
         }

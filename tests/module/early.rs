@@ -7,6 +7,7 @@
 mod servers;
 
 use crate::prelude::*;
+use crate::support::process::kill;
 use crate::traffic::worker;
 
 const UNBUFFERED: &str = "uwsgi_request_buffering off; client_max_body_size 0;";
@@ -104,7 +105,7 @@ impl Stopped {
             });
         };
         wait_for_state(" S ");
-        signal(process, libc::SIGSTOP);
+        assert!(kill(process as i32, libc::SIGSTOP));
         let stopped = Stopped(process);
         wait_for_state(" T ");
         stopped
@@ -113,13 +114,8 @@ impl Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        signal(self.0, libc::SIGCONT);
+        assert!(kill(self.0 as i32, libc::SIGCONT));
     }
-}
-
-fn signal(process: u32, signal: i32) {
-    // SAFETY: kill takes no pointers.
-    assert_eq!(unsafe { libc::kill(process as i32, signal) }, 0);
 }
 
 const POST: (&str, &str) = ("POST", "/");

@@ -53,37 +53,44 @@ mod responses;
 mod subrequests;
 
 use crate::prelude::*;
+use crate::site;
+use std::ops::Deref;
 
 /// What the requests that wait get.
 const NEXT: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext";
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A server that holds back what it does until a second request waits, and nginx before it.
-struct Site {
-    nginx: Nginx,
-    backend: Backend,
+struct OnePlace {
+    site: Site,
     open: Arc<AtomicBool>,
     /// The paths that were asked for, in order.
     seen: Arc<Mutex<Vec<String>>>,
-    _dir: TempDir,
 }
 
-impl Site {
+impl Deref for OnePlace {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
+}
+
+impl OnePlace {
     /// `locations` stand beside `/next`; `@pass@` is the server, which does as `script` says, with the
     /// request's vars, but for `/next`.
     fn new(
         locations: &str,
         script: impl Fn(&mut Peer, &Packet) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Site {
-        Site::build("", locations, script)
+    ) -> OnePlace {
+        OnePlace::build("", locations, script)
     }
 
     /// Of the module whose steps fail where a request asks for it.
     fn with_faults(
         locations: &str,
         script: impl Fn(&mut Peer, &Packet) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Site {
-        Site::before(Nginx::builder().with_faults(), locations, script)
+    ) -> OnePlace {
+        OnePlace::before(Nginx::builder().with_faults(), locations, script)
     }
 
     /// With more in the main context.
@@ -91,39 +98,47 @@ impl Site {
         main: &str,
         locations: &str,
         script: impl Fn(&mut Peer, &Packet) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Site {
-        Site::before(Nginx::builder().main(main), locations, script)
+    ) -> OnePlace {
+        OnePlace::before(Nginx::builder().main(main), locations, script)
     }
 
     fn before(
-        builder: Builder,
+        nginx: Builder,
         locations: &str,
         script: impl Fn(&mut Peer, &Packet) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Site {
-        let dir = nginx::prefix();
+    ) -> OnePlace {
+        OnePlace::start(Site::builder().nginx(files(nginx)), "@pass@", locations, script)
+    }
+
+    fn start(
+        site: site::Builder,
+        server: &str,
+        locations: &str,
+        script: impl Fn(&mut Peer, &Packet) -> io::Result<()> + Send + Sync + 'static,
+    ) -> OnePlace {
         let (open, seen) = <(Arc<AtomicBool>, Arc<Mutex<Vec<String>>>)>::default();
         let script = gated(open.clone(), seen.clone(), script);
-        let backend = Backend::unix(&dir.path().join("b"), script);
-        let nginx = start_with(builder, &backend.address().to_string(), locations);
-        Site { nginx, backend, open, seen, _dir: dir }
+        let site = site.http(&http(server, locations)).script(script).start();
+        site.nginx.worker_ids();
+        OnePlace { site, open, seen }
     }
 
     /// nginx looks up the server's name for each request.
     fn resolved(
         dns: &Dns,
         script: impl Fn(&mut Peer, &Packet) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Site {
-        let (open, seen) = <(Arc<AtomicBool>, Arc<Mutex<Vec<String>>>)>::default();
-        let backend = Backend::tcp(gated(open.clone(), seen.clone(), script));
-        let address = backend.address().to_string();
-        let port = address.rsplit(':').next().unwrap();
+    ) -> OnePlace {
         let resolver = format!(
             "resolver {} ipv6=off; set $name app.test; set $none none.test;
-            location /none {{ rs_uwsgi_pass $none:{port}; }} {PLAIN}",
+            location /none {{ rs_uwsgi_pass $none:@pass_port@; }} {PLAIN}",
             dns.address()
         );
-        let nginx = start_with(Nginx::builder(), &format!("$name:{port}"), &resolver);
-        Site { nginx, backend, open, seen, _dir: nginx::prefix() }
+        OnePlace::start(
+            Site::builder().nginx(files(Nginx::builder())).tcp(true),
+            "$name:@pass_port@",
+            &resolver,
+            script,
+        )
     }
 
     fn send(&self, request: &str) -> Client {
@@ -201,33 +216,34 @@ fn gated(
     }
 }
 
-/// nginx with ours before `server`: one connection, and a line to wait in for longer than a test does.
+/// nginx with ours before `server`.
 fn start(server: &Address, locations: &str) -> Nginx {
-    start_with(Nginx::builder(), &server.to_string(), locations)
-}
-
-fn start_with(builder: Builder, server: &str, locations: &str) -> Nginx {
-    let nginx = builder
-        .http("rs_uwsgi_cache_path @dir@/cache keys_zone=zone:1m;")
-        .http(&format!(
-            "server {{
-                listen 127.0.0.1:@port@;
-                rs_uwsgi_max_connections 1;
-                rs_uwsgi_queue 100 timeout={timeout}s;
-                rs_uwsgi_next_upstream_tries 1;
-                location = /busy {{ stub_status; }}
-                location = /file {{ internal; return 200 file; }}
-                location /next {{ rs_uwsgi_pass {server}; }}
-                {locations}
-            }}",
-            timeout = 3 * DEADLINE.as_secs(),
-            locations = locations.replace("@pass@", server),
-        ))
-        .file("html/page", b"page")
-        .file("html/sheet", STYLESHEET)
-        .start();
+    let nginx = files(Nginx::builder()).http(&http(&server.to_string(), locations)).start();
     nginx.worker_ids();
     nginx
+}
+
+/// One connection to `server`, and a line to wait in for longer than a test does.
+fn http(server: &str, locations: &str) -> String {
+    format!(
+        "rs_uwsgi_cache_path @dir@/cache keys_zone=zone:1m;
+        server {{
+            listen 127.0.0.1:@port@;
+            rs_uwsgi_max_connections 1;
+            rs_uwsgi_queue 100 timeout={timeout}s;
+            rs_uwsgi_next_upstream_tries 1;
+            location = /busy {{ stub_status; }}
+            location = /file {{ internal; return 200 file; }}
+            location /next {{ rs_uwsgi_pass {server}; }}
+            {locations}
+        }}",
+        timeout = 3 * DEADLINE.as_secs(),
+        locations = locations.replace("@pass@", server),
+    )
+}
+
+fn files(nginx: Builder) -> Builder {
+    nginx.file("html/page", b"page").file("html/sheet", STYLESHEET)
 }
 
 /// Waits until nginx is busy with so many requests.

@@ -3,12 +3,6 @@
 use crate::prelude::*;
 use std::sync::mpsc::Receiver;
 
-struct Site {
-    nginx: Nginx,
-    backend: Backend,
-    _dir: TempDir,
-}
-
 /// `http` and `server` around `location /`, with `location` in it.
 fn site(http: &str, server: &str, location: &str) -> Site {
     site_on("listen 127.0.0.1:@port@;", http, server, location)
@@ -16,18 +10,15 @@ fn site(http: &str, server: &str, location: &str) -> Site {
 
 /// As `site`, with a `listen` directive of its own.
 fn site_on(listen: &str, http: &str, server: &str, location: &str) -> Site {
-    let dir = nginx::prefix();
-    let backend = Backend::unix(&dir.path().join("b"), |peer| peer.stall());
-    let pass = backend.address();
-    let nginx = Nginx::builder()
+    Site::builder()
+        .script(|peer| peer.stall())
         .http("rs_uwsgi_cache_path @dir@/cache keys_zone=z:1m;")
         .http(http)
         .http(&format!(
             "server {{ {listen} {server}
-                location / {{ {location} rs_uwsgi_pass {pass}; }} }}"
+                location / {{ {location} rs_uwsgi_pass @pass@; }} }}"
         ))
-        .start();
-    Site { nginx, backend, _dir: dir }
+        .start()
 }
 
 const FIRST: &str = "data: first\n\n";

@@ -26,7 +26,7 @@ fn content_length_is_no_header() {
     let upgrade = request.replace("Host: h", "Host: h\r\nConnection: upgrade\r\nUpgrade: x");
     let packet = serving("").packet(&upgrade);
     assert_eq!(packet.get("HTTP_CONTENT_LENGTH"), None);
-    let site = Site::new(
+    let site = Site::answering(
         "rs_uwsgi_cache_path @dir@/pages keys_zone=pages:1m;
         server { listen 127.0.0.1:@port@; location / {
             rs_uwsgi_cache pages; rs_uwsgi_cache_key $uri; rs_uwsgi_pass @pass@; } }",

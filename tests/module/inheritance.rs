@@ -2,12 +2,19 @@
 //! variables in `rs_uwsgi_pass`, and the blocks that make locations of their own.
 
 use crate::prelude::*;
-use crate::site::answer;
 use std::net::Ipv4Addr;
+
+fn answer(peer: &mut Peer) -> io::Result<()> {
+    peer.answer(OK)
+}
+
+fn answering_server(server: &str) -> Site {
+    Site::builder().script(answer).server(server).start()
+}
 
 #[test]
 fn params_are_inherited_as_a_set() {
-    let site = Site::new(
+    let site = Site::answering(
         "rs_uwsgi_param FROM http; rs_uwsgi_param HTTP_X_A http;
         server {
             listen 127.0.0.1:@port@;
@@ -49,7 +56,7 @@ fn params_are_inherited_as_a_set() {
 
 #[test]
 fn single_values_are_inherited_and_overridden() {
-    let site = Site::new(
+    let site = Site::answering(
         "rs_uwsgi_modifier1 5; rs_uwsgi_modifier2 6; rs_uwsgi_pass_request_headers off;
         server {
             listen 127.0.0.1:@port@;
@@ -73,7 +80,7 @@ fn single_values_are_inherited_and_overridden() {
 
 #[test]
 fn named_upstreams_before_and_after() {
-    let site = Site::new(
+    let site = Site::answering(
         "upstream before { server @pass@; }
         server {
             listen 127.0.0.1:@port@;
@@ -133,7 +140,7 @@ fn ipv6_addresses() {
 
 #[test]
 fn variables_in_the_address() {
-    let site = Site::new(
+    let site = Site::answering(
         "upstream app { server @pass@; }
         map $arg_to $to { default app; u @pass@; s uwsgi://@pass@; n nowhere:1; b \"bad:port\"; }
         server {
@@ -177,7 +184,7 @@ fn resolver() {
 
 #[test]
 fn blocks_that_make_locations() {
-    let site = Site::server(
+    let site = answering_server(
         "rs_uwsgi_param WHERE server;
         location /if {
             rs_uwsgi_param WHERE location;
@@ -215,7 +222,7 @@ fn blocks_that_make_locations() {
 /// A location whose name ends in a slash redirects the name without it, as with stock.
 #[test]
 fn automatic_redirect() {
-    let site = Site::server("location /app/ { rs_uwsgi_pass @pass@; }");
+    let site = answering_server("location /app/ { rs_uwsgi_pass @pass@; }");
     let redirect = |response: &Response| response.header("Location").map(str::to_string);
     let response = get(site.nginx.address(), "/app?x=1");
     assert_eq!(response.status, 301);
@@ -227,7 +234,7 @@ fn automatic_redirect() {
 /// The module may be loaded and not used, and used beside stock in one location tree.
 #[test]
 fn beside_stock() {
-    let site = Site::server(
+    let site = answering_server(
         "location /stock { uwsgi_param WHO stock; uwsgi_pass @pass@; }
         location /ours { rs_uwsgi_param WHO ours; rs_uwsgi_pass @pass@; }",
     );

@@ -6,10 +6,9 @@ use crate::prelude::*;
 use crate::requests::{self, Request};
 
 const SEED: u64 = 0x7577_7367_6921;
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 fn answer(peer: &mut Peer) -> io::Result<()> {
-    peer.answer(ANSWER)
+    peer.answer(OK)
 }
 
 /// A pair with the standard params and `extra` at server level.
@@ -235,7 +234,7 @@ fn without_request_headers_or_body() {
         pair.backend.set_script(|peer| {
             let bytes = peer.read_exact(4)?;
             peer.read_exact(usize::from(u16::from_le_bytes([bytes[1], bytes[2]])))?;
-            peer.write(ANSWER)
+            peer.write(OK)
         });
         let (stock, ours) = pair.both(&Request::get("/p?q").wire());
         if extra.contains("string") {

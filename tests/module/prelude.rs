@@ -5,7 +5,7 @@ pub use crate::pair::{
     any_port, assert_responses, everything, pair, translated, Outcome, Pair, Side, SIDES,
     STANDARD_PARAMS,
 };
-pub use crate::site::Site;
+pub use crate::site::{Site, OK};
 pub use crate::support::backend::{Address, Backend, Peer};
 pub use crate::support::client::{self, exchange, get, get_with, post, Client, End, Response};
 pub use crate::support::dns::Dns;

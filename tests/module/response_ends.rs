@@ -24,28 +24,19 @@ const SERVER: &str = "
     location /brief { rs_uwsgi_read_timeout 300ms; rs_uwsgi_pass @pass@; }
     location /none { rs_uwsgi_pass @pass@; }";
 
-struct Site {
-    nginx: Nginx,
-    backend: Backend,
-    _dir: TempDir,
-}
-
 /// The backend answers every request on a connection, and never closes one.
 fn site(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Site {
-    let dir = nginx::prefix();
     let serve = move |peer: &mut Peer| -> io::Result<()> {
         loop {
             let uri = peer.read_request()?.packet.get("REQUEST_URI").unwrap_or_default();
             peer.write(&answer(&uri))?;
         }
     };
-    let backend = Backend::unix(&dir.path().join("b"), serve);
-    let server = SERVER.replace("@pass@", &backend.address().to_string());
-    let nginx = Nginx::builder()
+    Site::builder()
+        .script(serve)
         .http("rs_uwsgi_cache_path @dir@/cache keys_zone=z:1m;")
-        .http(&format!("server {{ listen 127.0.0.1:@port@; {server} }}"))
-        .start();
-    Site { nginx, backend, _dir: dir }
+        .server(SERVER)
+        .start()
 }
 
 const NEXT: &[u8] = b"GET /plain/next HTTP/1.1\r\nHost: h\r\n\r\n";

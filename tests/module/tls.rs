@@ -16,8 +16,6 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-
 /// What makes the server's certificate count.
 const VERIFY: &str = "uwsgi_ssl_verify on; uwsgi_ssl_name app.test;
     uwsgi_ssl_trusted_certificate @dir@/tls/ca.pem;";
@@ -107,7 +105,7 @@ fn stock_has(line: &str) -> bool {
 }
 
 /// Stock and ours with a TLS server behind them.
-struct Site {
+struct TlsPair {
     pair: Pair,
     seen: Arc<Mutex<Vec<Handshake>>>,
 }
@@ -120,24 +118,24 @@ struct Visit {
     handshakes: Vec<Handshake>,
 }
 
-impl Site {
-    fn new(server: &str) -> Site {
-        Site::with_http("", server)
+impl TlsPair {
+    fn new(server: &str) -> TlsPair {
+        TlsPair::with_http("", server)
     }
 
-    fn with_http(http: &str, server: &str) -> Site {
+    fn with_http(http: &str, server: &str) -> TlsPair {
         let server = format!("{STANDARD_PARAMS} {server}");
         let builder = builder().expects("alert certificate required");
         let pair = Pair::assemble(builder, http, &server, true, "");
-        Site { pair, seen: Arc::default() }
+        TlsPair { pair, seen: Arc::default() }
     }
 
     /// A location `/N` over TLS for each of `settings`.
-    fn locations<'a>(server: &str, settings: impl IntoIterator<Item = &'a str>) -> Site {
+    fn locations<'a>(server: &str, settings: impl IntoIterator<Item = &'a str>) -> TlsPair {
         let locations = settings.into_iter().enumerate().map(|(index, settings)| {
             format!("location /{index} {{ {settings} uwsgi_pass suwsgi://@pass@; }}\n")
         });
-        Site::new(&(server.to_string() + &locations.collect::<String>()))
+        TlsPair::new(&(server.to_string() + &locations.collect::<String>()))
     }
 
     /// GET through both sides, before a server that is `server`.

@@ -23,7 +23,6 @@ mod websocket;
 use crate::prelude::*;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// `GET path` on a connection that stays open.
 fn get(path: &str) -> Vec<u8> {

@@ -12,7 +12,7 @@ mod support;
 mod site;
 mod traffic;
 
-use site::{Site, LIMITED};
+use site::{Servers, LIMITED};
 use std::fs;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -21,6 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use support::client;
 use support::kernel::{descriptor_count, memory};
+use support::process::kill;
 use support::random::Random;
 use support::wait_for;
 use traffic::{Ends, Traffic};
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
     let seed = arguments.next().map_or(now.as_secs(), |seed| seed.parse().expect("the seed"));
     println!("soak of {time} s, seed {seed}");
     support::kernel::raise_descriptor_limit();
-    let site = Site::start(seed);
+    let site = Servers::start(seed);
     let half = Duration::from_secs(time) / 2;
     // A worker that a reload has started is new, so the half without one is what is compared.
     report("with reloads", &load(&site, half, seed, true));
@@ -90,7 +91,7 @@ fn report(what: &str, ends: &Ends) {
 }
 
 /// All clients for `time`, and faults of the servers beside them.
-fn load(site: &Site, time: Duration, seed: u64, reloads: bool) -> Ends {
+fn load(site: &Servers, time: Duration, seed: u64, reloads: bool) -> Ends {
     let until = Instant::now() + time;
     let failed = AtomicBool::new(false);
     let to = [0, 1].map(|index| site.nginx.address_of(index, [127, 0, 0, 1]));
@@ -127,17 +128,17 @@ impl Drop for Fails<'_> {
 }
 
 /// Stops and kills workers of the real servers, and reloads nginx, one after the other.
-fn faults(site: &Site, mut random: Random, reloads: bool, goes_on: impl Fn() -> bool) {
+fn faults(site: &Servers, mut random: Random, reloads: bool, goes_on: impl Fn() -> bool) {
     while goes_on() {
         thread::sleep(Duration::from_millis(200 + random.below(1500) as u64));
         let master = if random.once_in(2) { site.uwsgi.id() } else { site.gunicorn.id() };
         let workers = children(master);
         match random.below(if reloads { 4 } else { 3 }) {
-            0 if !workers.is_empty() => kill(workers[random.below(workers.len())], libc::SIGKILL),
+            0 if !workers.is_empty() => signal(workers[random.below(workers.len())], libc::SIGKILL),
             1 | 2 => {
-                workers.iter().for_each(|worker| kill(*worker, libc::SIGSTOP));
+                workers.iter().for_each(|worker| signal(*worker, libc::SIGSTOP));
                 thread::sleep(Duration::from_millis(random.below(1000) as u64));
-                workers.iter().for_each(|worker| kill(*worker, libc::SIGCONT));
+                workers.iter().for_each(|worker| signal(*worker, libc::SIGCONT));
             }
             _ => site.nginx.signal(libc::SIGHUP),
         }
@@ -145,7 +146,7 @@ fn faults(site: &Site, mut random: Random, reloads: bool, goes_on: impl Fn() -> 
 }
 
 /// Waits until nothing is under way, and finds every limited location free.
-fn quiet(site: &Site) -> Quiet {
+fn quiet(site: &Servers) -> Quiet {
     let to = site.nginx.address();
     // Longer than any timeout of the configuration.
     thread::sleep(Duration::from_secs(8));
@@ -192,7 +193,7 @@ fn children(pid: u32) -> Vec<i32> {
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-fn kill(pid: i32, signal: i32) {
-    // SAFETY: kill takes no pointers; the process is a child of a server of ours.
-    unsafe { libc::kill(pid, signal) };
+/// One that has left by itself meanwhile is no harm.
+fn signal(worker: i32, signal: i32) {
+    let _ = kill(worker, signal);
 }

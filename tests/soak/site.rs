@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 /// All of them; stopped on drop, nginx first.
-pub struct Site {
+pub struct Servers {
     pub nginx: Nginx,
     pub uwsgi: Uwsgi,
     pub gunicorn: Gunicorn,
@@ -33,9 +33,9 @@ pub const LIMITED: [&str; 6] = [
 pub const OTHERS: [&str; 6] =
     ["scripted", "scripted-unbuffered", "cache-scripted", "auth", "ssi", "page"];
 
-impl Site {
+impl Servers {
     /// Starts all; what the scripted server does follows from `seed`.
-    pub fn start(seed: u64) -> Site {
+    pub fn start(seed: u64) -> Servers {
         let application = root().join("tests/soak/application.py");
         let uwsgi = Uwsgi::persistent(&application).unix().processes(2).start();
         let builder = Gunicorn::builder(&application).worker_class("gthread").workers(2);
@@ -90,7 +90,7 @@ impl Site {
                  }}"
             ))
             .start();
-        Site { nginx, uwsgi, gunicorn, _scripted: scripted }
+        Servers { nginx, uwsgi, gunicorn, _scripted: scripted }
     }
 }
 

@@ -97,9 +97,11 @@ impl Drop for Process {
     }
 }
 
-fn kill(pid: i32, signal: i32) {
-    // SAFETY: kill takes no pointers; the pid is a child that has not been waited for, or its group.
-    unsafe { libc::kill(pid, signal) };
+/// Sends `signal` to a process or, where `pid` is negative, to a group: a child that has not been waited
+/// for, or a worker of an nginx that runs. True when it was there.
+pub fn kill(pid: i32, signal: i32) -> bool {
+    // SAFETY: kill takes no pointers.
+    unsafe { libc::kill(pid, signal) == 0 }
 }
 
 /// The state of each thread of a process group, as a letter (proc(5), stat).

@@ -1,9 +1,10 @@
 //! Tries that get no connection, or lose it before they use it.
 
-use super::{get, start, wait_busy, Site, NEXT, OK, PLAIN};
+use super::{get, start, wait_busy, OnePlace, NEXT, OK, PLAIN};
 use crate::prelude::*;
 use crate::reuse::KEPT;
 use crate::support::full_listener::FullListener;
+use crate::support::process::kill;
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 
@@ -66,7 +67,7 @@ fn next_by_status() {
 
 #[test]
 fn client_leaves_in_the_line() {
-    let site = Site::new(PLAIN, |peer, _| {
+    let site = OnePlace::new(PLAIN, |peer, _| {
         peer.write(OK)?;
         peer.close();
         Ok(())
@@ -86,7 +87,7 @@ fn client_leaves_in_the_line() {
 fn queue_is_full() {
     let locations = "location / { rs_uwsgi_pass @pass@; }
         location /full { rs_uwsgi_queue 0; rs_uwsgi_pass @pass@; }";
-    let site = Site::new(locations, |peer, _| {
+    let site = OnePlace::new(locations, |peer, _| {
         peer.write(OK)?;
         peer.close();
         Ok(())
@@ -109,7 +110,7 @@ fn queue_is_full() {
 fn waited_in_vain() {
     let locations = "location / { rs_uwsgi_pass @pass@; }
         location /short { rs_uwsgi_queue 100 timeout=300ms; rs_uwsgi_pass @pass@; }";
-    let site = Site::new(locations, |peer, _| {
+    let site = OnePlace::new(locations, |peer, _| {
         peer.write(OK)?;
         peer.close();
         Ok(())
@@ -126,7 +127,7 @@ fn waited_in_vain() {
 /// Both the request that the server has and the one that waits are served by the worker that leaves.
 #[test]
 fn reload() {
-    let site = Site::new(PLAIN, |peer, _| {
+    let site = OnePlace::new(PLAIN, |peer, _| {
         peer.write(OK)?;
         peer.close();
         Ok(())
@@ -180,7 +181,7 @@ fn client_leaves_while_connecting() {
 /// A worker that is given up with a request that the server has, and one that waits, knows nothing of them any
 /// more, nor does the next one.
 fn worker_goes(main: &str, go: impl FnOnce(&Nginx)) {
-    let site = Site::build(main, PLAIN, |peer, _| {
+    let site = OnePlace::build(main, PLAIN, |peer, _| {
         peer.stall()?;
         peer.close();
         Ok(())
@@ -199,6 +200,7 @@ fn worker_goes(main: &str, go: impl FnOnce(&Nginx)) {
     for _ in 0..3 {
         assert_eq!(client::get(site.nginx.address(), "/next").text(), "next");
     }
+    let OnePlace { site, .. } = site;
     site.nginx.quit();
 }
 
@@ -211,8 +213,7 @@ fn shutdown_timeout() {
 fn terminated() {
     worker_goes("", |nginx| {
         let worker = nginx.worker_ids()[0].try_into().unwrap();
-        // SAFETY: a signal to nginx's worker, whose id its log tells, and which its master waits for.
-        unsafe { libc::kill(worker, libc::SIGTERM) };
+        assert!(kill(worker, libc::SIGTERM));
     });
 }
 
@@ -229,14 +230,14 @@ fn resolved() {
         peer.close();
         Ok(())
     };
-    let site = Site::resolved(&dns, closes);
+    let site = OnePlace::resolved(&dns, closes);
     let mut client = site.send(&get("/"));
     site.wait_seen(1);
     assert_eq!(client::get(site.nginx.address(), "/next").text(), "next");
     site.open();
     assert_eq!(client.response(false).unwrap().text(), "ok");
     site.assert_free();
-    let site = Site::resolved(&dns, |peer, _| peer.stall());
+    let site = OnePlace::resolved(&dns, |peer, _| peer.stall());
     let client = site.send(&get("/"));
     site.wait_seen(1);
     drop(client);
@@ -248,7 +249,7 @@ fn resolved() {
 #[test]
 fn not_resolved() {
     let dns = dns();
-    let site = Site::resolved(&dns, |peer, _| peer.write(OK));
+    let site = OnePlace::resolved(&dns, |peer, _| peer.write(OK));
     for _ in 0..3 {
         assert_eq!(client::get(site.nginx.address(), "/none").status, 502);
         site.assert_free();

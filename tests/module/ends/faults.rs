@@ -1,6 +1,6 @@
 //! Faults of our own: a step that panics ends its request, and leaves nothing behind.
 
-use super::{get, post, Site, PLAIN};
+use super::{get, post, OnePlace, PLAIN};
 use crate::prelude::*;
 use crate::support::nginx::module_path;
 
@@ -27,7 +27,7 @@ const CHUNKS: &[u8] =
 fn a_step_that_panics() {
     for (step, status) in STEPS {
         for request in [get(&format!("/fault/{step}")), post(&format!("/fault/{step}"), 0)] {
-            let site = Site::with_faults(PLAIN, |peer, _| peer.write(CHUNKS));
+            let site = OnePlace::with_faults(PLAIN, |peer, _| peer.write(CHUNKS));
             site.open();
             let mut client = site.send(&request);
             let response = client.response(false);
@@ -47,7 +47,7 @@ fn a_step_that_panics() {
 /// The step that answers a request whose vars the server has refused.
 #[test]
 fn the_answer_to_a_request_that_is_too_large() {
-    let site = Site::with_faults(PLAIN, |peer, _| peer.write(CHUNKS));
+    let site = OnePlace::with_faults(PLAIN, |peer, _| peer.write(CHUNKS));
     site.backend.set_script(|peer| {
         peer.read_exact(4)?;
         peer.close();
@@ -63,7 +63,7 @@ fn the_answer_to_a_request_that_is_too_large() {
 /// One that waits is forgotten, whichever of its steps fails.
 #[test]
 fn a_step_of_a_request_that_waits() {
-    let site = Site::with_faults(PLAIN, |peer, _| peer.write(CHUNKS));
+    let site = OnePlace::with_faults(PLAIN, |peer, _| peer.write(CHUNKS));
     let mut first = site.send(&get("/"));
     site.wait_seen(1);
     let leaves = site.send(&get("/fault/release_connection"));

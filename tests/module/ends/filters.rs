@@ -1,7 +1,7 @@
 //! Filters that end the request when the response passes by (`ngx_http_filter_finalize_request`), which
 //! clears what modules keep with a request; and filters that fail.
 
-use super::{get, get_with, Site, OK};
+use super::{get, get_with, OnePlace, OK};
 use crate::prelude::*;
 use crate::support::nginx::nginx_path;
 use std::path::Path;
@@ -10,9 +10,9 @@ const CACHED: &str =
     "rs_uwsgi_cache zone; rs_uwsgi_cache_key $request_uri; rs_uwsgi_cache_valid 1m;";
 
 /// nginx compares the conditions of requests with responses that it may cache.
-fn site(more: &str) -> Site {
+fn site(more: &str) -> OnePlace {
     let locations = format!("location / {{ {CACHED} rs_uwsgi_pass @pass@; }} {more}");
-    Site::new(&locations, |peer, packet| match packet.get("REQUEST_URI").as_deref() {
+    OnePlace::new(&locations, |peer, packet| match packet.get("REQUEST_URI").as_deref() {
         Some("/page") => peer.write(OK),
         _ => peer.write(
             b"HTTP/1.1 200 OK\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\
@@ -80,7 +80,7 @@ fn ended_by(module: &str, location: &str, answer: &'static [u8]) -> Option<Respo
         return None;
     }
     let locations = format!("location / {{ {location} rs_uwsgi_pass @pass@; }}");
-    let site = Site::build(&load, &locations, move |peer, _| peer.write(answer));
+    let site = OnePlace::build(&load, &locations, move |peer, _| peer.write(answer));
     let response = site.end(&get("/"));
     // and it leaves nothing behind that shows later
     for _ in 0..3 {
@@ -123,7 +123,7 @@ fn filter_that_fails() {
         ("slice 4; rs_uwsgi_buffering off;", &range[..]),
     ] {
         let locations = format!("location / {{ {location} rs_uwsgi_pass @pass@; }}");
-        let site = Site::new(&locations, move |peer, _| peer.write(answer));
+        let site = OnePlace::new(&locations, move |peer, _| peer.write(answer));
         site.end_by(&get("/"), |mut client| client.read_to_end());
     }
 }

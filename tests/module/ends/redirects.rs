@@ -1,10 +1,10 @@
 //! Responses that make nginx pass the request on elsewhere.
 
-use super::{get, Site, OK};
+use super::{get, OnePlace, OK};
 
 /// A server whose `/` answers with `head`, and whose other paths are fine.
-fn site(head: &'static str, locations: &str) -> Site {
-    Site::new(locations, move |peer, packet| match packet.get("PATH_INFO").as_deref() {
+fn site(head: &'static str, locations: &str) -> OnePlace {
+    OnePlace::new(locations, move |peer, packet| match packet.get("PATH_INFO").as_deref() {
         Some("/") => peer.write(format!("HTTP/1.1 {head}\r\n\r\nfirst").as_bytes()),
         _ => peer.write(OK),
     })

@@ -1,6 +1,6 @@
 //! Responses, whole and not, and clients that leave before they have them.
 
-use super::{get, post, Site, OK, PLAIN};
+use super::{get, post, OnePlace, OK, PLAIN};
 use crate::prelude::*;
 use crate::reuse::KEPT;
 
@@ -11,8 +11,8 @@ const IMPATIENT: &str = "location / { rs_uwsgi_read_timeout 500ms; rs_uwsgi_send
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
 
 /// A site whose server answers with these bytes, and closes.
-fn answers(locations: &str, answer: &'static [u8]) -> Site {
-    Site::new(locations, move |peer, _| closes(peer, answer))
+fn answers(locations: &str, answer: &'static [u8]) -> OnePlace {
+    OnePlace::new(locations, move |peer, _| closes(peer, answer))
 }
 
 fn closes(peer: &mut Peer, answer: &[u8]) -> io::Result<()> {
@@ -22,8 +22,8 @@ fn closes(peer: &mut Peer, answer: &[u8]) -> io::Result<()> {
 }
 
 /// A site whose server answers so and then says nothing more.
-fn stalls(locations: &str, answer: &'static [u8]) -> Site {
-    Site::new(locations, move |peer, _| {
+fn stalls(locations: &str, answer: &'static [u8]) -> OnePlace {
+    OnePlace::new(locations, move |peer, _| {
         peer.write(answer)?;
         peer.stall()?;
         peer.close();
@@ -44,14 +44,14 @@ fn whole() {
 /// The one that waits gets the same connection.
 #[test]
 fn kept() {
-    let site = Site::new(PLAIN, |peer, _| peer.write(KEPT));
+    let site = OnePlace::new(PLAIN, |peer, _| peer.write(KEPT));
     assert_eq!(site.end(&get("/")).text(), "ok");
     assert_eq!(site.backend.connection_count(), 2);
 }
 
 #[test]
 fn in_pieces() {
-    let site = Site::new(PLAIN, |peer, _| {
+    let site = OnePlace::new(PLAIN, |peer, _| {
         peer.write_pieces(
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
             20,
@@ -143,7 +143,7 @@ fn closed() {
 
 #[test]
 fn reset() {
-    let site = Site::new(PLAIN, |peer, _| peer.reset());
+    let site = OnePlace::new(PLAIN, |peer, _| peer.reset());
     assert_eq!(site.end(&post("/", 0)).status, 502);
 }
 
@@ -154,7 +154,7 @@ fn invalid_head() {
 
 #[test]
 fn too_large_head() {
-    let site = Site::new(PLAIN, |peer, _| {
+    let site = OnePlace::new(PLAIN, |peer, _| {
         let head = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(100_000));
         closes(peer, head.as_bytes())
     });
@@ -180,14 +180,14 @@ fn silent_in_an_unbuffered_body() {
 /// The server answers without having read what was sent.
 #[test]
 fn early() {
-    let site = Site::new(PLAIN, |peer, _| closes(peer, OK));
+    let site = OnePlace::new(PLAIN, |peer, _| closes(peer, OK));
     let request = post("/", 500_000) + &"x".repeat(500_000);
     assert_eq!(site.end(&request).text(), "ok");
 }
 
 #[test]
 fn upload_not_taken() {
-    let site = Site::new(PLAIN, |peer, _| {
+    let site = OnePlace::new(PLAIN, |peer, _| {
         peer.close();
         Ok(())
     });
@@ -197,7 +197,7 @@ fn upload_not_taken() {
 
 #[test]
 fn upload_not_taken_in_time() {
-    let site = Site::new(IMPATIENT, |peer, _| {
+    let site = OnePlace::new(IMPATIENT, |peer, _| {
         peer.wait_hangup()?;
         peer.close();
         Ok(())
@@ -221,7 +221,7 @@ fn client_leaves_in_the_body() {
 #[test]
 fn client_leaves_in_a_large_body() {
     for location in [PLAIN, UNBUFFERED] {
-        let site = Site::new(location, |peer, _| {
+        let site = OnePlace::new(location, |peer, _| {
             peer.write(b"HTTP/1.1 200 OK\r\n\r\n")?;
             while peer.write(&[b'x'; 65536]).is_ok() {}
             peer.close();
@@ -242,8 +242,8 @@ fn client_leaves_in_the_upload() {
 }
 
 /// A server that speaks another protocol from now on, and ends when it has read `bye`.
-fn upgrade() -> Site {
-    Site::new(PLAIN, |peer, _| {
+fn upgrade() -> OnePlace {
+    OnePlace::new(PLAIN, |peer, _| {
         peer.write(b"HTTP/1.1 101 Switching\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n")?;
         let mut word = [0; 3];
         let _ = peer.read_some(&mut word)?;

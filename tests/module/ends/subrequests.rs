@@ -1,6 +1,6 @@
 //! Requests of requests: they end as others do, and those that they belong to go on.
 
-use super::{get, Site, OK};
+use super::{get, OnePlace, OK};
 use crate::prelude::*;
 
 #[test]
@@ -8,7 +8,7 @@ fn included() {
     let locations = "location = /page { ssi on; ssi_types *;
             return 200 '<!--# include virtual=\"/part\" -->!'; }
         location / { rs_uwsgi_pass @pass@; }";
-    let site = Site::new(locations, |peer, _| {
+    let site = OnePlace::new(locations, |peer, _| {
         peer.write(OK)?;
         peer.close();
         Ok(())
@@ -22,7 +22,7 @@ fn authorized() {
     let locations = "location = /page { auth_request /auth; rs_uwsgi_pass @pass@; }
         location / { internal; rs_uwsgi_param REQUEST_URI /auth; rs_uwsgi_pass_request_body off;
             rs_uwsgi_pass @pass@; }";
-    let site = Site::new(locations, |peer, _| {
+    let site = OnePlace::new(locations, |peer, _| {
         peer.write(OK)?;
         peer.close();
         Ok(())
@@ -34,7 +34,7 @@ fn authorized() {
 fn refused_by_authorization() {
     let locations = "location = /page { auth_request /auth; rs_uwsgi_pass @pass@; }
         location / { internal; rs_uwsgi_pass @pass@; }";
-    let site = Site::new(locations, |peer, _| {
+    let site = OnePlace::new(locations, |peer, _| {
         peer.write(b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno")?;
         peer.close();
         Ok(())
@@ -47,7 +47,7 @@ fn background_update() {
     let locations = "location / { rs_uwsgi_cache zone; rs_uwsgi_cache_key $request_uri;
         rs_uwsgi_cache_valid 1s; rs_uwsgi_cache_use_stale updating;
         rs_uwsgi_cache_background_update on; rs_uwsgi_pass @pass@; }";
-    let site = Site::new(locations, |peer, _| {
+    let site = OnePlace::new(locations, |peer, _| {
         peer.write(OK)?;
         peer.close();
         Ok(())
@@ -67,7 +67,7 @@ fn background_update() {
 fn post_action() {
     let locations = "location /after { rs_uwsgi_pass @pass@; }
         location / { post_action /after; rs_uwsgi_pass @pass@; }";
-    let site = Site::new(locations, |peer, _| {
+    let site = OnePlace::new(locations, |peer, _| {
         peer.write(OK)?;
         peer.close();
         Ok(())
@@ -89,7 +89,7 @@ fn stale(settings: &str, then: &'static [u8]) {
         rs_uwsgi_cache_valid 200 1s; {settings} rs_uwsgi_pass @pass@; }}"
     );
     let count = AtomicUsize::new(0);
-    let site = Site::new(&locations, move |peer, _| {
+    let site = OnePlace::new(&locations, move |peer, _| {
         match count.fetch_add(1, Ordering::SeqCst) {
             0 => peer.write(
                 b"HTTP/1.1 200 OK\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\

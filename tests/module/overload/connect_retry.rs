@@ -8,7 +8,6 @@ use crate::prelude::*;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::path::Path;
 
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const WAITING: usize = 30;
 
 /// Leaves a socket that nobody listens on.

@@ -6,6 +6,7 @@ use super::{
 use crate::prelude::*;
 use crate::reuse::KEPT;
 use crate::support::kernel::unix_connections;
+use crate::support::process::kill;
 use std::net::IpAddr;
 use std::sync::Condvar;
 
@@ -181,14 +182,10 @@ fn a_connection_is_used_when_it_was_looked_at() {
     wait_busy(&nginx, 2 * COUNT);
     wait_for("the first requests", || (backend.requests().len() == COUNT).then_some(()));
     // so that all connections come free at once
-    let signal = |signal| {
-        // SAFETY: a signal to nginx's worker, whose id its log tells, and which its master waits for.
-        assert_eq!(unsafe { libc::kill(worker, signal) }, 0);
-    };
-    signal(libc::SIGSTOP);
+    assert!(kill(worker, libc::SIGSTOP));
     open.store(true, Ordering::SeqCst);
     wait_for("the answers", || (written.load(Ordering::SeqCst) == COUNT).then_some(()));
-    signal(libc::SIGCONT);
+    assert!(kill(worker, libc::SIGCONT));
     assert_bodies(&answers(clients), ok(2 * COUNT));
     assert_eq!(backend.connection_count(), COUNT);
     let steps: Vec<_> = nginx

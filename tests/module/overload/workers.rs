@@ -6,6 +6,7 @@ use super::{answers, assert_bodies, get, send, tokens, uwsgi, wait_busy};
 use crate::prelude::*;
 use crate::reuse::KEPT;
 use crate::support::kernel::unix_connections;
+use crate::support::process;
 use std::collections::HashSet;
 use std::sync::Condvar;
 
@@ -45,10 +46,9 @@ fn send_and_wait(nginx: &Nginx, requests: &[Vec<u8>], places: usize) -> Vec<Clie
     clients
 }
 
-/// Kills a process, and leaves it no time to do anything.
-fn kill(worker: u32) {
-    // SAFETY: a signal to a worker of this test's nginx, whose id its log tells.
-    assert_eq!(unsafe { libc::kill(worker.try_into().unwrap(), libc::SIGKILL) }, 0);
+/// Kills a worker, and leaves it no time to do anything.
+fn kill_at_once(worker: u32) {
+    assert!(process::kill(worker.try_into().unwrap(), libc::SIGKILL));
 }
 
 /// Which worker has answered.
@@ -158,7 +158,7 @@ fn killed_workers() {
             gate.shut();
             let mut clients = send_and_wait(&nginx, &vec![get("/"); MANY], 2);
             let killed = nginx.worker_ids()[0];
-            kill(killed);
+            kill_at_once(killed);
             wait_for("another worker", || (!nginx.worker_ids().contains(&killed)).then_some(()));
             gate.open();
             // those of the worker that was killed are cut off, all others are served
@@ -181,7 +181,7 @@ fn all_workers_killed() {
     let nginx = site(4, &gate.backend.address().to_string(), "rs_uwsgi_max_connections 2;");
     let clients = send_and_wait(&nginx, &vec![get("/"); MANY], 2);
     let killed = nginx.worker_ids();
-    killed.iter().for_each(|worker| kill(*worker));
+    killed.iter().for_each(|worker| kill_at_once(*worker));
     wait_for("other workers", || {
         let ids = nginx.worker_ids();
         (ids.len() == killed.len() && ids.iter().all(|id| !killed.contains(id))).then_some(())

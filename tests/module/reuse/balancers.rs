@@ -44,12 +44,12 @@ pub fn another() -> (Answers, Backend) {
 }
 
 fn site(other: &Address, balancer: &str) -> Site {
-    Site::build(
-        Nginx::builder(),
-        &format!("upstream u {{ {balancer} server @pass@; server {other}; }}"),
-        "location / { rs_uwsgi_pass u; }",
-        true,
-    )
+    Site::builder()
+        .visits()
+        .http(&format!("upstream u {{ {balancer} server @pass@; server {other}; }}"))
+        .server("location / { rs_uwsgi_pass u; }")
+        .tcp(true)
+        .start()
 }
 
 #[test]

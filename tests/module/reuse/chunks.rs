@@ -189,12 +189,13 @@ const CUT: &[(&str, &[u8])] = &[
 #[test]
 fn responses_cut_short() {
     for settings in ["", "rs_uwsgi_buffering off;", "rs_uwsgi_cache z; rs_uwsgi_cache_key k;"] {
-        let site = Site::build(
-            Nginx::builder(),
-            "rs_uwsgi_cache_path @dir@/cache keys_zone=z:1m;",
-            &format!("{settings} rs_uwsgi_cache_valid 1h; location / {{ rs_uwsgi_pass @pass@; }}"),
-            false,
-        );
+        let site = Site::builder()
+            .visits()
+            .http("rs_uwsgi_cache_path @dir@/cache keys_zone=z:1m;")
+            .server(&format!(
+                "{settings} rs_uwsgi_cache_valid 1h; location / {{ rs_uwsgi_pass @pass@; }}"
+            ))
+            .start();
         for (name, answer) in CUT {
             let about = format!("{name}, {settings:?}");
             site.answers.set(move |peer, _| {

@@ -235,12 +235,11 @@ fn inheritance() {
         ("rs_uwsgi_reuse auto;", "", "", "rs_uwsgi_keepalive 0;", off),
         ("rs_uwsgi_keepalive 0;", "", "", "rs_uwsgi_reuse on;", off),
     ] {
-        let site = Site::build(
-            Nginx::builder(),
-            &format!("{http} upstream u {{ server @pass@; {upstream} }}"),
-            &format!("{server} location / {{ {location} rs_uwsgi_pass u; }}"),
-            false,
-        );
+        let site = Site::builder()
+            .visits()
+            .http(&format!("{http} upstream u {{ server @pass@; {upstream} }}"))
+            .server(&format!("{server} location / {{ {location} rs_uwsgi_pass u; }}"))
+            .start();
         let about = format!("{http} | {server} | {location} | {upstream}");
         assert_eq!(site.visit(GET).verdict, verdict, "{about}");
     }

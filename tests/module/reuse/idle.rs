@@ -38,7 +38,7 @@ fn a_connection_that_ends_leaves_the_pool_at_once() {
     for tcp in [false, true] {
         for (name, act) in acts {
             let server = "location / { rs_uwsgi_pass @pass@; }";
-            let site = Site::build(Nginx::builder(), "", server, tcp);
+            let site = Site::builder().visits().server(server).tcp(tcp).start();
             let go = after_parking(&site, act);
             let visit = site.visit(GET);
             assert_eq!(visit.verdict, PARKED, "{name}");
@@ -108,7 +108,7 @@ fn a_byte_that_nginx_has_not_read_with_the_response() {
             let server = format!(
                 "{extra} rs_uwsgi_buffer_size 4096; location / {{ rs_uwsgi_pass @pass@; }}"
             );
-            let site = Site::build(Nginx::builder(), "", &server, tcp);
+            let site = Site::builder().visits().server(&server).tcp(tcp).start();
             site.answers.set_bytes(answer.as_bytes());
             let visit = site.visit(GET);
             assert_eq!(visit.response.body, [b'b'; 4000], "{extra}");
@@ -168,12 +168,7 @@ fn so_many_are_kept_and_the_one_idle_longest_goes() {
 fn a_worker_keeps_no_more_than_a_quarter_of_its_connections() {
     // 512 as the tests configure them; two upstreams of one server
     const MOST: usize = 128;
-    let site = Site::build(
-        Nginx::builder(),
-        "rs_uwsgi_keepalive 100; upstream even { server @pass@; } upstream odd { server @pass@; }",
-        "location ~ [02468]$ { rs_uwsgi_pass even; } location / { rs_uwsgi_pass odd; }",
-        false,
-    );
+    let site = Site::builder().visits().http("rs_uwsgi_keepalive 100; upstream even { server @pass@; } upstream odd { server @pass@; }").server("location ~ [02468]$ { rs_uwsgi_pass even; } location / { rs_uwsgi_pass odd; }").start();
     let parked = park(&site, MOST + 10);
     assert_eq!(site.wait_idle_closed(10), [EXCESS; 10]);
     wait_for("ten connections to end", || {
@@ -270,7 +265,8 @@ fn the_variable() {
     let server = "access_log @dir@/c.log c; location / { rs_uwsgi_pass @pass@; }
         location /static { return 200 static; }
         location /stock { uwsgi_pass @pass@; }";
-    let site = Site::build(Nginx::builder(), "log_format c $rs_uwsgi_connection;", server, false);
+    let site =
+        Site::builder().visits().http("log_format c $rs_uwsgi_connection;").server(server).start();
     for path in ["/", "/", "/static", "/stock", "/"] {
         // each is over before the next: the log is written last
         let before = std::fs::read_to_string(site.nginx.path("c.log")).unwrap_or_default();

@@ -13,7 +13,7 @@ const BY_WORKER: &str = "the worker is exiting";
 /// now, which it closes when the sender is dropped. `main` stands in front of everything.
 fn learned(main: &str, location: &str) -> (Site, Sender<()>) {
     let server = format!("{location} location / {{ rs_uwsgi_pass @pass@; }}");
-    let site = Site::build(Nginx::builder().main(main), "", &server, false);
+    let site = Site::builder().nginx(Nginx::builder().main(main)).visits().server(&server).start();
     site.answers.set(|peer, _| {
         peer.write(KEPT)?;
         sleep(Duration::from_secs(2));

@@ -16,7 +16,7 @@ fn site(other: &Backend, block: &str, a: &str, b: &str) -> Site {
         other.address()
     );
     let location = format!("{SHOWN} location / {{ rs_uwsgi_pass u; }}");
-    Site::build(Nginx::builder(), &http, &location, true)
+    Site::builder().visits().http(&http).server(&location).tcp(true).start()
 }
 
 fn counts(site: &Site, other: &Backend) -> [usize; 2] {

@@ -85,7 +85,7 @@ fn http2_clients() {
     for _ in 0..3 {
         let answer = h2::exchange(SocketAddr::from(([127, 0, 0, 1], 0)), to, fields, None).unwrap();
         assert_eq!((answer.status, answer.body.as_slice()), (Some(200), b"ok".as_slice()));
-        site.nginx.wait_requests(site.backend.requests().len());
+        site.wait_verdict(site.backend.requests().len() - 1);
     }
     assert_eq!(
         (site.verdicts(), site.backend.connection_count()),
@@ -119,7 +119,8 @@ fn a_connection_is_free_before_a_slow_client_has_everything() {
     site.answers.set_bytes(&kept("", &vec![b'x'; 20 << 20]));
     let mut slow = Client::connect(site.address());
     slow.send(GET);
-    assert_eq!(site.wait_verdict(0), PARKED);
+    // the request has not ended: only the log tells
+    site.nginx.wait_logged("http rs_uwsgi park connection");
     assert!(site.nginx.access_log().is_empty(), "the client cannot have it all");
     assert_eq!(site.next_connection(), 0);
     assert_eq!(slow.response(false).unwrap().body.len(), 20 << 20);
@@ -127,14 +128,15 @@ fn a_connection_is_free_before_a_slow_client_has_everything() {
 
 #[test]
 fn cached_responses() {
-    let site = Site::build(
-        Nginx::builder(),
-        "rs_uwsgi_cache_path @dir@/cache keys_zone=z:1m;",
-        "rs_uwsgi_cache z; rs_uwsgi_cache_key $uri; rs_uwsgi_cache_revalidate on;
+    let site = Site::builder()
+        .visits()
+        .http("rs_uwsgi_cache_path @dir@/cache keys_zone=z:1m;")
+        .server(
+            "rs_uwsgi_cache z; rs_uwsgi_cache_key $uri; rs_uwsgi_cache_revalidate on;
          location / { rs_uwsgi_pass @pass@; add_header X-C $upstream_cache_status; }
          location /plain { rs_uwsgi_pass @pass@; rs_uwsgi_cache off; }",
-        false,
-    );
+        )
+        .start();
     let old = "Last-Modified: Mon, 28 Sep 1970 06:00:00 GMT\r\nCache-Control: max-age=1\r\n";
     site.answers.set_bytes(&kept(old, b"cached"));
     let plain = b"GET /plain HTTP/1.0\r\n\r\n";
@@ -202,7 +204,8 @@ fn internal_redirects_and_intercepted_errors() {
 #[test]
 fn subrequests() {
     let site = Site::serve(
-        "location / { rs_uwsgi_pass @pass@; ssi on; }
+        "log_subrequest on;
+         location / { rs_uwsgi_pass @pass@; ssi on; }
          location /auth { auth_request /check; rs_uwsgi_pass @pass@; }",
     );
     site.answers.set(|peer, request| {

@@ -26,14 +26,16 @@ pub fn connections(site: &Site, paths: &[&str]) -> Vec<usize> {
 #[test]
 fn locations_and_servers_of_one_address() {
     for tcp in [false, true] {
-        let site = Site::build(
-            Nginx::builder(),
-            "server { listen 127.0.0.3:@port@; location / { rs_uwsgi_pass @pass@; } }",
-            "location /a { rs_uwsgi_pass @pass@; }
+        let site = Site::builder()
+            .visits()
+            .http("server { listen 127.0.0.3:@port@; location / { rs_uwsgi_pass @pass@; } }")
+            .server(
+                "location /a { rs_uwsgi_pass @pass@; }
              location /b { rs_uwsgi_pass uwsgi://@pass@; rs_uwsgi_buffering off; }
              location /c { if ($arg_x) { rs_uwsgi_pass @pass@; } }",
-            tcp,
-        );
+            )
+            .tcp(tcp)
+            .start();
         assert_eq!(connections(&site, &["/a", "/b", "/c?x=1", "/a"]), [0; 4]);
         let other = site.nginx.address_of(0, [127, 0, 0, 3]);
         assert_eq!(site.visit_with(|_| exchange(other, GET)).connection, 0);
@@ -64,12 +66,11 @@ fn upstream_blocks_with_any_balancing() {
         format!("zone z 64k; {backup}"),
         "server 127.0.0.1:1 down; server @pass@;".to_string(),
     ] {
-        let site = Site::build(
-            Nginx::builder(),
-            &format!("upstream u {{ {block} }}"),
-            "location / { rs_uwsgi_pass u; } location /v { set $u u; rs_uwsgi_pass $u; }",
-            false,
-        );
+        let site = Site::builder()
+            .visits()
+            .http(&format!("upstream u {{ {block} }}"))
+            .server("location / { rs_uwsgi_pass u; } location /v { set $u u; rs_uwsgi_pass $u; }")
+            .start();
         assert_eq!(connections(&site, &["/", "/v", "/", "/v", "/"]), [0; 5], "{block}");
         assert!(site.log().is_empty(), "{block}: {:?}", site.log());
     }
@@ -80,12 +81,12 @@ fn the_servers_of_a_block_each_have_their_own() {
     let answers = Answers::new();
     let script = answers.script();
     let other = Backend::tcp(move |peer| script(peer));
-    let site = Site::build(
-        Nginx::builder(),
-        &format!("upstream u {{ server @pass@; server {}; }}", other.address()),
-        "location / { rs_uwsgi_pass u; }",
-        true,
-    );
+    let site = Site::builder()
+        .visits()
+        .http(&format!("upstream u {{ server @pass@; server {}; }}", other.address()))
+        .server("location / { rs_uwsgi_pass u; }")
+        .tcp(true)
+        .start();
     answers.set_bytes(KEPT);
     for number in 0..10 {
         assert_eq!(get(site.address(), "/").text(), "ok");
@@ -125,14 +126,16 @@ fn proxy_pass_to_the_same_block_has_connections_of_its_own() {
     for server in
         ["server @pass@;", "zone z 64k; server @pass@ max_conns=1;", "least_conn; server @pass@;"]
     {
-        let site = Site::build(
-            Nginx::builder(),
-            &format!("upstream u {{ {server} keepalive 4; }}"),
-            "location / { rs_uwsgi_pass u; }
+        let site = Site::builder()
+            .visits()
+            .http(&format!("upstream u {{ {server} keepalive 4; }}"))
+            .server(
+                "location / { rs_uwsgi_pass u; }
              location /proxy { proxy_pass http://u; proxy_http_version 1.1;
                  proxy_set_header Connection \"\"; }",
-            true,
-        );
+            )
+            .tcp(true)
+            .start();
         let spoken = bilingual(&site.backend);
         let mut ended = 0;
         for p in ["/", "/proxy", "/", "/proxy", "/proxy", "/", "/", "/proxy", "/"].repeat(3) {
@@ -226,16 +229,17 @@ fn proxy_pass_to_the_same_block_whose_servers_change() {
 
 #[test]
 fn local_addresses_are_not_mixed() {
-    let site = Site::build(
-        Nginx::builder(),
-        "",
-        "location /0 { rs_uwsgi_pass @pass@; }
+    let site = Site::builder()
+        .visits()
+        .server(
+            "location /0 { rs_uwsgi_pass @pass@; }
          location /1 { rs_uwsgi_pass @pass@; rs_uwsgi_bind 127.0.0.1; }
          location /2 { rs_uwsgi_pass @pass@; rs_uwsgi_bind 127.0.0.2; }
          location /same { rs_uwsgi_pass @pass@; rs_uwsgi_bind 127.0.0.2; }
          location /v { rs_uwsgi_pass @pass@; rs_uwsgi_bind $arg_a; }",
-        true,
-    );
+        )
+        .tcp(true)
+        .start();
     let paths = ["/0", "/1", "/2", "/same", "/1", "/0", "/2"];
     assert_eq!(connections(&site, &paths), [0, 1, 2, 2, 1, 0, 2]);
     // one that is chosen for each request is not kept
@@ -267,13 +271,14 @@ fn addresses_that_variables_name() {
 
 #[test]
 fn stock_locations_are_left_alone() {
-    let site = Site::build(
-        Nginx::builder(),
-        "upstream u { server @pass@; }",
-        "location / { rs_uwsgi_pass u; }
+    let site = Site::builder()
+        .visits()
+        .http("upstream u { server @pass@; }")
+        .server(
+            "location / { rs_uwsgi_pass u; }
          location /stock { uwsgi_pass u; uwsgi_param REQUEST_METHOD GET; }",
-        false,
-    );
+        )
+        .start();
     assert_eq!(site.next_connection(), 0);
     for number in 1..4 {
         assert_eq!(get(site.address(), "/stock").text(), "ok");

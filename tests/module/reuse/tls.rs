@@ -20,7 +20,7 @@ fn site(server: &str) -> Site {
             .file(&format!("tls/{name}.pem"), identity.pem.as_bytes())
             .file(&format!("tls/{name}.key"), identity.key_pem().as_bytes())
     });
-    let site = Site::build(builder, "", server, true);
+    let site = Site::builder().nginx(builder).visits().server(server).tcp(true).start();
     let config: Arc<ServerConfig> = identities[0].server();
     let answers = site.answers.clone();
     site.backend.set_script(move |peer| {

@@ -1,20 +1,21 @@
 //! `rs_uwsgi_ssl_certificate_cache`, from nginx 1.27.4 on: certificates with variables in their
 //! names are read once.
 
-use super::{pki, single, stock_has, Site};
+use super::{pki, single, stock_has, TlsPair};
 use crate::prelude::*;
 
 const CHOSEN: &str = "uwsgi_ssl_certificate @dir@/tls/$arg_who.pem;
     uwsgi_ssl_certificate_key @dir@/tls/$arg_who.key;";
 
-fn site<'a>(settings: impl IntoIterator<Item = &'a str>) -> Option<Site> {
+fn site<'a>(settings: impl IntoIterator<Item = &'a str>) -> Option<TlsPair> {
     let supported = stock_has("uwsgi_ssl_certificate_cache off;");
-    supported.then(|| Site::locations(&format!("uwsgi_ssl_protocols TLSv1.2; {CHOSEN}"), settings))
+    supported
+        .then(|| TlsPair::locations(&format!("uwsgi_ssl_protocols TLSv1.2; {CHOSEN}"), settings))
 }
 
 /// Puts `identity` where `who=changing` looks, as new files: nginx tells files apart by their inodes
 /// and the seconds of their times.
-fn change(site: &Site, identity: &Identity) {
+fn change(site: &TlsPair, identity: &Identity) {
     for (name, content) in [("key", identity.key_pem()), ("pem", identity.pem.clone())] {
         let path = site.pair.nginx.path(&format!("tls/changing.{name}"));
         fs::write(path.with_extension("new"), content).unwrap();
@@ -23,7 +24,7 @@ fn change(site: &Site, identity: &Identity) {
 }
 
 /// Whom nginx shows itself as.
-fn shown(site: &Site, path: &str) -> Vec<u8> {
+fn shown(site: &TlsPair, path: &str) -> Vec<u8> {
     let demanding = pki().app.demanding_server(&pki().ca);
     site.visit(path, &demanding).served().client.unwrap()
 }
@@ -78,7 +79,7 @@ fn validity_ends() {
 }
 
 /// Whom one side alone shows itself as.
-fn whom(site: &Site, side: Side) -> Vec<u8> {
+fn whom(site: &TlsPair, side: Side) -> Vec<u8> {
     let demanding = pki().app.demanding_server(&pki().ca);
     let address = site.pair.address(side);
     let (status, handshake) = single(&site.pair.backend, address, "/0?who=changing", &demanding);

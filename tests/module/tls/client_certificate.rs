@@ -1,7 +1,7 @@
 //! The certificate that nginx shows to the server, from plain and encrypted keys, fixed or chosen
 //! by variables.
 
-use super::{pki, single, Site};
+use super::{pki, single, TlsPair};
 use crate::prelude::*;
 
 const ALICE: &str = "uwsgi_ssl_certificate @dir@/tls/alice.pem;
@@ -15,7 +15,7 @@ fn demanded_by_the_server() {
     let demanding = pki().app.demanding_server(&pki().ca);
     let by_others = pki().app.demanding_server(&pki().stranger);
     for protocol in PROTOCOLS {
-        let site = Site::locations(protocol, ["", ALICE]);
+        let site = TlsPair::locations(protocol, ["", ALICE]);
         let alice = Some(pki().alice.der().to_vec());
         assert_eq!(site.visit("/1", &demanding).served().client, alice);
         // with TLS 1.3 nginx learns it after the handshake
@@ -29,7 +29,7 @@ fn demanded_by_the_server() {
 #[test]
 fn chosen_by_variables() {
     let demanding = pki().app.demanding_server(&pki().ca);
-    let site = Site::locations(PROTOCOLS[0], [CHOSEN]);
+    let site = TlsPair::locations(PROTOCOLS[0], [CHOSEN]);
     for (who, identity) in [("alice", &pki().alice), ("bob", &pki().bob), ("alice", &pki().alice)] {
         let visit = site.visit(&format!("/0?who={who}"), &demanding);
         assert_eq!(visit.served().client.as_deref(), Some(identity.der()), "{who}");
@@ -52,14 +52,14 @@ fn encrypted_keys() {
         (passwords, [fixed, CHOSEN]),
         (chosen_here.as_str(), [fixed, ""]),
     ] {
-        let site = Site::locations(&format!("{} {server}", PROTOCOLS[0]), locations);
+        let site = TlsPair::locations(&format!("{} {server}", PROTOCOLS[0]), locations);
         assert_eq!(site.visit("/0", &demanding).served().client, alice);
         assert_eq!(site.visit("/1?who=locked", &demanding).served().client, alice);
         let bob = site.visit("/1?who=bob", &demanding).served().client;
         assert_eq!(bob.as_deref(), Some(pki().bob.der()));
     }
     let wrong = "uwsgi_ssl_password_file @dir@/tls/wrong-passwords;";
-    let site = Site::locations(&format!("{} {wrong}", PROTOCOLS[0]), [CHOSEN]);
+    let site = TlsPair::locations(&format!("{} {wrong}", PROTOCOLS[0]), [CHOSEN]);
     site.fails("/0?who=locked", "cannot load certificate key \"");
 }
 
@@ -80,7 +80,7 @@ fn empty_ends_inheritance() {
         .check();
     let demanding = pki().app.demanding_server(&pki().ca);
     if stock.status.success() {
-        let site = Site::new(&server);
+        let site = TlsPair::new(&server);
         assert_eq!(
             site.visit("/alice", &demanding).served().client.as_deref(),
             Some(pki().alice.der())

@@ -1,7 +1,7 @@
 //! Where TLS settings hold: blocks that share a context and blocks with their own, addresses with
 //! variables, and the blocks of `if` and `limit_except`.
 
-use super::{pki, Site, OK, VERIFY};
+use super::{pki, TlsPair, OK, VERIFY};
 
 const AES: &str = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
 const CHACHA: &str = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256";
@@ -9,7 +9,7 @@ const STRONG: &str = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384";
 
 #[test]
 fn levels() {
-    let site = Site::with_http(
+    let site = TlsPair::with_http(
         "uwsgi_ssl_protocols TLSv1.2; uwsgi_ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256;",
         "location /http { uwsgi_pass suwsgi://@pass@; }
         location /http/again { uwsgi_pass suwsgi://@pass@; }
@@ -59,7 +59,7 @@ fn verification_per_level() {
         location /depth {{ uwsgi_ssl_verify_depth 0; uwsgi_pass suwsgi://@pass@; }}
         location /name {{ uwsgi_ssl_name other.test; uwsgi_pass suwsgi://@pass@; }}"
     );
-    let site = Site::new(&server);
+    let site = TlsPair::new(&server);
     let pki = pki();
     for (path, identity, status) in [
         ("/server", &pki.app, 200),
@@ -96,7 +96,7 @@ fn nameless_blocks() {
         location /to_plain {{ {VERIFY} uwsgi_pass suwsgi://@pass@;
             if ($arg_x) {{ uwsgi_pass @pass@; }} }}"
     );
-    let site = Site::new(&server);
+    let site = TlsPair::new(&server);
     for path in [
         "/if",
         "/if?x=1",
@@ -119,7 +119,7 @@ fn nameless_blocks() {
 /// With variables the scheme decides for each request.
 #[test]
 fn scheme_in_variables() {
-    let site = Site::with_http(
+    let site = TlsPair::with_http(
         "upstream uwsgi_app { server @pass@; }",
         &format!(
             "set $address @pass@; {VERIFY}
@@ -144,7 +144,7 @@ fn scheme_in_variables() {
 /// A new configuration has contexts of its own, and the old ones are freed once.
 #[test]
 fn reload() {
-    let site = Site::locations(
+    let site = TlsPair::locations(
         VERIFY,
         ["", "", "uwsgi_ssl_protocols TLSv1.2;", "uwsgi_ssl_ciphers HIGH;"],
     );

@@ -1,12 +1,12 @@
 //! What is agreed on: versions, ciphers, OpenSSL's own commands, the name asked for (SNI), and
 //! sessions that go on.
 
-use super::{pki, Site};
+use super::{pki, TlsPair};
 use crate::prelude::*;
 
 /// The handshakes that locations with these `settings` make.
 fn handshakes<const N: usize>(server: &str, settings: [&str; N]) -> [Handshake; N] {
-    let site = Site::locations(server, settings);
+    let site = TlsPair::locations(server, settings);
     let mut index = 0..;
     settings.map(|_| {
         let path = format!("/{}", index.next().unwrap());
@@ -31,7 +31,7 @@ fn protocols() {
     assert_eq!(new.protocol, "TLSv1_3");
     assert_eq!(both.protocol, "TLSv1_3");
 
-    let site = Site::locations("", ["uwsgi_ssl_protocols TLSv1.1;"]);
+    let site = TlsPair::locations("", ["uwsgi_ssl_protocols TLSv1.1;"]);
     site.visit("/0", &pki().app.server()).refused("SSL_do_handshake() failed (SSL: error:");
 }
 
@@ -48,7 +48,7 @@ fn ciphers() {
     assert_eq!(second.cipher, "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256");
 
     // rustls has no cipher of that kind
-    let site = Site::locations("uwsgi_ssl_protocols TLSv1.2;", ["uwsgi_ssl_ciphers kRSA;"]);
+    let site = TlsPair::locations("uwsgi_ssl_protocols TLSv1.2;", ["uwsgi_ssl_ciphers kRSA;"]);
     site.visit("/0", &pki().app.server()).refused("alert handshake failure");
 }
 
@@ -70,7 +70,7 @@ fn conf_commands() {
 
 #[test]
 fn server_name() {
-    let site = Site::locations(
+    let site = TlsPair::locations(
         "uwsgi_ssl_name $arg_name;",
         ["uwsgi_ssl_server_name on;", "", "uwsgi_ssl_server_name off;"],
     );
@@ -101,7 +101,7 @@ fn session_reuse() {
             format!("location /{name} {{ {reuse} uwsgi_pass suwsgi://uwsgi_{name}; }}")
         });
         let server = format!("uwsgi_ssl_protocols {protocol}; {}", locations.concat());
-        let site = Site::with_http(&http, &server);
+        let site = TlsPair::with_http(&http, &server);
         let server = pki().app.resuming_server();
         for name in blocks {
             let resumed = || site.visit(&format!("/{name}"), &server).served().resumed;

@@ -1,13 +1,13 @@
 //! Requests and responses over TLS: bodies of any size, servers that fail in the handshake, and the
 //! next one in the block.
 
-use super::{pki, request, Site, OK, VERIFY};
+use super::{pki, request, TlsPair, OK, VERIFY};
 use crate::prelude::*;
 
 #[test]
 fn bodies() {
     let unbuffered = "uwsgi_buffering off; uwsgi_request_buffering off;";
-    let site = Site::locations("client_max_body_size 0;", ["", unbuffered]);
+    let site = TlsPair::locations("client_max_body_size 0;", ["", unbuffered]);
     let body = Random::new(31).bytes(700_000);
     let answer = Random::new(32).bytes(900_000);
     for (path, size) in [("/0", body.len()), ("/1", body.len()), ("/0", 1), ("/1", 0)] {
@@ -59,7 +59,7 @@ fn unix_socket() {
 /// The handshake belongs to the connect timeout.
 #[test]
 fn handshakes_that_fail() {
-    let site = Site::locations("uwsgi_connect_timeout 300ms;", [""]);
+    let site = TlsPair::locations("uwsgi_connect_timeout 300ms;", [""]);
     let stalled = site.visit_with("/0", |peer, _| peer.stall());
     assert_eq!(stalled.status, 504);
     assert!(stalled.log.contains("timed out"), "{}", stalled.log);
@@ -84,7 +84,7 @@ fn handshakes_that_fail() {
 /// A connection that ends without close_notify cuts a body off whose length is not known.
 #[test]
 fn ends_without_a_word() {
-    let site = Site::locations("", [""]);
+    let site = TlsPair::locations("", [""]);
     for head in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"] {
         let cut = site.visit_with("/0", move |peer, accept| {
             accept(peer, &pki().app.server())?;
@@ -100,7 +100,7 @@ fn ends_without_a_word() {
 /// A server that is not to be believed is an error like any other for `next_upstream`.
 #[test]
 fn next_upstream() {
-    let site = Site::with_http(
+    let site = TlsPair::with_http(
         "upstream uwsgi_two { server @pass@ max_fails=0; server @pass@ max_fails=0 backup; }",
         &format!(
             "{VERIFY} location / {{ uwsgi_pass suwsgi://uwsgi_two; }}

@@ -1,13 +1,13 @@
 //! Which servers are believed: verification, its authority, depth, name and revocation list.
 
-use super::{pki, single, Site, VERIFY};
+use super::{pki, single, TlsPair, VERIFY};
 use crate::prelude::*;
 
 /// Settings, the server's certificate, and why it is refused (None: it is not).
 type Row<'a> = (&'a str, &'a Identity, Option<&'a str>);
 
 fn check(rows: &[Row]) {
-    let site = Site::locations("", rows.iter().map(|row| row.0));
+    let site = TlsPair::locations("", rows.iter().map(|row| row.0));
     for (index, (settings, identity, reason)) in rows.iter().enumerate() {
         println!("{settings}: {reason:?}");
         let visit = site.visit(&format!("/{index}"), &identity.server());
@@ -81,7 +81,7 @@ fn revocation() {
 #[test]
 fn name_from_the_request() {
     let settings = VERIFY.replace("app.test", "$arg_name");
-    let site = Site::locations("", [settings.as_str()]);
+    let site = TlsPair::locations("", [settings.as_str()]);
     let server = pki().app.server();
     site.visit("/0?name=app.test", &server).served();
     site.visit("/0?name=app.test:8443", &server).served();
@@ -96,7 +96,7 @@ fn name_from_the_request() {
 #[test]
 fn name_of_an_upstream_block() {
     let unnamed = VERIFY.replace("uwsgi_ssl_name app.test;", "uwsgi_ssl_server_name on;");
-    let site = Site::with_http(
+    let site = TlsPair::with_http(
         "upstream uwsgi_app { server @pass@; }",
         &format!("location / {{ {unnamed} uwsgi_pass suwsgi://uwsgi_app; }}"),
     );

@@ -5,16 +5,16 @@ use super::{get, same, OK};
 use crate::prelude::*;
 
 /// Three servers, the third of which fails after it has read the request.
-struct Site {
+struct Blocks {
     pair: Pair,
     servers: [Backend; 3],
     _dir: TempDir,
 }
 
-impl Site {
+impl Blocks {
     /// Each of `blocks` becomes the blocks `uwsgi_N` and `rs_uwsgi_N`, with `@a@`, `@b@` and
     /// `@failing@` in it, and is what the location `/N` passes to.
-    fn new(blocks: &[&str]) -> Site {
+    fn new(blocks: &[&str]) -> Blocks {
         let dir = nginx::prefix();
         let listen = |name: &str| Backend::unix(&dir.path().join(name), |peer| peer.answer(OK));
         let servers = ["a", "b", "failing"].map(listen);
@@ -33,7 +33,7 @@ impl Site {
                 builder = builder.http(&format!("upstream {name} {{ {block} }}"));
             }
         }
-        Site { pair: Pair::build(builder, &server, false, ""), servers, _dir: dir }
+        Blocks { pair: Pair::build(builder, &server, false, ""), servers, _dir: dir }
     }
 
     /// The servers that a request for `path` goes to, by the first letters of their names; the
@@ -77,26 +77,26 @@ fn ways() {
         ("least_conn; server @failing@ fail_timeout=60s; server @a@;", "fa a a a a a"),
         ("random; server @a@; server @failing@ down;", "a a a a a a"),
     ];
-    let site = Site::new(&rows.map(|(block, _)| block));
+    let blocks = Blocks::new(&rows.map(|(block, _)| block));
     for (number, (block, expected)) in rows.iter().enumerate() {
-        assert_eq!(site.ways(&format!("/{number}"), 6), *expected, "{block}");
+        assert_eq!(blocks.ways(&format!("/{number}"), 6), *expected, "{block}");
     }
 }
 
 #[test]
 fn hashes() {
-    let site = Site::new(&[
+    let blocks = Blocks::new(&[
         "hash $arg_k; server @a@; server @b@;",
         "hash $arg_k consistent; server @a@; server @b@;",
         "ip_hash; server @a@; server @b@;",
     ]);
     for block in 0..2 {
-        let once: Vec<_> = (0..12).map(|key| site.way(&format!("/{block}?k={key}"))).collect();
-        let again: Vec<_> = (0..12).map(|key| site.way(&format!("/{block}?k={key}"))).collect();
+        let once: Vec<_> = (0..12).map(|key| blocks.way(&format!("/{block}?k={key}"))).collect();
+        let again: Vec<_> = (0..12).map(|key| blocks.way(&format!("/{block}?k={key}"))).collect();
         assert_eq!(once, again);
         assert!(["a", "b"].iter().all(|name| once.iter().any(|way| way == name)), "{once:?}");
     }
-    let ways = site.ways("/2", 3);
+    let ways = blocks.ways("/2", 3);
     assert!(["a a a", "b b b"].contains(&ways.as_str()), "{ways}");
 }
 
@@ -104,11 +104,11 @@ fn hashes() {
 /// client gets 502.
 #[test]
 fn max_conns() {
-    let site = Site::new(&["@zone@ server @a@ max_conns=1; server @b@ max_conns=1;"]);
+    let blocks = Blocks::new(&["@zone@ server @a@ max_conns=1; server @b@ max_conns=1;"]);
     for side in SIDES {
         let mut held = Vec::new();
         let mut release = Vec::new();
-        for server in &site.servers[..2] {
+        for server in &blocks.servers[..2] {
             let (go, wait) = channel::<()>();
             let wait = Mutex::new(wait);
             server.set_script(move |peer| {
@@ -117,26 +117,26 @@ fn max_conns() {
                 peer.write(OK)
             });
             let before = server.requests().len();
-            let mut client = Client::connect(site.pair.address(side));
+            let mut client = Client::connect(blocks.pair.address(side));
             client.send(&get("/0"));
             server.wait_request(before);
             held.push(client);
             release.push(go);
         }
-        let refused = crate::support::client::exchange(site.pair.address(side), &get("/0"));
+        let refused = crate::support::client::exchange(blocks.pair.address(side), &get("/0"));
         assert_eq!(refused.status, 502, "{side:?}");
         drop(release);
         for mut client in held {
             assert_eq!(client.response(false).unwrap().text(), "ok", "{side:?}");
         }
         // Both are free again.
-        for server in &site.servers[..2] {
+        for server in &blocks.servers[..2] {
             server.set_script(|peer| peer.answer(OK));
         }
-        let free = crate::support::client::exchange(site.pair.address(side), &get("/0"));
+        let free = crate::support::client::exchange(blocks.pair.address(side), &get("/0"));
         assert_eq!(free.status, 200, "{side:?}");
     }
-    let lines = site.pair.nginx.logged("no live upstreams while connecting to upstream");
+    let lines = blocks.pair.nginx.logged("no live upstreams while connecting to upstream");
     assert_eq!(lines.len(), 2, "{lines:?}");
     let ours = lines.iter().filter(|line| line.text.contains("rs_uwsgi_0")).count();
     assert_eq!(ours, 1, "{lines:?}; {:?}", Side::Ours);
