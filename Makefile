@@ -54,20 +54,21 @@ PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 # What the tests need beside the module: tests/probe.
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
-.PHONY: help packages module probe faults demo demo-check test lint test-pure test-module test-sanitize \
+.PHONY: help packages module probe faults demo demo-check test lint test-pure test-module test-page test-sanitize \
 	test-valgrind test-layout versions soak fuzz parity bench bench-overload profile check-reproducible test-source docs deb \
 	test-deb rpm clean
 
 help:
 	@echo 'make demo         build the module and show a Django and Flask site behind it'
 	@echo 'make demo-check   the same unattended: request every page, fail where an answer is wrong'
-	@echo 'make test         everything: lint, test-pure, test-module, demo-check'
+	@echo 'make test         everything: lint, test-pure, test-module, test-page, demo-check'
 	@echo 'make module       build $(MODULE) for the installed nginx'
 	@echo 'make lint         rustfmt, clippy and, where it is installed, cargo-deny'
 	@echo 'make test-pure    the parts that need no nginx'
 	@echo 'make fuzz         the same parts under libFuzzer, TIME seconds in all (60)'
 	@echo 'make test-module  the module in nginx, against real and scripted uwsgi servers'
 	@echo '                  ONLY=name: the tests with this in their names; see tests/README.md'
+	@echo 'make test-page    the status page in Chromium; 1 minute'
 	@echo 'make test-sanitize  test-module under AddressSanitizer and UBSan (TESTS=FILTER: some of it)'
 	@echo 'make test-valgrind  20 tests of test-module, or TESTS=FILTER, in valgrind; any NGINX'
 	@echo 'make soak         random traffic with aborts, kills and reloads: TIME=60 or 10m, and some 1 min more'
@@ -114,7 +115,7 @@ demo: module
 demo-check: module
 	@examples/demo --check
 
-test: lint test-pure test-module demo-check
+test: lint test-pure test-module test-page demo-check
 
 lint: module
 	cargo fmt --all --check
@@ -152,6 +153,11 @@ test-module: module probe faults
 	$(if $(ONLY),@$(MODULE_TESTS) --list $(ONLY) 2>/dev/null | grep ': test$$' >/dev/null \
 		|| { echo 'make: no name of a test contains: $(ONLY)' >&2; exit 1; })
 	RUST_TEST_THREADS=$(TEST_THREADS) $(MODULE_TESTS) $(ONLY) $(addprefix --skip ,$(SKIP))
+
+# The status page in a real browser; pictures of it come into target/screenshots.
+test-page: module probe
+	@scripts/install-packages --list scripts/packages-page
+	RUST_TEST_THREADS=$(shell expr 2 '*' $$(nproc)) cargo test --no-default-features --locked --test page -- $(ONLY)
 
 # The module's tests in an nginx that checks every access to memory, or some of them: TESTS=traffic::.
 # A leak until the process ends is none: what belongs to a request is in its pool, what grows is found by

@@ -4,6 +4,7 @@
 
 pub mod hints;
 pub mod keys;
+pub mod page;
 pub mod pool;
 pub mod queue;
 pub mod uwsgi;

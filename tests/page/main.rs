@@ -1,0 +1,16 @@
+//! The status page in a real Chromium, which is driven by WebDriver (W3C). Needs Debian's chromium and
+//! chromium-driver: `make test-page` installs them.
+
+// These lints guard what comes from clients and backends; here a panic is how a test fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod accessible;
+mod browser;
+mod document;
+mod looks;
+mod safety;
+mod scripted;
+mod table;
