@@ -3,7 +3,7 @@
 import re
 import traceback
 
-from . import checks_django, checks_flask, checks_static
+from . import checks_django, checks_flask, checks_show, checks_static
 from .expect import Failed, expect
 from .processes import pause
 
@@ -15,7 +15,7 @@ def run(site, stock):
     leaves out those whose answers differ on purpose."""
     checks = [
         check
-        for module in (checks_static, checks_django, checks_flask)
+        for module in (checks_static, checks_django, checks_flask, checks_show)
         for check in module.CHECKS
         if not (stock and check.differs_from_stock)
     ]

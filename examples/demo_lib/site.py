@@ -15,6 +15,7 @@ PORTS = [*range(8080, 8100), 0]  # for nginx; 0 is any
 # A clean environment: no PYTHONPATH or VIRTUAL_ENV of the person who starts the demo.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 PAGES = [
+    ("/show/", "buttons: a burst, an early refusal, a mix; uwsgi_pass and rs_uwsgi_pass side by side"),
     ("/", "the index: stylesheet, script and picture from disk"),
     ("/form/", "a form (POST, CSRF)"),
     ("/members/", "behind a login: demo, password demo"),
@@ -61,6 +62,8 @@ class Site:
             ("flask", "flask", self.flask, {"SCRIPT_NAME": "/app2", "PATH_INFO": "/"}),
             ("north", "balanced", f"{run}/north.sock", {"PATH_INFO": "/balanced/"}),
             ("south", "balanced", self.south, {"PATH_INFO": "/balanced/"}),
+            ("small", "small", f"{run}/small.sock", {"PATH_INFO": "/show/ours/work"}),
+            ("show", "show", f"{run}/show.sock", {"PATH_INFO": "/show/run/"}),
         ]
 
     def start(self):
@@ -74,6 +77,7 @@ class Site:
             "SHOWCASE_DATA": str(self.stage.data),
             "SHOWCASE_STATIC": str(self.stage.static),
             "DEMO_SITE": str(self.stage.site),
+            "DEMO_NGINX": f"127.0.0.1:{self.port}",
         }
         manage = self.stage.site / "django" / "manage.py"
         self._spawn("manage.py prepare", [PYTHON, manage, "prepare"], environment, "prepare")
@@ -153,6 +157,7 @@ class Site:
             "tmp": stage.tmp,
             "static": stage.static,
             "data": stage.data,
+            "show": stage.site / "show",
             "port": self.port,
             "flask": self.flask,
             "south": self.south,

@@ -35,7 +35,7 @@ class Stage:
         if len(os.fsencode(self.run / LONGEST_SOCKET)) > SOCKET_PATH_MAX:
             self.run = self._temporary()
         ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-        for name in ("django", "flask"):
+        for name in ("django", "flask", "show"):
             shutil.copytree(repository / "examples" / name, self.site / name, ignore=ignore)
         for source in (repository / "examples" / "uwsgi").glob("*.ini"):
             shutil.copy(source, self.conf)
