@@ -1,39 +1,39 @@
-//! The status page: a document, its style and its scripts, as `rs_uwsgi_status` serves them below its
-//! prefix. They are built into the module and ask no other host for anything.
-//!
-//! Style and scripts are files of their own, because a policy that the operator adds to all responses
-//! (`Content-Security-Policy: default-src 'self'`) forbids those inside of a document. All addresses in
-//! them are relative: the document has to be served at a path that ends in a slash.
+//! The status page: one document for browsers, with its style and its scripts in it, that `rs_uwsgi_status`
+//! serves. It is built into the module, asks no other host for anything, and gets all that it shows from the
+//! JSON below the same location.
 
-/// A file of the page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct File {
-    /// What follows the slash of the prefix; the document has no name.
-    pub name: &'static str,
-    /// Content-Type.
-    pub kind: &'static str,
-    /// What is in it, in UTF-8.
-    pub text: &'static str,
-}
-
-/// All files of the page, the document first.
-pub const FILES: [File; 4] = [
-    File { name: "", kind: "text/html; charset=utf-8", text: include_str!("page/page.html") },
-    File { name: "page.css", kind: "text/css; charset=utf-8", text: include_str!("page/page.css") },
-    File { name: "parts.js", kind: SCRIPT, text: include_str!("page/parts.js") },
-    File { name: "page.js", kind: SCRIPT, text: include_str!("page/page.js") },
+const DOCUMENT: &str = include_str!("page/page.html");
+/// What stands for a file in the document, and what is put there: before the nonce, after it, the file, its end.
+const FILES: [(&str, [&str; 4]); 3] = [
+    (
+        "<link rel=\"stylesheet\" href=\"page.css\">",
+        ["<style nonce=\"", "\">\n", include_str!("page/page.css"), "</style>"],
+    ),
+    (
+        "<script src=\"parts.js\" defer></script>",
+        ["<script type=\"module\" nonce=\"", "\">\n", include_str!("page/parts.js"), ""],
+    ),
+    (
+        "<script src=\"page.js\" defer></script>",
+        ["", "", include_str!("page/page.js"), "</script>"],
+    ),
 ];
 
-const SCRIPT: &str = "text/javascript; charset=utf-8";
+/// The document. `nonce`: letters and digits, others for each answer; [`policy`] has to have the same.
+pub fn document(nonce: &str) -> String {
+    FILES.iter().fold(DOCUMENT.to_owned(), |document, (place, [before, after, text, end])| {
+        let nonce = if before.is_empty() { "" } else { nonce };
+        document.replacen(place, &[before, nonce, after, text, end].concat(), 1)
+    })
+}
 
-/// The Content-Security-Policy of the document (W3C, CSP level 3): its own files and nothing else, no
-/// script or style inside of it, and no other page may show it in a frame.
-pub const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                          img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// The file with this name.
-pub fn find(name: &[u8]) -> Option<&'static File> {
-    FILES.iter().find(|file| file.name.as_bytes() == name)
+/// Its Content-Security-Policy (W3C, level 3): what is in the document runs, it may ask this server for more, and
+/// no other page may show it in a frame.
+pub fn policy(nonce: &str) -> String {
+    format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; \
+         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
 }
 
 #[cfg(test)]
@@ -41,31 +41,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_found_by_their_names() {
-        for file in &FILES {
-            assert_eq!(find(file.name.as_bytes()), Some(file));
+    fn one_document_with_everything_in_it() {
+        let document = document("abc123");
+        assert!(document.starts_with("<!DOCTYPE html>\n") && document.ends_with("</html>\n"));
+        for (place, [.., text, _]) in FILES {
+            assert!(document.contains(text) && !document.contains(place), "{place}");
         }
-        for name in ["page.html", "/", "page.js/", "Page.js", "../page.js", "json"] {
-            assert_eq!(find(name.as_bytes()), None, "{name}");
+        for (tag, count) in
+            [("<style nonce=\"abc123\">", 1), ("<script type=\"module\" nonce=\"abc123\">", 1)]
+        {
+            assert_eq!(document.matches(tag).count(), count, "{tag}");
         }
+        for (end, count) in
+            [("<style", 1), ("</style", 1), ("<script", 1), ("</script", 1), ("abc123", 2)]
+        {
+            assert_eq!(document.matches(end).count(), count, "{end}");
+        }
+        assert_eq!(policy("abc123").matches("'nonce-abc123'").count(), 2);
     }
 
     #[test]
-    fn the_document_names_the_other_files_and_no_other_host() {
-        let [document, others @ ..] = &FILES;
-        for file in others {
-            assert!(document.text.contains(&format!("=\"{}\"", file.name)), "{}", file.name);
-        }
-        for file in &FILES {
-            // Names of XML, which nobody asks for.
-            let text = file.text.replace("http://www.w3.org/2000/svg", "");
-            assert!(!text.contains("//cdn") && !text.contains("://"), "{}", file.name);
-        }
+    fn no_other_host_is_named() {
+        // The name of an XML vocabulary, which nobody asks for.
+        let document = document("").replace("http://www.w3.org/2000/svg", "");
+        assert!(!document.contains("://") && !document.contains("\"//"));
     }
 
     #[test]
     fn no_text_can_become_markup_and_nothing_needs_a_weaker_policy() {
-        let sinks = [
+        let document = document("");
+        for sink in [
             "innerHTML",
             "outerHTML",
             "insertAdjacentHTML",
@@ -76,21 +81,17 @@ mod tests {
             "createContextualFragment",
             "srcdoc",
             "javascript:",
-        ];
-        for file in &FILES {
-            for sink in sinks {
-                assert!(!file.text.contains(sink), "{sink} in {}", file.name);
-            }
-        }
-        let [document, ..] = &FILES;
-        for inline in ["<style", " style=", " onclick=", " onload=", "<script>"] {
-            assert!(!document.text.contains(inline), "{inline}");
+            " style=",
+            " onclick=",
+            " onload=",
+        ] {
+            assert!(!document.contains(sink), "{sink}");
         }
     }
 
     #[test]
     fn the_page_is_small() {
-        let size: usize = FILES.iter().map(|file| file.text.len()).sum();
+        let size = document("").len();
         assert!(size < 48 * 1024, "{size} bytes");
     }
 }

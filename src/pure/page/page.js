@@ -251,6 +251,8 @@ function sectionsOfUpstream({ queue, keepalive, cache, peers }) {
 
 // ---- The page as a whole ----
 
+// The document may have been asked for with or without the slash at its end.
+const base = location.pathname.replace(/\/*$/, "/");
 let json = null, failure = null, groups = [], answered = 0, paused = false, timer = 0;
 const totals = plotsOf(", the slowest server");
 
@@ -353,7 +355,7 @@ function updateFresh() {
 async function ask() {
   const since = answered ? Math.ceil((Date.now() - answered) / 1000) + 3 : SECONDS;
   try {
-    const answer = await fetch(`json?history=${Math.min(since, SECONDS)}`, { cache: "no-store", signal: AbortSignal.timeout(10000) });
+    const answer = await fetch(`${base}json?history=${Math.min(since, SECONDS)}`, { cache: "no-store", signal: AbortSignal.timeout(10000) });
     if (!answer.ok) throw new Error(`nginx answers ${answer.status}`);
     json = await answer.json();
     [failure, answered] = [null, Date.now()];
@@ -375,6 +377,7 @@ async function run() {
   timer = setTimeout(run, Math.max(100, 1000 - (Date.now() - began)));
 }
 
+for (const link of document.querySelectorAll("a[href]")) link.setAttribute("href", base + link.getAttribute("href"));
 setText(byId("host"), `on ${location.host}`);
 byId("totals").append(...totals.map((plot) => plot.node));
 byId("sort").append(make("option", { value: "" }, "as configured"));

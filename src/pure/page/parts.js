@@ -51,6 +51,7 @@ const FAILURES = { // reason: [what it is, what to look at]
   closed_early: ["closed before a complete head", "A worker died, or the vars exceed the server's buffer-size."],
   invalid_head: ["the head is not HTTP's", "Does this address speak uwsgi?"],
   head_too_big: ["the head is too big", "rs_uwsgi_buffer_size must hold all headers of a response."],
+  invalid_body: ["invalid chunks", "The server's chunked response is not what RFC 9112 says."],
   cut_short: ["the response was cut short", "It ended before its length: look into the application's log."],
   other: ["something else", "The error log has the reason."],
 };
