@@ -45,7 +45,7 @@ fn absent_and_refusing() {
     let port = free_port();
     for address in ["unix:@dir@/none.sock".to_string(), format!("127.0.0.1:{port}")] {
         let server = format!("{STANDARD_PARAMS} location / {{ uwsgi_pass {address}; }}");
-        let pair = Pair::new(&server);
+        let pair = Pair::builder(&server).start();
         pair.nginx.expects("none.sock failed (2: No such file or directory)");
         for request in [GET, POST] {
             let (stock, ours) = pair.both(request);
@@ -101,7 +101,7 @@ fn closing_at_once() {
 #[test]
 fn resetting() {
     let server = format!("{STANDARD_PARAMS} location / {{ uwsgi_pass @pass@; }}");
-    let pair = Pair::tcp(&server);
+    let pair = Pair::builder(&server).tcp(true).start();
     check(&pair, "resets after the request", GET, &BAD_GATEWAY, |peer| {
         peer.read_request()?;
         peer.reset()

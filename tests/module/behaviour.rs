@@ -42,7 +42,7 @@ fn subrequests() {
         location /added {{ add_before_body /app/before; add_after_body /app/after; uwsgi_pass @pass@; }}
         location /guarded {{ auth_request /app/auth; uwsgi_pass @pass@; }}"
     );
-    let pair = Pair::build(builder, &server, false, "");
+    let pair = Pair::builder(&server).nginx(builder).start();
     pair.backend.set_script(|peer| {
         let uri = peer.read_request()?.packet.get("REQUEST_URI").unwrap();
         let status = if uri.contains("refuse") { "403 Forbidden" } else { "200 OK" };

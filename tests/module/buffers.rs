@@ -14,7 +14,9 @@ fn buffer_size_bounds_the_head() {
     let locations = sizes.map(|(text, _)| {
         format!("location /{text} {{ uwsgi_buffer_size {text}; uwsgi_pass @pass@; }}")
     });
-    let pair = Pair::new(&format!("{STANDARD_PARAMS} uwsgi_buffers 16 4k; {}", locations.concat()));
+    let pair =
+        Pair::builder(&format!("{STANDARD_PARAMS} uwsgi_buffers 16 4k; {}", locations.concat()))
+            .start();
     for (text, size) in sizes {
         for (head, status) in [(size, 200), (size + 1, 502)] {
             let name = format!("a head of {head} bytes, {text}");
@@ -67,7 +69,7 @@ fn numbers(pair: &Pair, paths: &[&str], file: bool, text: &str) -> Vec<[Vec<usiz
 fn debugged(locations: &str) -> Pair {
     let builder = Nginx::builder().log_level("debug");
     let server = format!("{STANDARD_PARAMS} uwsgi_buffers 32 4k; {locations}");
-    Pair::build(builder, &server, false, " sndbuf=16k")
+    Pair::builder(&server).nginx(builder).listen("sndbuf=16k").start()
 }
 
 #[test]

@@ -9,8 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::mpsc::Sender;
 
-/// Stock first: its outcome is the measure.
-pub const SIDES: [Side; 2] = [Side::Stock, Side::Ours];
+pub use crate::pair::SIDES;
 
 /// A zone for each side; translation renames the directory and the zone, too.
 pub const ZONE: &str = "uwsgi_cache_path @dir@/uwsgi_cache keys_zone=uwsgi_zone:1m;";
@@ -53,7 +52,7 @@ pub fn cached(server: &str) -> Pair {
 pub fn cached_in(builder: Builder, http: &str, server: &str) -> Pair {
     let http = &format!("{http} {KEY}");
     let builder = builder.http(http).http(&translated(http));
-    Pair::build(builder, &format!("{STANDARD_PARAMS} {COMMON} {server}"), false, "")
+    Pair::builder(&format!("{STANDARD_PARAMS} {COMMON} {server}")).nginx(builder).start()
 }
 
 /// Runs the steps on both sides. Panics unless the client and the error log saw the same, and the

@@ -19,13 +19,13 @@ const SIZED: &[u8] = b"HTTP/1.1 413 Too Much\r\nContent-Length: 8\r\n\r\ntoo muc
 const UNSIZED: &[u8] = b"HTTP/1.1 401 Who\r\n\r\nwho are you";
 
 /// Both servers, whose bodies are not buffered, before a server on a unix socket or on TCP.
-fn pair(tcp: bool, settings: &str) -> Pair {
+fn unbuffered(tcp: bool, settings: &str) -> Pair {
     let server = format!(
         "{STANDARD_PARAMS} {UNBUFFERED} {settings}
         location / {{ uwsgi_pass @pass@; }}
         location /through {{ uwsgi_buffering off; uwsgi_pass @pass@; }}"
     );
-    Pair::build(Nginx::builder(), &server, tcp, "")
+    Pair::builder(&server).tcp(tcp).start()
 }
 
 /// What an upload has left.
@@ -151,7 +151,7 @@ fn stay(answer: &[u8]) -> impl Fn(&mut Peer, &dyn Fn()) -> io::Result<()> + Clon
 #[test]
 fn what_stock_makes_of_it() {
     for tcp in [false, true] {
-        let pair = pair(tcp, "");
+        let pair = unbuffered(tcp, "");
         let stock = upload(&pair, Side::Stock, POST, write(SIZED)).response;
         assert_eq!(stock.status, 502, "tcp {tcp}");
         let errors = || {
@@ -173,7 +173,7 @@ fn answers_that_end_by_their_own_framing() {
     const NONE: &[u8] = b"HTTP/1.1 204 None\r\n\r\n";
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     for tcp in [false, true] {
-        let pair = pair(tcp, "");
+        let pair = unbuffered(tcp, "");
         for path in [POST, THROUGH] {
             for (answer, status, text, end) in [
                 (SIZED, 413, "too much", End::Length),
@@ -193,7 +193,7 @@ fn answers_that_end_by_their_own_framing() {
 #[test]
 fn answers_that_end_with_the_connection() {
     for tcp in [false, true] {
-        let pair = pair(tcp, "");
+        let pair = unbuffered(tcp, "");
         for path in [POST, THROUGH] {
             for (status, end) in
                 [(200, End::Cut), (299, End::Cut), (302, End::Chunked), (500, End::Chunked)]
@@ -213,7 +213,7 @@ fn answers_that_end_with_the_connection() {
 #[test]
 fn a_reset_with_no_failed_send() {
     for tcp in [false, true] {
-        let pair = pair(tcp, "");
+        let pair = unbuffered(tcp, "");
         for path in ["/", "/through"] {
             for (status, end) in [(200, End::Cut), (401, End::Chunked)] {
                 pair.backend.set_script(move |peer| {
@@ -233,7 +233,7 @@ fn a_reset_with_no_failed_send() {
 /// What a client still sends is read and dropped, and its connection then ends.
 #[test]
 fn the_client_goes_on() {
-    let pair = pair(false, "");
+    let pair = unbuffered(false, "");
     for path in [POST, THROUGH] {
         let mut client = begin(&pair, Side::Ours, path, UPLOAD, write(SIZED));
         assert_eq!(client.response(false).unwrap().text(), "too much");
@@ -248,7 +248,7 @@ fn the_client_goes_on() {
 #[test]
 fn a_long_answer() {
     const LENGTH: usize = 16 << 20;
-    let pair = pair(false, "send_timeout 10s;");
+    let pair = unbuffered(false, "send_timeout 10s;");
     let head = format!("HTTP/1.1 413 Too Much\r\nContent-Length: {LENGTH}\r\n\r\n");
     let answer = [head.as_bytes(), &vec![b'y'; LENGTH]].concat();
     let mut client = begin(&pair, Side::Ours, THROUGH, UPLOAD, stay(&answer));
@@ -260,7 +260,7 @@ fn a_long_answer() {
 #[test]
 fn answers_that_are_cut_short() {
     for tcp in [false, true] {
-        let pair = pair(tcp, "");
+        let pair = unbuffered(tcp, "");
         for path in [POST, THROUGH] {
             for answer in [
                 &b"HTTP/1.1 413 Too Much\r\nContent-Length: 80\r\n\r\ntoo much"[..],
@@ -277,7 +277,7 @@ fn answers_that_are_cut_short() {
 #[test]
 fn no_answer() {
     for tcp in [false, true] {
-        let pair = pair(tcp, "");
+        let pair = unbuffered(tcp, "");
         for answer in [&b""[..], b"HTTP/1.1 413 Too Mu", b"HTTP/1.1 103 Early Hints\r\n\r\n"] {
             let errors = SIDES.map(|side| {
                 let got = upload(&pair, side, POST, write(answer));
@@ -304,7 +304,7 @@ fn variables() {
         "log_format early '$status $upstream_status $upstream_bytes_sent $upstream_bytes_received \
          $upstream_response_length';",
     );
-    let pair = Pair::build(builder, &server, false, "");
+    let pair = Pair::builder(&server).nginx(builder).start();
     upload(&pair, Side::Ours, POST, write(SIZED));
     let line = wait_for("the access log", || {
         let log = std::fs::read_to_string(pair.nginx.path("early.log")).unwrap_or_default();
@@ -330,7 +330,7 @@ fn never_cached() {
             .http("map $server_addr $zone { 127.0.0.1 stock; default ours; }")
             .http("uwsgi_cache_path @dir@/stock keys_zone=stock:1m;")
             .http("rs_uwsgi_cache_path @dir@/ours keys_zone=ours:1m;");
-        let pair = Pair::build(builder, &server, tcp, "");
+        let pair = Pair::builder(&server).nginx(builder).tcp(tcp).start();
         let is_fresh = |path: &str| {
             pair.backend.set_script(|peer| peer.answer(b"HTTP/1.1 200 OK\r\n\r\nfresh"));
             post(pair.address(Side::Ours), path, b"upload").text() == "fresh"
@@ -366,7 +366,7 @@ fn never_cached() {
 fn the_connection_is_not_used_again() {
     const KEPT: &[u8] =
         b"HTTP/1.1 413 Too Much\r\nConnection: keep-alive\r\nContent-Length: 8\r\n\r\ntoo much";
-    let pair = pair(false, "");
+    let pair = unbuffered(false, "");
     for length in [2000, UPLOAD] {
         let got = begin(&pair, Side::Ours, POST, length, stay(KEPT)).response(false).unwrap();
         assert_eq!(got.text(), "too much");
@@ -380,7 +380,7 @@ fn the_connection_is_not_used_again() {
 /// reset is no whole answer, also where an upload went over that connection before.
 #[test]
 fn a_reset_with_nothing_unread() {
-    let pair = pair(true, "");
+    let pair = unbuffered(true, "");
     pair.backend.set_script(|peer| {
         peer.answer(b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok")?;
         peer.read_packet()?;

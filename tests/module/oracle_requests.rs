@@ -12,9 +12,9 @@ fn answer(peer: &mut Peer) -> io::Result<()> {
 }
 
 /// A pair with the standard params and `extra` at server level.
-fn pair(extra: &str) -> (Pair, Vec<String>) {
+fn named(extra: &str) -> (Pair, Vec<String>) {
     let server = server(extra);
-    let pair = Pair::new(&server);
+    let pair = Pair::builder(&server).start();
     pair.backend.set_script(answer);
     (pair, param_names(&server))
 }
@@ -84,7 +84,7 @@ fn check(pair: &Pair, params: &[String], request: &Request) -> bool {
 
 /// Runs `count` random requests and prints how many reached the backend.
 fn check_random(name: &str, extra: &str, count: usize) {
-    let (pair, params) = pair(extra);
+    let (pair, params) = named(extra);
     let mut random = Random::new(SEED ^ name.len() as u64);
     let passed =
         (0..count).filter(|_| check(&pair, &params, &requests::random(&mut random))).count();
@@ -132,7 +132,7 @@ fn random_requests_with_more_params() {
 
 #[test]
 fn chosen_requests() {
-    let (pair, params) = pair("");
+    let (pair, params) = named("");
     let long = "v".repeat(9000);
     let mut requests = vec![
         Request::get("/").bare().version("HTTP/1.0"),
@@ -185,7 +185,7 @@ fn variables_at_every_stage() {
         location /error { error_page 418 = /root/error; return 418; }
         location = /auth { uwsgi_param URI $document_uri; uwsgi_param METHOD $request_method;
             uwsgi_pass_request_body off; uwsgi_pass @pass@; }";
-    let (pair, params) = pair(extra);
+    let (pair, params) = named(extra);
     let mut passed = 0;
     for path in ["/", "/kept", "/real", "/root/a", "/old/b?c=d", "/args?e", "/if", "/error?f"] {
         for address in ["10.1.2.3", "10.1.2.3:4567", "[2001:db8::1]:80", "unix:", ""] {
@@ -215,7 +215,7 @@ fn large_bodies() {
     let mut random = Random::new(SEED);
     let mut compared = 0;
     for extra in ["", "uwsgi_request_buffering off;"] {
-        let (pair, params) = pair(extra);
+        let (pair, params) = named(extra);
         for size in [1 << 20, (5 << 20) + 1, 20 << 20] {
             let body = random.bytes(size);
             let post = Request::get("/upload").method("POST");
@@ -230,7 +230,7 @@ fn large_bodies() {
 #[test]
 fn without_request_headers_or_body() {
     for extra in ["uwsgi_pass_request_headers off;", "uwsgi_string \"raw\";"] {
-        let (pair, params) = pair(extra);
+        let (pair, params) = named(extra);
         pair.backend.set_script(|peer| {
             let bytes = peer.read_exact(4)?;
             peer.read_exact(usize::from(u16::from_le_bytes([bytes[1], bytes[2]])))?;
@@ -264,7 +264,7 @@ fn host_by_version() {
         ("uwsgi_param HTTP_HOST $host;", "GET / HTTP/1.1\r\nHost: A:81\r\n\r\n", &["a"], &["a"]),
     ];
     for (extra, request, before, since) in REQUESTS {
-        let (pair, _) = pair(&format!("server_name site; {extra}"));
+        let (pair, _) = named(&format!("server_name site; {extra}"));
         let (stock, ours) = pair.both(request.as_bytes());
         let hosts =
             |outcome: &Outcome| Packet::parse(&outcome.received[0]).unwrap().0.all("HTTP_HOST");
@@ -313,7 +313,7 @@ const OF_A_CONNECTION: [&[u8]; 6] =
 #[test]
 fn http2_requests() {
     let server = server("");
-    let (pair, params) = (Pair::http2(&server), param_names(&server));
+    let (pair, params) = (Pair::builder(&server).listen("http2").start(), param_names(&server));
     pair.backend.set_script(answer);
     let mut random = Random::new(SEED);
     let (count, mut passed) = (120, 0);
@@ -355,7 +355,7 @@ fn http2_requests() {
 #[test]
 fn http2_by_curl() {
     let server = server("");
-    let pair = Pair::http2(&server);
+    let pair = Pair::builder(&server).listen("http2").start();
     pair.backend.set_script(answer);
     for (path, arguments) in [
         ("/", &[][..]),

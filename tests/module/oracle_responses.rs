@@ -36,9 +36,9 @@ const LOCATIONS: &str = "
     location = /error { internal; return 418 \"an error page\"; }
 ";
 
-fn pair(tcp: bool) -> Pair {
+fn located(tcp: bool) -> Pair {
     let builder = Nginx::builder().file("files/file.txt", b"from disk");
-    Pair::build(builder, &format!("{STANDARD_PARAMS}\n{LOCATIONS}"), tcp, "")
+    Pair::builder(&format!("{STANDARD_PARAMS}\n{LOCATIONS}")).nginx(builder).tcp(tcp).start()
 }
 
 /// Answers with `response`, in pieces of `piece` bytes.
@@ -74,7 +74,7 @@ fn request_for(row: &Row, method: &str, path: &str, version: &str) -> Vec<u8> {
 
 /// Every row through one location, with several kinds of request.
 fn check_rows(path: &str) {
-    let pair = pair(false);
+    let pair = located(false);
     let mut compared = 0;
     for row in ROWS {
         for (method, version) in [("GET", "1.1"), ("GET", "1.0"), ("HEAD", "1.1")] {
@@ -115,7 +115,7 @@ fn rows_with_small_buffers() {
 
 #[test]
 fn rows_in_single_bytes_over_tcp() {
-    let pair = pair(true);
+    let pair = located(true);
     for row in ROWS {
         let (request, response) = (request_for(row, "GET", "/", "1.1"), bytes(row));
         if begins_as_a_status_line(&response) {
@@ -157,7 +157,7 @@ fn assert_same_in_pieces(pair: &Pair, name: &str, request: &[u8], response: Vec<
 
 #[test]
 fn heads_cut_at_every_byte_of_the_first_lines() {
-    let pair = pair(false);
+    let pair = located(false);
     let response = b"HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: 5\r\n\r\nhello";
     for at in 1..response.len() {
         pair.assert_same(&format!("cut at {at}"), &request("GET", "/", "1.1"), move |peer| {
@@ -190,7 +190,8 @@ fn heads_of_many_headers() {
     let logged = logged.map(|name| format!("$upstream_http_{name}|$sent_http_{name}|")).concat();
     let builder = Nginx::builder().http(&format!("log_format headers '{logged}';"));
     let logs = "access_log @dir@/headers.log headers; access_log @dir@/access.log;";
-    let pair = Pair::build(builder, &format!("{STANDARD_PARAMS}\n{logs}\n{LOCATIONS}"), false, "");
+    let pair =
+        Pair::builder(&format!("{STANDARD_PARAMS}\n{logs}\n{LOCATIONS}")).nginx(builder).start();
     let body = Random::new(SEED).bytes(50_000);
     for count in 0..40 {
         let kinds = KINDS.iter().cycle().zip(1..=count);
@@ -222,7 +223,7 @@ fn heads_of_many_headers() {
 
 #[test]
 fn random_responses() {
-    let pair = pair(false);
+    let pair = located(false);
     let mut source = Random::new(SEED);
     let count = 300;
     for i in 0..count {
@@ -241,7 +242,7 @@ fn random_responses() {
 
 #[test]
 fn large_responses() {
-    let pair = pair(false);
+    let pair = located(false);
     let mut source = Random::new(SEED);
     let mut compared = 0;
     for size in [4096, 65_536, 1 << 20, 20 << 20] {
@@ -267,7 +268,7 @@ fn large_responses() {
 /// A client that reads nothing until the backend has sent everything forces the temporary file.
 #[test]
 fn response_through_a_temporary_file() {
-    let pair = pair(false);
+    let pair = located(false);
     let size = 20 << 20;
     let body = Random::new(SEED).bytes(size);
     let response =
@@ -295,7 +296,7 @@ fn response_through_a_temporary_file() {
 
 #[test]
 fn conditional_and_range_requests() {
-    let pair = pair(false);
+    let pair = located(false);
     let response = b"HTTP/1.1 200 OK\r\nETag: \"e\"\r\nAccept-Ranges: bytes\r\n\
         Last-Modified: Thu, 01 Jan 2015 00:00:00 GMT\r\nContent-Length: 5\r\n\r\nhello";
     for header in [
@@ -318,7 +319,7 @@ fn conditional_and_range_requests() {
 fn responses_over_http2() {
     let server = format!("{STANDARD_PARAMS}\n{LOCATIONS}");
     let builder = Nginx::builder().file("files/file.txt", b"from disk");
-    let pair = Pair::build(builder, &server, false, " http2");
+    let pair = Pair::builder(&server).nginx(builder).listen("http2").start();
     let rows = ROWS.iter().filter(|row| {
         let named = |names: &[&str]| names.iter().any(|name| row.0.starts_with(name));
         // curl gives up on these, whichever side sent them.
@@ -341,7 +342,7 @@ fn responses_over_http2() {
 /// What nginx knows of the upstream shows in its own variables, and so in access logs.
 #[test]
 fn upstream_variables() {
-    let pair = Pair::new(&format!(
+    let pair = Pair::builder(&format!(
         "{STANDARD_PARAMS}
         add_header X-Status $upstream_status always;
         add_header X-Addr $upstream_addr always;
@@ -351,7 +352,8 @@ fn upstream_variables() {
         add_header X-Cookie $upstream_cookie_c always;
         add_header X-Cache -$upstream_cache_status always;
         location / {{ uwsgi_pass @pass@; }}"
-    ));
+    ))
+    .start();
     for row in ROWS.iter().filter(|row| !row.0.starts_with("X-Accel")) {
         // What was received when the head went out depends on timing with a long body only.
         let (stock, ours) = {

@@ -5,7 +5,7 @@
 use crate::support::backend::{Backend, Peer};
 use crate::support::client::{Client, Response};
 use crate::support::log::Line;
-use crate::support::nginx::{self, Builder, Nginx};
+use crate::support::nginx::{self, Nginx};
 use crate::support::{show, tally};
 use std::io;
 use std::net::SocketAddr;
@@ -50,8 +50,17 @@ pub struct Pair {
     pub nginx: Nginx,
     /// The backend behind both.
     pub backend: Backend,
-    listen: &'static str,
+    is_http1: bool,
     _dir: TempDir,
+}
+
+/// What a pair is made of. In all texts `@pass@` is the backend's address.
+pub struct Builder {
+    nginx: nginx::Builder,
+    http: String,
+    server: String,
+    tcp: bool,
+    listen: &'static str,
 }
 
 /// Everything that one exchange leaves behind.
@@ -66,52 +75,11 @@ pub struct Outcome {
 }
 
 impl Pair {
-    /// `server` is the content of both servers, in stock's names; `@pass@` in it is the backend's
-    /// address. Ours gets the text with `uwsgi_` made `rs_uwsgi_`.
-    pub fn new(server: &str) -> Pair {
-        Pair::build(Nginx::builder(), server, false, "")
-    }
-
-    /// As `new`, with a backend on TCP.
-    pub fn tcp(server: &str) -> Pair {
-        Pair::build(Nginx::builder(), server, true, "")
-    }
-
-    /// As `new`, for clients that speak HTTP/2 (in nginx 1.22 an option of `listen`).
-    pub fn http2(server: &str) -> Pair {
-        Pair::build(Nginx::builder(), server, false, " http2")
-    }
-
-    /// As `new`, in an nginx that `builder` has prepared.
-    pub fn build(builder: Builder, server: &str, tcp: bool, listen: &'static str) -> Pair {
-        Pair::assemble(builder, "", server, tcp, listen)
-    }
-
-    /// As `build`, with `http` around the servers: like them once as it stands, for stock, and once
-    /// for ours. (An upstream block has to be named `uwsgi_…`, to be one for each.)
-    pub fn assemble(
-        builder: Builder,
-        http: &str,
-        server: &str,
-        tcp: bool,
-        listen: &'static str,
-    ) -> Pair {
-        let dir = nginx::prefix();
-        let nothing = |_: &mut Peer| Ok(());
-        let backend = match tcp {
-            true => Backend::tcp(nothing),
-            false => Backend::unix(&dir.path().join("b"), nothing),
-        };
-        let [http, server] =
-            [http, server].map(|text| text.replace("@pass@", &backend.address().to_string()));
-        let ours = translated(&server);
-        let nginx = builder
-            .http(&http)
-            .http(&translated(&http))
-            .http(&format!("server {{ listen 127.0.0.1:@port@{listen}; {server} }}"))
-            .http(&format!("server {{ listen 127.0.0.2:@port@{listen}; {ours} }}"))
-            .start();
-        Pair { nginx, backend, listen, _dir: dir }
+    /// `server` is the content of both servers, in stock's names: ours gets the text with `uwsgi_` made
+    /// `rs_uwsgi_`.
+    pub fn builder(server: &str) -> Builder {
+        let (nginx, http, server) = (Nginx::builder(), String::new(), server.to_string());
+        Builder { nginx, http, server, tcp: false, listen: "" }
     }
 
     /// The address of one side.
@@ -122,7 +90,7 @@ impl Pair {
 
     /// Sends `request` to one side from `local` (port 0: any) and collects what it leaves.
     pub fn exchange(&self, side: Side, local: SocketAddr, request: &[u8]) -> (SocketAddr, Outcome) {
-        assert_eq!(self.listen, "");
+        assert!(self.is_http1);
         let mut used = local;
         let outcome = self.observe(|| {
             let mut client =
@@ -185,6 +153,54 @@ impl Pair {
     }
 }
 
+impl Builder {
+    /// An nginx that is prepared.
+    pub fn nginx(mut self, nginx: nginx::Builder) -> Builder {
+        self.nginx = nginx;
+        self
+    }
+
+    /// What stands around the servers: like them once as it is, for stock, and once for ours. (An upstream
+    /// block has to be named `uwsgi_…`, to be one for each.)
+    pub fn http(mut self, http: &str) -> Builder {
+        self.http = http.to_string();
+        self
+    }
+
+    /// The backend listens on TCP.
+    pub fn tcp(mut self, tcp: bool) -> Builder {
+        self.tcp = tcp;
+        self
+    }
+
+    /// Parameters of `listen`, such as `http2` (for nginx 1.22 it is one).
+    pub fn listen(mut self, listen: &'static str) -> Builder {
+        self.listen = listen;
+        self
+    }
+
+    /// Starts nginx and the backend, which does nothing until it has a script.
+    pub fn start(self) -> Pair {
+        let dir = nginx::prefix();
+        let nothing = |_: &mut Peer| Ok(());
+        let backend = match self.tcp {
+            true => Backend::tcp(nothing),
+            false => Backend::unix(&dir.path().join("b"), nothing),
+        };
+        let [http, server] = [self.http, self.server]
+            .map(|text| text.replace("@pass@", &backend.address().to_string()));
+        let (ours, listen) = (translated(&server), self.listen);
+        let nginx = self
+            .nginx
+            .http(&http)
+            .http(&translated(&http))
+            .http(&format!("server {{ listen 127.0.0.1:@port@ {listen}; {server} }}"))
+            .http(&format!("server {{ listen 127.0.0.2:@port@ {listen}; {ours} }}"))
+            .start();
+        Pair { nginx, backend, is_http1: listen != "http2", _dir: dir }
+    }
+}
+
 /// Panics unless both clients got the same, the Date apart.
 pub fn assert_responses(
     name: &str,
@@ -225,7 +241,7 @@ pub fn translated(stock: &str) -> String {
 
 /// Both servers hold `server` and the standard params.
 pub fn pair(server: &str) -> Pair {
-    Pair::new(&format!("{STANDARD_PARAMS}\n{server}"))
+    Pair::builder(&format!("{STANDARD_PARAMS}\n{server}")).start()
 }
 
 /// As `pair`, with all paths passed on.

@@ -116,7 +116,10 @@ fn slow(extra: &str) -> Pair {
         uwsgi_temp_path @dir@/uwsgi_tmp 2 1; uwsgi_buffer_size 4k; uwsgi_buffers 16 4k;
         {extra} location / {{ uwsgi_pass @pass@; }}"
     );
-    Pair::build(Nginx::builder().log_level("debug_event"), &server, false, " sndbuf=8k")
+    Pair::builder(&server)
+        .nginx(Nginx::builder().log_level("debug_event"))
+        .listen("sndbuf=8k")
+        .start()
 }
 
 /// Begins a response of a megabyte that the client does not read yet; the counter says how much of

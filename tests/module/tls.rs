@@ -126,7 +126,7 @@ impl TlsPair {
     fn with_http(http: &str, server: &str) -> TlsPair {
         let server = format!("{STANDARD_PARAMS} {server}");
         let builder = builder().expects("alert certificate required");
-        let pair = Pair::assemble(builder, http, &server, true, "");
+        let pair = Pair::builder(&server).nginx(builder).http(http).tcp(true).start();
         TlsPair { pair, seen: Arc::default() }
     }
 

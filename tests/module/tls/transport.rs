@@ -44,7 +44,7 @@ fn unix_socket() {
         location /named {{ {VERIFY} uwsgi_pass suwsgi://@pass@; }}",
         VERIFY.replace("uwsgi_ssl_name app.test;", "")
     );
-    let pair = Pair::build(super::builder(), &server, false, "");
+    let pair = Pair::builder(&server).nginx(super::builder()).start();
     for (path, served) in [("/", false), ("/named", true)] {
         let stock = pair.assert_same(path, &request(path), |peer| {
             peer.start_tls(&pki().app.server())?;

@@ -36,7 +36,7 @@ fn telling(peer: &mut Peer) -> io::Result<()> {
 /// `server`, in which `@params@` stands for the standard params, behind a backend that tells.
 fn site(builder: crate::support::nginx::Builder, server: &str) -> Pair {
     let server = format!("{STANDARD_PARAMS} {}", server.replace("@params@", STANDARD_PARAMS));
-    let pair = Pair::build(builder, &server, false, "");
+    let pair = Pair::builder(&server).nginx(builder).start();
     pair.backend.set_script(telling);
     pair
 }

@@ -9,7 +9,7 @@ fn site(server: &str) -> Pair {
         "limit_req_zone $server_addr$uri zone=requests:1m rate=1r/m;
         limit_conn_zone $server_addr zone=connections:1m;",
     );
-    Pair::build(builder, &format!("{STANDARD_PARAMS} {server}"), false, "")
+    Pair::builder(&format!("{STANDARD_PARAMS} {server}")).nginx(builder).start()
 }
 
 #[test]

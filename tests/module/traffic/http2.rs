@@ -19,7 +19,9 @@ fn fields<'a>(method: &'a str, path: &'a str) -> Fields<'a> {
 /// All streams are at the server before the first is answered: none waits for another.
 #[test]
 fn concurrent_streams() {
-    let pair = Pair::http2(&format!("{STANDARD_PARAMS} location / {{ uwsgi_pass @pass@; }}"));
+    let pair = Pair::builder(&format!("{STANDARD_PARAMS} location / {{ uwsgi_pass @pass@; }}"))
+        .listen("http2")
+        .start();
     for side in SIDES {
         let all = Arc::new((Mutex::new(0), Condvar::new()));
         pair.backend.set_script(move |peer| {
@@ -47,10 +49,12 @@ fn concurrent_streams() {
 /// The body goes to the server while it comes, through the flow control of HTTP/2.
 #[test]
 fn unbuffered_upload() {
-    let pair = Pair::http2(&format!(
+    let pair = Pair::builder(&format!(
         "{STANDARD_PARAMS} client_max_body_size 0; uwsgi_request_buffering off;
         location / {{ uwsgi_pass @pass@; }}"
-    ));
+    ))
+    .listen("http2")
+    .start();
     pair.backend.set_script(|peer| {
         let request = peer.read_request()?;
         let sum: u64 = request.body.iter().map(|byte| u64::from(*byte)).sum();

@@ -174,7 +174,8 @@ fn next_upstream_after_one() {
 
 #[test]
 fn over_http2() {
-    let pair = Pair::http2("uwsgi_param A b; location / { uwsgi_pass @pass@; }");
+    let pair =
+        Pair::builder("uwsgi_param A b; location / { uwsgi_pass @pass@; }").listen("http2").start();
     pair.backend.set_script(|peer| {
         peer.answer(format!("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{FINAL}").as_bytes())
     });

@@ -47,7 +47,7 @@ impl Balanced {
             ));
         }
         let server = format!("{STANDARD_PARAMS} {WAY} {locations}");
-        Balanced { pair: Pair::build(builder, &server, false, ""), first, second, _dir: dir }
+        Balanced { pair: Pair::builder(&server).nginx(builder).start(), first, second, _dir: dir }
     }
 
     /// The response to `request`, the same from both sides, and how many servers were tried.

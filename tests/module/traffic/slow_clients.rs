@@ -27,7 +27,7 @@ fn the_server_is_free_while_the_client_reads() {
     });
     let server = format!("{STANDARD_PARAMS} {}", blocks.concat());
     // Small socket buffers towards the client, so that most of the response is nginx's affair.
-    let pair = Pair::build(Nginx::builder(), &server, false, " sndbuf=64k");
+    let pair = Pair::builder(&server).listen("sndbuf=64k").start();
     let written = Arc::new(AtomicUsize::new(0));
     let counter = written.clone();
     pair.backend.set_script(move |peer| {

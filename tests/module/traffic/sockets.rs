@@ -22,7 +22,7 @@ const BINDS: &str = "
 fn pairs(server: &str) -> [Pair; 2] {
     ["", "rs_uwsgi_connect_retry 1ms;"].map(|own| {
         let builder = Nginx::builder().http(own);
-        Pair::build(builder, &format!("{STANDARD_PARAMS}\n{server}"), true, "")
+        Pair::builder(&format!("{STANDARD_PARAMS}\n{server}")).nginx(builder).tcp(true).start()
     })
 }
 
@@ -76,7 +76,7 @@ fn binds(pair: &Pair) {
 /// An internet address cannot be bound to a unix socket: an error as through stock.
 #[test]
 fn bind_with_a_unix_socket() {
-    let pair = Pair::new(&format!("{STANDARD_PARAMS}\n{BINDS}"));
+    let pair = Pair::builder(&format!("{STANDARD_PARAMS}\n{BINDS}")).start();
     pair.nginx.expects("failed (22: Invalid argument)");
     pair.backend.set_script(|peer| peer.answer(OK));
     for (path, status) in [("/", 500), ("/own", 500), ("/off", 200), ("/variable", 200)] {
@@ -136,7 +136,8 @@ fn bind_transparent() {
     {
         let builder = Nginx::builder().http(own);
         let builder = if root { builder } else { builder.expects("IP_TRANSPARENT") };
-        let pair = Pair::build(builder, &format!("{STANDARD_PARAMS}\n{server}"), true, "");
+        let pair =
+            Pair::builder(&format!("{STANDARD_PARAMS}\n{server}")).nginx(builder).tcp(true).start();
         let asked = path != "/";
         let [stock, ours] = of_socket(&pair, path, |socket| {
             let local = socket.local_addr().unwrap().as_socket().unwrap();
@@ -232,7 +233,10 @@ fn full_buffers() {
     let posts = ["/", "/file", "/unbuffered"].map(|path| request("POST", path, &body));
     for tcp in [false, true] {
         let builder = Nginx::builder().probe("probe_send_limit 100;");
-        let pair = Pair::build(builder.http("rs_uwsgi_drop_headers off;"), &server, tcp, "");
+        let pair = Pair::builder(&server)
+            .nginx(builder.http("rs_uwsgi_drop_headers off;"))
+            .tcp(tcp)
+            .start();
         pair.backend.set_script(|peer| peer.answer(OK));
         for request in [GET, long.as_bytes()].into_iter().chain(posts.iter().map(Vec::as_slice)) {
             let (stock, ours) = pair.both(request);

@@ -130,17 +130,13 @@ fn stopping_in_the_middle() {
 /// A body that was written to a file is handed over by name instead of being sent.
 #[test]
 fn by_file_name() {
-    let pair = Pair::build(
-        Nginx::builder(),
-        &format!(
-            "{STANDARD_PARAMS} client_body_in_file_only clean;
+    let pair = Pair::builder(&format!(
+        "{STANDARD_PARAMS} client_body_in_file_only clean;
             uwsgi_param REQUEST_BODY_FILE $request_body_file;
             uwsgi_pass_request_body off;
             location / {{ uwsgi_pass @pass@; }}"
-        ),
-        false,
-        "",
-    );
+    ))
+    .start();
     pair.backend.set_script(|peer| {
         let packet = peer.read_packet()?;
         let body = std::fs::read(packet.get("REQUEST_BODY_FILE").unwrap())?;

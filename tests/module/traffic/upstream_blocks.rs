@@ -33,7 +33,7 @@ impl Blocks {
                 builder = builder.http(&format!("upstream {name} {{ {block} }}"));
             }
         }
-        Blocks { pair: Pair::build(builder, &server, false, ""), servers, _dir: dir }
+        Blocks { pair: Pair::builder(&server).nginx(builder).start(), servers, _dir: dir }
     }
 
     /// The servers that a request for `path` goes to, by the first letters of their names; the

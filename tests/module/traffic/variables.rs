@@ -70,7 +70,7 @@ fn in_a_log() {
         location /page {{ uwsgi_intercept_errors on; error_page 404 /next; uwsgi_pass @pass@; }}
         location /own {{ return 200 \"own\"; }}"
     );
-    let pair = Pair::build(builder, &server, false, "");
+    let pair = Pair::builder(&server).nginx(builder).start();
     pair.nginx.expects("none failed (2: No such file or directory)");
     pair.backend.set_script(|peer| {
         let request = peer.read_request()?;
