@@ -2,6 +2,7 @@
 //! that wait are handled. Builds, tests and is fuzzed with neither nginx nor its headers.
 #![forbid(unsafe_code)]
 
+pub mod health;
 pub mod hints;
 pub mod keys;
 pub mod page;

@@ -15,6 +15,8 @@ mod framing;
 mod head;
 #[path = "pure/header_set.rs"]
 mod header_set;
+#[path = "pure/health.rs"]
+mod health;
 #[path = "pure/hints.rs"]
 mod hints;
 #[path = "pure/keys.rs"]
