@@ -8,12 +8,13 @@
 //! | [`plain`] | values that nginx's upstream machinery reads: one row a value |
 //! | [`connections`] | settings of connections, which the users of an upstream share: one row a setting |
 //! | [`merge`] | inheritance, and the checks across directives |
-//! | [`pass`], [`params`], [`modifiers`], [`mount`], [`store`], [`zone`], `cache`, `tls` | directives with a setter of their own |
+//! | [`pass`], [`params`], [`modifiers`], [`mount`], [`store`], [`zone`], [`health`], `cache`, `tls` | directives with a setter of their own |
 
 #[cfg(ngx_feature = "http_cache")]
 pub mod cache;
 pub mod connections;
 pub mod directives;
+pub mod health;
 pub mod heard;
 pub mod location;
 pub mod merge;

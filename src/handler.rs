@@ -14,7 +14,8 @@ use crate::nginx::connection::{IdleOwner, Lost};
 use crate::nginx::filter::ChunkDecoder;
 use crate::nginx::log::debug;
 use crate::nginx::module::{Module, ModuleConf};
-use crate::nginx::peer::{Chosen, IfFull, Outcome, PeerHandler};
+use crate::nginx::peer::{Choice, Chosen, IfFull, Outcome, PeerHandler};
+use crate::nginx::probe::{Prober, Turn, Well};
 use crate::nginx::status::INTERNAL_SERVER_ERROR;
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::wait::QueueHandler;
@@ -22,10 +23,11 @@ use crate::nginx::watch::Whose;
 use crate::nginx::zone::ZoneOwner;
 use crate::nginx::{Error, Request};
 use crate::peer::queue::ServersState;
-use crate::peer::{choose, idle, refused, release, wait};
+use crate::peer::{choose, health, idle, refused, release, wait};
+use crate::pure::health::{Failure, Reading};
 use crate::pure::pool::{Pool, Worker};
 use crate::pure::vars_limit::Cut;
-use crate::pure::zone::Rung;
+use crate::pure::zone::{Generation, Rung, Zone};
 use crate::request::{body as request_body, encode, target};
 use crate::response::{body, head};
 use crate::state::RequestState;
@@ -145,12 +147,20 @@ impl PeerHandler for Uwsgi {
         state.begin_try(r)
     }
 
+    fn choice(peer: Peer<'_>) -> Choice {
+        health::choice(peer)
+    }
+
     fn choose_connection<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
         choose::choose(r, peer, if_full)
     }
 
     fn release_connection<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
-        release::release(r, peer, outcome)
+        let reported = release::release(r, peer, outcome);
+        if reported == Outcome::Failed && !peer.state().attempt().response.has_begun() {
+            health::request_failed(peer);
+        }
+        reported
     }
 
     fn end_try(peer: Peer<'_>) {
@@ -169,6 +179,36 @@ impl QueueHandler for Uwsgi {
 
     fn wake(servers: &Servers) {
         wait::wake(servers);
+    }
+}
+
+impl Prober for Uwsgi {
+    fn keep_health(servers: &Servers, zone: &Zone<'_>, generation: Generation) {
+        health::keep(servers, zone, generation);
+    }
+
+    fn begin_probes(servers: &Servers) -> Vec<(Box<[u8]>, usize)> {
+        health::begin(servers)
+    }
+
+    fn probe_turn(servers: &Servers, index: usize) -> Turn {
+        health::turn(servers, index)
+    }
+
+    fn probe_packet(servers: &Servers) -> &[u8] {
+        health::packet(servers)
+    }
+
+    fn read_probe(servers: &Servers, bytes: &[u8], ended: bool) -> Reading {
+        health::read(servers, bytes, ended)
+    }
+
+    fn probe_ended(servers: &Servers, index: usize, result: Result<Well, Failure>) -> usize {
+        health::ended(servers, index, result)
+    }
+
+    fn leave_probes(servers: &Servers) {
+        health::leave(servers);
     }
 }
 

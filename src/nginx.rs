@@ -9,7 +9,7 @@
 //!
 //! What this layer calls stands above it, and it knows nothing of it but [`module::Module`] and the traits
 //! beside the callbacks: [`callbacks::RequestHandler`], [`peer::PeerHandler`], [`wait::QueueHandler`],
-//! [`connection::IdleOwner`], [`filter::ChunkDecoder`], [`zone::ZoneOwner`], [`module::ModuleConf`].
+//! [`connection::IdleOwner`], [`probe::Prober`], [`filter::ChunkDecoder`], [`zone::ZoneOwner`], [`module::ModuleConf`].
 //!
 //! | what | files |
 //! |---|---|
@@ -19,9 +19,10 @@
 //! | values and variables | value.rs, variables.rs |
 //! | a request, its body, and what it is written to | request.rs, client_body.rs, chain.rs, pool.rs, log.rs, status.rs |
 //! | its upstream, the state of one, and the address of one | upstream.rs, state.rs, address.rs |
-//! | the choice of a server | servers.rs, balancer.rs, stock_keepalive.rs, peer.rs |
+//! | the choice of a server | servers.rs, balancer.rs, balancer_callbacks.rs, stock_keepalive.rs, peer.rs |
 //! | connections: made, waited for, kept | connect.rs, wait.rs, wake.rs, connection.rs |
 //! | what all workers share | zone.rs |
+//! | probes of servers | probe.rs |
 //! | the request on its way to the server | early.rs, cut.rs |
 //! | the response on its way to the client | headers.rs, body.rs, filter.rs |
 
@@ -43,6 +44,7 @@ use core::num::NonZeroU64;
 
 pub mod address;
 pub mod balancer;
+mod balancer_callbacks;
 pub mod block;
 mod body;
 pub(crate) mod callbacks;
@@ -60,6 +62,7 @@ pub mod merge;
 pub mod module;
 pub mod peer;
 pub mod pool;
+pub mod probe;
 pub mod request;
 pub mod servers;
 pub mod slots;
@@ -212,6 +215,11 @@ pub fn monotonic_nanoseconds() -> NonZeroU64 {
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     let nanoseconds = time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;
     NonZeroU64::new(nanoseconds).unwrap_or(NonZeroU64::MIN)
+}
+
+/// A number by chance, which is no secret: of the clock's last digits.
+pub fn random() -> u64 {
+    monotonic_nanoseconds().get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
 }
 
 /// Is the worker on its way out?

@@ -12,6 +12,8 @@
 //! | [`wait`] | those who wait, in the order of their arrival | `connect`, `refused`, `idle`, `places` |
 //! | [`connect`] | a new connection, or why there is none now | `queue` |
 //! | [`places`] | how many connections there may be, and whose turn it is, over all workers | `queue` |
+//! | [`health`] | which servers are probed, and which requests pass over | `checked`, `queue` |
+//! | [`checked`] | what is known of servers that are checked | |
 //! | [`idle`] | connections in the pool | `places`, `retry`, `queue` |
 //! | [`release`] | `peer.free`: the verdict on the connection, what the balancer is told | `advise`, `refused`, `idle`, `queue` |
 //! | [`advise`] | what may be wrong with a server that gives no answer | `refused` |
@@ -21,8 +23,10 @@
 //! | [`observe`] | what has happened, for the log | `queue` |
 
 pub mod advise;
+pub mod checked;
 pub mod choose;
 pub mod connect;
+pub mod health;
 pub mod idle;
 pub mod observe;
 pub mod places;

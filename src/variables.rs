@@ -3,6 +3,7 @@
 use crate::nginx::conf::{Conf, Error};
 use crate::nginx::variables::{self, Getter};
 use crate::nginx::Request;
+use crate::peer::health::state_of;
 use crate::state::{ConnectionOrigin, RequestState, Verdict};
 
 /// Name and value of each.
@@ -11,6 +12,7 @@ const VARIABLES: &[(&str, &Getter)] = &[
     ("rs_uwsgi_connection", &(connection as Getter)),
     ("rs_uwsgi_queue_time", &(queue_time as Getter)),
     ("rs_uwsgi_verdict", &(verdict as Getter)),
+    ("rs_uwsgi_health", &(health as Getter)),
 ];
 
 /// Defines the variables.
@@ -67,4 +69,11 @@ fn verdict(r: Request<'_>) -> Option<String> {
         Verdict::Kept => "kept".into(),
         Verdict::Closed(refusal) => refusal.to_string(),
     })
+}
+
+/// `$rs_uwsgi_health`: `checking`, `up` or `down`, what is known now of the server that was asked last. None
+/// where it is not checked.
+fn health(r: Request<'_>) -> Option<String> {
+    let peer = RequestState::of(r)?.attempt().peer.get()?;
+    Some(state_of(peer)?.name().into())
 }

@@ -10,7 +10,7 @@
 
 use std::rc::Rc;
 
-use super::LocConf;
+use super::{health, LocConf};
 use crate::module::{UpstreamRef, Uwsgi};
 use crate::nginx::block::Block;
 use crate::nginx::conf::{self, Conf, ConfPosition, Error, Level};
@@ -24,22 +24,26 @@ macro_rules! settings {
         #[derive(Clone, Debug)]
         pub struct Settings {
             $($(#[$doc])* pub $name: Said<$type>,)*
+            /// `rs_uwsgi_health_check`.
+            pub health: Option<Rc<health::SaidCheck>>,
         }
 
         impl Settings {
             /// Nothing said.
             pub fn unset() -> Settings {
-                Settings { $($name: Said::NOTHING,)* }
+                Settings { $($name: Said::NOTHING,)* health: None }
             }
 
             /// Takes from the block around this one what this one does not say.
             pub fn inherit(&mut self, outer: &Settings) {
                 $(self.$name.inherit(&outer.$name);)*
+                self.health = self.health.take().or_else(|| outer.health.clone());
             }
 
             /// Takes what others who use the same connections say.
             fn merge_shared(&mut self, cf: Conf<'_>, name: &[u8], others: &Settings) -> Result<(), Error> {
                 $($scope::merge(cf, name, &mut self.$name, &others.$name)?;)*
+                health::merge(cf, name, &mut self.health, &others.health)?;
                 Ok(())
             }
         }
@@ -79,6 +83,8 @@ settings! {
     reuse: shared Reuse = Reuse::Auto;
     /// `rs_uwsgi_max_connections`: open to one server from all workers, in use or idle; 0 without limit.
     max_connections: shared usize = 0;
+    /// `rs_uwsgi_slow_start`: for how long the share of a server grows that was down, in milliseconds.
+    slow_start: shared usize = 0;
     /// `rs_uwsgi_queue`: how many requests of all workers may wait for one server.
     queue: own usize = 1024;
     /// `rs_uwsgi_queue … timeout=`: how long one may wait, in milliseconds; None: as long as connecting
@@ -289,6 +295,8 @@ pub fn merge_users(cf: Conf<'_>, mut hook: impl FnMut(Block, Settings)) -> Resul
         for user in users.iter().filter(|user| user.upstream == block) {
             settings.merge_shared(cf, block.name(), &user.settings)?;
         }
+        let of_block = users.iter().filter(|user| user.upstream == block);
+        health::check_users(cf, block.name(), &settings.health, of_block)?;
         hook(block, settings);
     }
     Ok(())
@@ -297,6 +305,10 @@ pub fn merge_users(cf: Conf<'_>, mut hook: impl FnMut(Block, Settings)) -> Resul
 /// Notes that a location passes requests on, for [`merge_users`].
 pub fn register(cf: Conf<'_>, conf: &LocConf) {
     if let Some(upstream) = Block::of(&conf.upstream) {
-        cf.add_upstream_ref::<Uwsgi>(UpstreamRef { upstream, settings: conf.connections.clone() });
+        cf.add_upstream_ref::<Uwsgi>(UpstreamRef {
+            upstream,
+            settings: conf.connections.clone(),
+            tls: conf.has_tls(),
+        });
     }
 }

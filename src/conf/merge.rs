@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use super::params::{CompiledParams, HeaderFilter, ParamSet};
-use super::{connections, heard, plain, store, Encoding, LocConf};
+use super::{connections, health, heard, plain, store, Encoding, LocConf};
 use crate::module::Uwsgi;
 use crate::nginx::conf::{string, Conf, Error};
 use crate::nginx::merge::{inherit, inherit_string};
@@ -52,6 +52,7 @@ pub fn merge(cf: Conf<'_>, outer: &mut LocConf, own: &mut LocConf) -> Result<(),
 
     inherit_string(&mut own.string, outer.string, c"");
     own.string_has_no_length = has_no_length(own.string());
+    let says_check = own.connections.health.is_some();
     own.connections.inherit(&outer.connections);
     inherit(&mut own.max_vars, outer.max_vars, MAX_VARS);
     if own.max_vars > MAX_VARS {
@@ -74,6 +75,9 @@ pub fn merge(cf: Conf<'_>, outer: &mut LocConf, own: &mut LocConf) -> Result<(),
 
     own.heard.inherit(&outer.heard);
     merge_pass(cf, outer, own);
+    if says_check {
+        health::check_location(cf, own)?;
+    }
     if own.passes() {
         connections::register(cf, own);
         compile(cf, own)?;

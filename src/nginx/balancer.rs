@@ -5,19 +5,18 @@ use core::cell::Cell;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 
+use super::balancer_callbacks::Balancer;
 use super::callbacks::{with_request, with_step};
 use super::module::{Handler, Module};
-use super::peer::{Chosen, IfFull, Outcome, Peer};
+use super::peer::{Choice, Chosen, IfFull, Outcome, Peer};
 use super::servers::Servers;
 use super::state::State;
 use super::status::{AGAIN, BUSY, DECLINED, DONE, ERROR, OK};
 use super::stock_keepalive::give_back;
 use super::sys::{
-    ngx_event_free_peer_pt, ngx_event_get_peer_pt, ngx_event_notify_peer_pt, ngx_int_t,
-    ngx_peer_connection_t, ngx_str_t, ngx_uint_t, sockaddr, NGX_PEER_FAILED, NGX_PEER_NEXT,
+    ngx_int_t, ngx_peer_connection_t, ngx_str_t, ngx_uint_t, sockaddr, NGX_PEER_FAILED,
+    NGX_PEER_NEXT,
 };
-#[cfg(ngx_feature = "http_ssl")]
-use super::sys::{ngx_event_save_peer_session_pt, ngx_event_set_peer_session_pt};
 use super::version::Sid;
 use super::Request;
 
@@ -53,6 +52,18 @@ pub(super) struct PeerData<'a, H: Module> {
     /// Has the balancer been told already that its server is free ([`give_back`])?
     pub(super) released: Cell<bool>,
     round: Cell<Round>,
+    health: Cell<Health>,
+}
+
+/// What becomes of servers that are not well while a server is chosen for the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    /// They are passed over.
+    Minded,
+    /// Some were.
+    PassedOver,
+    /// As if they were: the balancer has none of the others.
+    Ignored,
 }
 
 /// How far the choice of a server has come. Servers that have no room now are passed over while there are
@@ -63,63 +74,6 @@ enum Round {
     /// The first, in which servers were passed over.
     PassedOver,
     Second,
-}
-
-/// Who chooses the server.
-#[derive(Clone, Copy)]
-pub(super) struct Balancer {
-    data: *mut c_void,
-    get: ngx_event_get_peer_pt,
-    free: ngx_event_free_peer_pt,
-    notify: ngx_event_notify_peer_pt,
-    #[cfg(ngx_feature = "http_ssl")]
-    set_session: ngx_event_set_peer_session_pt,
-    #[cfg(ngx_feature = "http_ssl")]
-    save_session: ngx_event_save_peer_session_pt,
-}
-
-impl Balancer {
-    /// # Safety
-    ///
-    /// The balancer has just set up the request's peer.
-    unsafe fn of(pc: *mut ngx_peer_connection_t) -> Balancer {
-        // SAFETY: the caller's promise.
-        unsafe {
-            Balancer {
-                data: (*pc).data,
-                get: (*pc).get,
-                free: (*pc).free,
-                notify: (*pc).notify,
-                #[cfg(ngx_feature = "http_ssl")]
-                set_session: (*pc).set_session,
-                #[cfg(ngx_feature = "http_ssl")]
-                save_session: (*pc).save_session,
-            }
-        }
-    }
-
-    /// Chooses a server.
-    ///
-    /// # Safety
-    ///
-    /// The peer must be the one that the balancer has set up.
-    unsafe fn choose(self, pc: *mut ngx_peer_connection_t) -> ngx_int_t {
-        let Some(get) = self.get else { return ERROR };
-        // SAFETY: the balancer's own callback with its own data.
-        unsafe { get(pc, self.data) }
-    }
-
-    /// Tells the balancer that its server is free.
-    ///
-    /// # Safety
-    ///
-    /// As `choose`, and a server was chosen.
-    pub(super) unsafe fn release(self, pc: *mut ngx_peer_connection_t, state: ngx_uint_t) {
-        if let Some(free) = self.free {
-            // SAFETY: the balancer's own callback with its own data.
-            unsafe { free(pc, self.data, state) };
-        }
-    }
 }
 
 /// A server that the next try is with ([`Outcome::RetrySamePeer`]), as the balancer has described it.
@@ -183,7 +137,8 @@ pub(super) unsafe fn install<'a, H: Handler>(
     // SAFETY: the upstream's peer, whose callbacks the balancer has set.
     let balancer = Cell::new(unsafe { Balancer::of(pc) });
     let (released, round) = (Cell::new(false), Cell::new(Round::First));
-    let data = PeerData { r, state, servers, balancer, released, round };
+    let health = Cell::new(Health::Minded);
+    let data = PeerData { r, state, servers, balancer, released, round, health };
     let Ok(data) = r.pool().share(data) else { return ERROR };
     // SAFETY: as above; our callbacks find their data, which live as long as the request.
     unsafe { install_callbacks::<H>(pc, ptr::from_ref(data).cast_mut().cast()) };
@@ -220,7 +175,7 @@ unsafe extern "C" fn get<H: Handler>(
 ) -> ngx_int_t {
     // SAFETY: `install` put it there; it is only ever shared.
     let data = unsafe { &*data.cast::<PeerData<'_, H>>() };
-    let mut passed_over = 0;
+    let (mut passed_over, mut unwell) = (0, 0);
     loop {
         let begun =
             with_request(data.r.as_ptr(), false, |_| H::begin_try(data.r, data.state).is_ok());
@@ -228,10 +183,12 @@ unsafe extern "C" fn get<H: Handler>(
             return ERROR;
         }
         // SAFETY: the request's peer.
-        match unsafe { choose(pc, data, data.state.pinned.take()) } {
+        let pinned = data.state.pinned.take();
+        let is_pinned = pinned.is_some();
+        // SAFETY: as above.
+        match unsafe { choose(pc, data, pinned) } {
             OK => {}
-            BUSY if data.round.get() == Round::PassedOver => {
-                data.round.set(Round::Second);
+            BUSY if data.begins_anew() => {
                 // SAFETY: as above.
                 match unsafe { begin_second_pass::<H>(pc, data) } {
                     OK => continue,
@@ -239,6 +196,28 @@ unsafe extern "C" fn get<H: Handler>(
                 }
             }
             other => return other,
+        }
+        if !is_pinned && data.health.get() != Health::Ignored {
+            let choice = with_request(data.r.as_ptr(), Choice::Take, |_| {
+                Peer::of(pc, data).map_or(Choice::Take, H::choice)
+            });
+            match choice {
+                Choice::Take => {}
+                Choice::PassOver if unwell < MOST_UNWELL => {
+                    unwell += 1;
+                    data.health.set(Health::PassedOver);
+                    // SAFETY: the request's peer, for which the balancer has chosen a server.
+                    unsafe { pass_over(pc, data) };
+                    continue;
+                }
+                // a balancer that does not remember which servers it has chosen
+                Choice::PassOver => data.health.set(Health::Ignored),
+                Choice::NoneIsUp => {
+                    // SAFETY: as above.
+                    unsafe { pass_over(pc, data) };
+                    return BUSY;
+                }
+            }
         }
         // SAFETY: as above. Not every balancer remembers which servers it has chosen.
         let passes_over = data.round.get() != Round::Second && passed_over < unsafe { (*pc).tries };
@@ -256,18 +235,49 @@ unsafe extern "C" fn get<H: Handler>(
             Chosen::Failed => return ERROR,
             // SAFETY: the request's peer, for which the balancer has chosen a server.
             Chosen::TryNextPeer => unsafe {
-                // it was not tried
-                let tries = (*pc).tries;
-                if !data.released.get() {
-                    data.balancer.get().release(pc, Outcome::Next.state());
-                }
-                (*pc).tries = tries;
-                (*pc).sockaddr = ptr::null_mut();
-                Sid::NONE.give(pc);
+                pass_over(pc, data);
                 passed_over += 1;
                 data.round.set(Round::PassedOver);
             },
         }
+    }
+}
+
+/// So many servers that are not well are passed over, and no more. A balancer that remembers which it has
+/// chosen chooses each once.
+const MOST_UNWELL: usize = 2000;
+
+impl<H: Module> PeerData<'_, H> {
+    /// There is no other server. Does the choice begin anew: with those that had no room, or else with those
+    /// that are not well?
+    fn begins_anew(&self) -> bool {
+        if self.round.get() == Round::PassedOver {
+            self.round.set(Round::Second);
+            return true;
+        }
+        if self.health.get() == Health::PassedOver {
+            self.health.set(Health::Ignored);
+            return true;
+        }
+        false
+    }
+}
+
+/// Lets the balancer choose another server: the one that it has chosen was not tried.
+///
+/// # Safety
+///
+/// `pc` must be the request's peer, with a server that the balancer has chosen.
+unsafe fn pass_over<H: Module>(pc: *mut ngx_peer_connection_t, data: &PeerData<'_, H>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let tries = (*pc).tries;
+        if !data.released.get() {
+            data.balancer.get().release(pc, Outcome::Next.state());
+        }
+        (*pc).tries = tries;
+        (*pc).sockaddr = ptr::null_mut();
+        Sid::NONE.give(pc);
     }
 }
 

@@ -7,6 +7,7 @@ use ngx::http::{HttpModuleMainConf, NgxHttpUpstreamModule};
 use super::address::url_of;
 use super::conf::Error;
 use super::module::{context_index, Handler, Module};
+use super::peer::address_of;
 use super::servers::{choose_addresses, Servers};
 use super::sys::{
     ngx_http_conf_ctx_t, ngx_http_upstream_add, ngx_http_upstream_conf_t,
@@ -24,6 +25,17 @@ pub struct UpstreamRef<H: Module> {
     pub upstream: Block,
     /// What the location says of connections.
     pub settings: H::Block,
+    /// Does it speak TLS?
+    pub tls: bool,
+}
+
+/// An address of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The address: a unix socket's with its path, and no more.
+    pub address: &'a [u8],
+    /// Its name in the log.
+    pub name: &'a [u8],
 }
 
 impl Block {
@@ -57,6 +69,26 @@ impl Block {
                 slice_of(servers.elts.cast::<ngx_http_upstream_server_t>(), servers.nelts);
             servers.iter().map(|server| server.naddrs.max(1)).sum::<usize>().max(1)
         }
+    }
+
+    /// The addresses that requests may go to, as far as the configuration has them: not those of servers that
+    /// are marked "down", nor of names that nginx looks up later.
+    pub fn targets<'a>(self) -> impl Iterator<Item = Target<'a>> {
+        // SAFETY: as above; null, or an array of servers, each with an array of addresses.
+        let servers = unsafe {
+            (*self.0.as_ptr()).servers.as_ref().map_or(&[][..], |servers| {
+                slice_of(servers.elts.cast::<ngx_http_upstream_server_t>(), servers.nelts)
+            })
+        };
+        servers.iter().filter(|server| server.down == 0).flat_map(|server| {
+            // SAFETY: as above.
+            let addresses = unsafe { slice_of(server.addrs, server.naddrs) };
+            addresses.iter().map(|address| Target {
+                address: address_of(address.sockaddr, address.socklen as usize),
+                // SAFETY: as above; names are strings of the configuration.
+                name: unsafe { bytes_of(address.name) },
+            })
+        })
     }
 
     /// What the block says of connections; None for an address.

@@ -230,6 +230,24 @@ impl<'a, H: Module> Peer<'a, H> {
     }
 }
 
+/// Connects a socket to an address, of whichever kind.
+///
+/// # Errors
+///
+/// What connect(2) failed with.
+pub(super) fn connect_socket(fd: c_int, address: &[u8]) -> Result<Progress, Errno> {
+    let is_unix = address.first_chunk().is_some_and(|family| {
+        c_int::from(libc::sa_family_t::from_ne_bytes(*family)) == libc::AF_UNIX
+    });
+    match is_unix.then(|| abstract_name(address)).flatten() {
+        Some(name) => connect_abstract(fd, name),
+        // SAFETY: so many bytes, which the kernel copies.
+        None => unsafe {
+            connect_to(fd, address.as_ptr().cast(), address.len() as libc::socklen_t)
+        },
+    }
+}
+
 /// connect(2).
 ///
 /// # Safety
@@ -328,7 +346,7 @@ unsafe fn prepare(c: *mut ngx_connection_t, pc: *mut super::sys::ngx_peer_connec
 /// # Safety
 ///
 /// `c` must be an open connection that is not watched.
-unsafe fn watch(c: *mut ngx_connection_t, progress: Progress) -> Result<(), ()> {
+pub(super) unsafe fn watch(c: *mut ngx_connection_t, progress: Progress) -> Result<(), ()> {
     // SAFETY: the caller's promise; nginx's methods are set before any request comes.
     let status = unsafe {
         if let Some(add_conn) = ngx_event_actions.add_conn {

@@ -13,6 +13,7 @@ use super::connection::IdleOwner;
 use super::filter::ChunkDecoder;
 use super::headers::KnownHeaders;
 use super::peer::PeerHandler;
+use super::probe::{self, Prober};
 use super::servers::Servers;
 use super::slots::Directives;
 use super::status::{ERROR, OK};
@@ -54,7 +55,14 @@ pub trait Module: Registered {
 
 /// Everything that this layer calls.
 pub trait Handler:
-    ModuleConf + RequestHandler + PeerHandler + QueueHandler + IdleOwner + ChunkDecoder + ZoneOwner
+    ModuleConf
+    + RequestHandler
+    + PeerHandler
+    + QueueHandler
+    + IdleOwner
+    + ChunkDecoder
+    + ZoneOwner
+    + Prober
 {
 }
 
@@ -66,6 +74,7 @@ impl<H> Handler for H where
         + IdleOwner
         + ChunkDecoder
         + ZoneOwner
+        + Prober
 {
 }
 
@@ -145,7 +154,7 @@ pub const fn new<H: Handler>(directives: &'static Directives) -> ngx_module_t {
         type_: NGX_HTTP_MODULE as usize,
         init_module: Some(init_module::<H>),
         init_process: Some(init_process::<H>),
-        exit_process: Some(exit_process),
+        exit_process: Some(exit_process::<H>),
         ..ngx_module_t::default()
     }
 }
@@ -350,15 +359,19 @@ unsafe extern "C" fn init_module<H: Handler>(cycle: *mut ngx_cycle_t) -> ngx_int
         LOADED.call_once(|| log.notice(format_args!("rs_uwsgi module {} loaded", H::VERSION)));
         if let Some(cycle) = NonNull::new(cycle) {
             zone::begin::<H>(cycle, log);
+            probe::change::<H>(cycle);
         }
     }
     OK
 }
 
 /// `init_process`: a worker begins.
-unsafe extern "C" fn init_process<H: ZoneOwner>(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+unsafe extern "C" fn init_process<H: Handler>(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     if let Some(cycle) = NonNull::new(cycle) {
-        let begin = || zone::enter::<H>(cycle, Log::of_worker());
+        let begin = || {
+            zone::enter::<H>(cycle, Log::of_worker());
+            probe::begin::<H>(cycle);
+        };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(begin)) {
             log_panic(Log::of_worker(), &*panic);
         }
@@ -367,8 +380,12 @@ unsafe extern "C" fn init_process<H: ZoneOwner>(cycle: *mut ngx_cycle_t) -> ngx_
 }
 
 /// `exit_process`: a worker ends.
-unsafe extern "C" fn exit_process(_: *mut ngx_cycle_t) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(zone::leave)) {
+unsafe extern "C" fn exit_process<H: Handler>(cycle: *mut ngx_cycle_t) {
+    let end = || {
+        probe::end::<H>(cycle);
+        zone::leave();
+    };
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(end)) {
         log_panic(Log::of_worker(), &*panic);
     }
 }

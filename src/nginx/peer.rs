@@ -18,6 +18,8 @@ pub trait PeerHandler: Module {
     ///
     /// [`Error::Failed`] when memory runs out.
     fn begin_try<'a>(r: Request<'a>, state: &'a State<'a, Self>) -> Result<(), Error>;
+    /// nginx has chosen a server. Does the request take it?
+    fn choice(peer: Peer<'_, Self>) -> Choice;
     /// nginx has chosen a server. Finds a connection to it, or lets the request wait for one.
     fn choose_connection<'a>(r: Request<'a>, peer: Peer<'a, Self>, if_full: IfFull) -> Chosen;
     /// The server and its connection are no longer needed. Returns what the balancer is told.
@@ -33,6 +35,17 @@ pub enum IfFull {
     TryNextPeer,
     /// It waits.
     Wait,
+}
+
+/// What becomes of a server that the balancer has chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The request takes it.
+    Take,
+    /// It is not well, and others are: another is chosen.
+    PassOver,
+    /// No server is well, and the request has to fail at once.
+    NoneIsUp,
 }
 
 /// What nginx does where a connection of the pool turns out to be dead.
@@ -175,7 +188,7 @@ impl<'a, H: Module> Peer<'a, H> {
 }
 
 /// The bytes of an address; a unix socket's end with its path, not with the room for one.
-fn address_of<'a>(address: *const sockaddr, length: usize) -> &'a [u8] {
+pub(super) fn address_of<'a>(address: *const sockaddr, length: usize) -> &'a [u8] {
     // SAFETY: the balancer's address, which lasts longer than the try.
     unsafe { slice_of(address.cast::<u8>(), length) }
 }

@@ -8,9 +8,10 @@ use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
 use super::balancer::install;
-use super::block::Block;
+use super::block::{Block, Target};
 use super::callbacks::with_request;
 use super::module::{self, Handler, Module};
+use super::probe::Probes;
 use super::status::{ERROR, OK};
 use super::sys::{
     ngx_http_request_t, ngx_http_upstream_init_peer_pt, ngx_http_upstream_srv_conf_t, ngx_int_t,
@@ -26,6 +27,7 @@ pub struct Servers<H: Module> {
     pub name: Vec<u8>,
     own: H::Servers,
     pub(super) wake: Wake<H>,
+    pub(super) probes: Probes<H>,
 }
 
 impl<H: Module> Deref for Servers<H> {
@@ -55,7 +57,14 @@ impl<H: Module> Servers<H> {
             let peer = &raw mut (*block.0.as_ptr()).peer;
             (*peer).init.replace(init::<H>)
         };
-        Servers { block, init, name: block.name().to_vec(), own, wake: Wake::new() }
+        Servers {
+            block,
+            init,
+            name: block.name().to_vec(),
+            own,
+            wake: Wake::new(),
+            probes: Probes::new(),
+        }
     }
 
     /// The port in an address; 0 for a block and for a socket.
@@ -74,6 +83,11 @@ impl<H: Module> Servers<H> {
         let all = &module::main_conf::<H>(r).upstreams;
         let place = all.binary_search_by_key(&id, |servers| servers.block.id()).ok()?;
         all.get(place).map(|servers| &**servers)
+    }
+
+    /// The addresses that requests may go to, as far as the configuration has them.
+    pub fn targets(&self) -> impl Iterator<Item = Target<'_>> {
+        self.block.targets()
     }
 
     pub(super) fn address(&self) -> NonNull<ngx_http_upstream_srv_conf_t> {

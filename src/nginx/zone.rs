@@ -14,6 +14,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use super::callbacks::log_panic;
 use super::conf::{Conf, Error};
 use super::module::{buffer_tag, context_index, MainConf, Module};
+use super::probe::Prober;
 use super::servers::Servers;
 use super::status::{ERROR, OK};
 use super::sys::{
@@ -288,13 +289,14 @@ pub fn this_worker() -> Option<(&'static Worker<'static>, Generation)> {
 }
 
 /// `init_module`: the configuration is in force. Makes the bells that there are not yet.
-pub(super) fn begin<H: ZoneOwner>(cycle: NonNull<ngx_cycle_t>, log: Log<'_>) {
+pub(super) fn begin<H: ZoneOwner + Prober>(cycle: NonNull<ngx_cycle_t>, log: Log<'_>) {
     // SAFETY: nginx's cycle, with its configuration.
     let Some(main) = (unsafe { main_conf_of::<H>(cycle.as_ptr()) }) else { return };
     if main.zone.size == Some(Size::Off) && !main.upstreams.is_empty() {
         log.notice(format_args!("\"rs_uwsgi_zone\" is off, limits are each worker's"));
     }
     let Some((zone, generation)) = main.zone.open() else { return leave() };
+    main.upstreams.iter().for_each(|servers| H::keep_health(servers, &zone, generation));
     let _ = patiently(|| zone.end_generation(generation));
     for bell in BELLS.iter().take(zone.layout().shape().workers) {
         if bell.load(Ordering::Relaxed) >= 0 {
@@ -423,10 +425,16 @@ unsafe extern "C" fn on_bell<H: ZoneOwner>(event: *mut ngx_event_t) {
 /// # Safety
 ///
 /// `cycle` must be valid, with its configuration.
-unsafe fn main_conf_of<'a, H: Module>(cycle: *mut ngx_cycle_t) -> Option<&'a MainConf<H>> {
+pub(super) unsafe fn main_conf_of<'a, H: Module>(
+    cycle: *mut ngx_cycle_t,
+) -> Option<&'a MainConf<H>> {
     // SAFETY: the caller's promise; the HTTP module has null or its context, in which this module has what
     // `place_main_conf` made.
     unsafe {
+        // the first cycle of all has none
+        if (*cycle).conf_ctx.is_null() {
+            return None;
+        }
         let http = *(*cycle).conf_ctx.add(ngx_http_module.index);
         let context = http.cast::<ngx_http_conf_ctx_t>().as_ref()?;
         (*context.main_conf.add(context_index::<H>())).cast::<MainConf<H>>().as_ref()

@@ -6,6 +6,7 @@ use crate::nginx;
 use crate::nginx::connect::Errno;
 use crate::nginx::connection::{Idle, Lost};
 use crate::nginx::log::{debug, Log, Printable};
+use crate::pure::health::{Change, Failure, State};
 use crate::pure::hints::{self, Hint};
 use crate::pure::pool::policy::Refusal;
 use crate::pure::vars_limit::{BUFFER_SIZE, MAX_VARS};
@@ -93,6 +94,20 @@ pub enum Event<'e> {
     },
     /// There is no room in the zone for the server.
     ZoneFull {
+        /// The server.
+        name: &'e [u8],
+    },
+    /// A server is down, or up again.
+    Health {
+        /// The server.
+        name: &'e [u8],
+        /// What has changed.
+        change: Change,
+        /// Why the last probe failed, where one did.
+        reason: Option<&'e Failure>,
+    },
+    /// A server closes the connection on a ping.
+    NoPong {
         /// The server.
         name: &'e [u8],
     },
@@ -250,6 +265,35 @@ fn write(servers: &Servers, log: Log<'_>, event: Event<'_>) {
                 log.warn(format_args!(
                     "rs_uwsgi zone has no room for \"{}\", its limits are each worker's: raise \
                      \"rs_uwsgi_zone\"",
+                    Printable(name),
+                ));
+            }
+        }
+        Event::Health { name, change, reason } => {
+            let (name, upstream) = (Printable(name), Printable(&servers.name));
+            let (from, run) = (change.from.name(), change.run);
+            let lasted = change.lasted.map_or_else(String::new, |time| {
+                format!(", it was {from} for {}.{:03} s", time / 1000, time % 1000)
+            });
+            match (change.to, reason) {
+                (State::Down, Some(reason)) => log.warn(format_args!(
+                    "server \"{name}\" of \"{upstream}\" is down after {run} failures: \
+                     {reason}{lasted}"
+                )),
+                (State::Down, None) => log.warn(format_args!(
+                    "server \"{name}\" of \"{upstream}\" is down after {run} failures: \
+                     it does not answer requests{lasted}"
+                )),
+                _ => log.notice(format_args!(
+                    "server \"{name}\" of \"{upstream}\" is up after {run} probes{lasted}"
+                )),
+            }
+        }
+        Event::NoPong { name } => {
+            if hints.take_due(Hint::NoPong, now) {
+                log.warn(format_args!(
+                    "\"{}\" closes the connection on a ping, which tells only that it can be reached: \
+                     let uWSGI load its plugin \"ping\", or check with \"uri\"",
                     Printable(name),
                 ));
             }

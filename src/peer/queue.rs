@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use super::checked::Checked;
 use crate::conf::connections::{EffectiveSettings, Settings};
 use crate::module::{Peer, Waiter, Waiting};
 use crate::nginx::connect::Errno;
@@ -25,6 +26,8 @@ pub struct ServersState {
     pub vars_limits: RefCell<Limits>,
     /// The servers' slots in the zone that all workers share.
     pub slots: RefCell<Slots>,
+    /// The servers that are checked.
+    pub checked: Checked,
 }
 
 /// A connection in the pool.
@@ -87,6 +90,7 @@ impl ServersState {
             queue: Queue::default(),
             vars_limits: RefCell::default(),
             slots: RefCell::default(),
+            checked: Checked::default(),
         }
     }
 }

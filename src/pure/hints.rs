@@ -24,9 +24,11 @@ pub enum Hint {
     Protocol,
     /// There is no room in the zone for a server.
     ZoneFull,
+    /// A server answers no pings.
+    NoPong,
 }
 
-const KINDS: usize = 7;
+const KINDS: usize = 8;
 
 /// How often one is given, in milliseconds.
 pub const INTERVAL: usize = 60_000;

@@ -23,12 +23,13 @@
 //! | line 3 | 1 | a word for offsets that are none | nobody |
 //! | workers: a line for each | 1 | the process whose cells these are; 0: nobody's | own, lock |
 //! | | 1 | the bell: 1 its turn, 2 asked for an idle connection | all |
-//! | slots: 6 lines for each server | 1 | state (8 bits: empty, ready, being freed, free) and epoch | lock |
+//! | slots: 7 lines for each server | 1 | state (8 bits: empty, ready, being freed, free) and epoch | lock |
 //! | | 1 | the generation that wants it | lock |
 //! | | 2 | hash of the key | lock |
 //! | line 1 of it | 4 | the line: a bit for each worker with requests that wait | own bit |
 //! | | 1 | backoff: when the listen queue is tried again (56 bits, ms) and the pause (8 bits, ms) | all |
 //! | lines 2 to 5 | 1 + 31 | label: lengths of upstream and server, and their bytes | lock |
+//! | line 6 | 8 | health: state, lease, counts ([`super::health`]) | all |
 //! | shared: for each server | shape's | words for what all workers know of a server: state, history | all |
 //! | cells: for each worker, for each server, a line | 1 | connections open, in use or idle | own |
 //! | | 1 | those of them that are idle | own |
@@ -134,7 +135,7 @@ impl<A> Copy for Zone<'_, A> {}
 /// "rsuwsgiz".
 const MAGIC: u64 = u64::from_be_bytes(*b"rsuwsgiz");
 /// Of the layout.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 impl<'m, A: Word> Zone<'m, A> {
     /// Makes a zone of memory that is all zeros, which is not yet shared. `seed`: any number that clients do

@@ -25,6 +25,7 @@ mod ends;
 mod event_streams;
 mod examples;
 mod header_names;
+mod health;
 mod hints;
 mod inheritance;
 mod intended;

@@ -94,9 +94,11 @@ pub(super) mod slot {
     /// How long the parts of the label are.
     pub const LABEL: usize = 2 * LINE;
     pub const LABEL_BYTES: usize = 2 * LINE + 1;
-    pub const SIZE: usize = 6 * LINE;
+    /// Its health, a line (`pure::health`).
+    pub const HEALTH: usize = 6 * LINE;
+    pub const SIZE: usize = 7 * LINE;
     /// Bytes of a label.
-    pub const MOST_LABEL: usize = (SIZE - LABEL_BYTES) * 8;
+    pub const MOST_LABEL: usize = (HEALTH - LABEL_BYTES) * 8;
 }
 
 /// A worker's cell for a slot.

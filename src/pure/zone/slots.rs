@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use super::layout::{cell, header, slot};
 use super::workers::{Busy, Locked};
 use super::{hash, Word, Zone};
+use crate::pure::health;
 
 /// A server's slot. When it is freed and becomes another's, this is the number of none
 /// ([`Acquire::Gone`](super::Acquire::Gone)).
@@ -148,11 +149,14 @@ impl<'m, A: Word> Zone<'m, A> {
         let server = label.server.iter().take(Label::MOST - lengths);
         at(slot::LABEL).set_relaxed((lengths << 32 | server.len()) as u64);
         let mut bytes = upstream.chain(server).copied().peekable();
-        for word in slot::LABEL_BYTES..slot::SIZE {
+        for word in slot::LABEL_BYTES..slot::HEALTH {
             if bytes.peek().is_none() {
                 break;
             }
             at(word).set_relaxed(u64::from_le_bytes([(); 8].map(|()| bytes.next().unwrap_or(0))));
+        }
+        for word in slot::HEALTH..slot::SIZE {
+            at(word).set_relaxed(0);
         }
         for shared in 0..self.layout.shared_size {
             self.word(self.layout.shared(index) + shared).set_relaxed(0);
@@ -286,7 +290,7 @@ impl<'m, A: Word> Zone<'m, A> {
     /// What to call it: upstream and server. None where it is gone.
     pub fn label(&self, of: SlotId) -> Option<(Vec<u8>, Vec<u8>)> {
         let lengths = self.slot_word(of.index(), slot::LABEL).get() as usize;
-        let mut upstream: Vec<u8> = (slot::LABEL_BYTES..slot::SIZE)
+        let mut upstream: Vec<u8> = (slot::LABEL_BYTES..slot::HEALTH)
             .flat_map(|at| self.slot_word(of.index(), at).get().to_le_bytes())
             .take((lengths >> 32) + (lengths & 0xffff_ffff))
             .collect();
@@ -300,6 +304,13 @@ impl<'m, A: Word> Zone<'m, A> {
     pub fn shared(&self, of: SlotId, index: usize) -> Option<&'m A> {
         let is_there = index < self.layout.shape.shared;
         is_there.then(|| self.word(self.layout.shared(of.index()) + index))
+    }
+
+    /// The words of a server's health ([`crate::pure::health`]); zeros when its slot is made.
+    #[inline]
+    pub fn health(&self, of: SlotId) -> &'m [A] {
+        let base = self.layout.slot(of.index()) + slot::HEALTH;
+        self.words.get(base..base + health::WORDS).unwrap_or_default()
     }
 
     #[inline]

@@ -23,6 +23,7 @@ const ROWS: &[Row] = &[
     ),
     ("rs_uwsgi_max_connections", &["0", "1", "100000"], NUMBERS, "invalid number"),
     ("rs_uwsgi_queue", &["0", "1", "5000", "1 timeout=1s", "0 timeout=1m30s"], QUEUES, ""),
+    ("rs_uwsgi_slow_start", &["0", "1", "100ms", "1m30s"], TIMES, "invalid value"),
     ("rs_uwsgi_connect_retry", &["0", "1", "100ms", "1m30s"], TIMES, "invalid value"),
 ];
 

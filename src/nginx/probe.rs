@@ -1,0 +1,428 @@
+//! Probes: a connection of its own to a server that is checked, from time to time, with none of a request's
+//! machinery.
+
+use core::cell::{Cell, OnceCell, RefCell, UnsafeCell};
+use core::ffi::{c_int, c_void};
+use core::mem::{offset_of, zeroed};
+use core::ptr::{self, NonNull};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use super::callbacks::log_panic;
+use super::connect::{connect_socket, watch, Errno, Progress};
+use super::connection::close;
+use super::module::{Handler, Module};
+use super::servers::Servers;
+use super::status::OK;
+use super::sys::{
+    ngx_add_timer, ngx_connection_t, ngx_cycle, ngx_cycle_t, ngx_event_t, ngx_get_connection,
+    ngx_handle_read_event, ngx_handle_write_event, ngx_io, ngx_log_t, ngx_socket_errno,
+};
+use super::wake::cancel;
+use super::zone::main_conf_of;
+use super::Log;
+use crate::pure::health::answer::MOST_ANSWER;
+use crate::pure::health::{Failure, Phase, Reading};
+use crate::pure::zone::{Generation, Zone};
+
+/// What a module does with probes. A probe is known by its number among those of its upstream.
+pub trait Prober: Module {
+    /// A configuration is in force: what is known of its servers is kept in the zone.
+    fn keep_health(servers: &Servers<Self>, zone: &Zone<'_>, generation: Generation);
+    /// A worker begins. Returns the addresses that it probes, and after which pause each for the first
+    /// time, in milliseconds.
+    fn begin_probes(servers: &Servers<Self>) -> Vec<(Box<[u8]>, usize)>;
+    /// It is time for a probe.
+    fn probe_turn(servers: &Servers<Self>, index: usize) -> Turn;
+    /// What a probe sends; where this is nothing, it ends when it is connected.
+    fn probe_packet(servers: &Servers<Self>) -> &[u8];
+    /// What the server has answered so far, and whether this is all.
+    fn read_probe(servers: &Servers<Self>, bytes: &[u8], ended: bool) -> Reading;
+    /// A probe has ended. Returns the pause until the next, in milliseconds.
+    fn probe_ended(servers: &Servers<Self>, index: usize, result: Result<Well, Failure>) -> usize;
+    /// This worker will not probe any more.
+    fn leave_probes(servers: &Servers<Self>);
+}
+
+/// What a worker does when it is time for a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It probes, for so many milliseconds at most.
+    Probe(usize),
+    /// It looks again in so many milliseconds.
+    Wait(usize),
+}
+
+/// How a probe has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Well {
+    /// The server has answered as it should.
+    Passed,
+    /// See [`Reading::Reached`].
+    Reached,
+}
+
+/// A server that is probed, by one worker.
+#[repr(C)]
+pub(super) struct Probe<H: Module> {
+    servers: *const Servers<H>,
+    // nginx's debug log looks for a descriptor in what a timer points to, as in a connection
+    _unused: [*mut c_void; 2],
+    fd: c_int,
+    index: usize,
+    address: Box<[u8]>,
+    /// The next probe, or the end of the time of the one in hand.
+    timer: UnsafeCell<ngx_event_t>,
+    connection: Cell<*mut ngx_connection_t>,
+    phase: Cell<Phase>,
+    sent: Cell<usize>,
+    answer: RefCell<Vec<u8>>,
+    /// Bytes that came after it was decided.
+    surplus: Cell<usize>,
+    result: Cell<Option<Result<Well, Failure>>>,
+}
+
+/// The probes of an upstream.
+pub(super) type Probes<H> = OnceCell<Vec<Box<Probe<H>>>>;
+
+/// A response is read to its end, so that the application can write it; but not more of it than this.
+const MOST_SURPLUS: usize = 1 << 16;
+
+/// `init_process`: a worker begins.
+pub(super) fn begin<H: Handler>(cycle: NonNull<ngx_cycle_t>) {
+    // SAFETY: the worker's cycle, with its configuration.
+    let Some(main) = (unsafe { main_conf_of::<H>(cycle.as_ptr()) }) else { return };
+    for servers in &main.upstreams {
+        let addresses = H::begin_probes(servers);
+        if addresses.is_empty() {
+            continue;
+        }
+        // SAFETY: the cycle has a log, as long as the worker.
+        let log = unsafe { (*cycle.as_ptr()).log };
+        let all = addresses.into_iter().enumerate().map(|(index, (address, pause))| {
+            let probe = Box::new(Probe::new(servers, index, address, log));
+            probe.look_in(pause);
+            probe
+        });
+        let _ = servers.probes.set(all.collect());
+    }
+}
+
+/// `init_module`: where one process does it all ("master_process off"), it goes from the probes of one
+/// configuration to those of the next.
+pub(super) fn change<H: Handler>(cycle: NonNull<ngx_cycle_t>) {
+    // SAFETY: nginx's cycle is still that of before; the first process has one without "http".
+    let Some(before) = (unsafe { main_conf_of::<H>(ngx_cycle) }) else { return };
+    if before.upstreams.iter().any(|servers| servers.probes.get().is_some()) {
+        stop_all::<H>(&before.upstreams);
+        begin::<H>(cycle);
+    }
+}
+
+/// `exit_process`: the worker ends.
+pub(super) fn end<H: Handler>(cycle: *mut ngx_cycle_t) {
+    // SAFETY: the worker's cycle, with its configuration.
+    if let Some(main) = unsafe { main_conf_of::<H>(cycle) } {
+        stop_all::<H>(&main.upstreams);
+    }
+}
+
+fn stop_all<H: Handler>(upstreams: &[Box<Servers<H>>]) {
+    for servers in upstreams {
+        if let Some(probes) = servers.probes.get() {
+            probes.iter().for_each(|probe| probe.stop());
+            H::leave_probes(servers);
+        }
+    }
+}
+
+impl<H: Module> Probe<H> {
+    /// Nothing happens any more.
+    fn stop(&self) {
+        // SAFETY: a timer that nginx may know.
+        unsafe { cancel(self.timer.get()) };
+        self.disconnect();
+    }
+
+    fn disconnect(&self) {
+        let c = self.connection.replace(ptr::null_mut());
+        if !c.is_null() {
+            // SAFETY: an open connection of this probe alone, without a pool.
+            unsafe { close(c) };
+        }
+    }
+}
+
+impl<H: Module> Drop for Probe<H> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl<H: Handler> Probe<H> {
+    fn new(servers: &Servers<H>, index: usize, address: Box<[u8]>, log: *mut ngx_log_t) -> Self {
+        const { assert!(offset_of!(Probe<H>, fd) == offset_of!(ngx_connection_t, fd)) };
+        // SAFETY: all zeros is an event that nobody waits for.
+        let mut timer = unsafe { zeroed::<ngx_event_t>() };
+        timer.handler = Some(on_timer::<H>);
+        timer.log = log;
+        // SAFETY: it is valid, and nobody else has it. A worker that is to end does not wait for it.
+        unsafe { flag!(&raw mut timer, cancelable = 1) };
+        Probe {
+            servers: ptr::from_ref(servers),
+            _unused: [ptr::null_mut(); 2],
+            fd: -1,
+            index,
+            address,
+            timer: UnsafeCell::new(timer),
+            connection: Cell::new(ptr::null_mut()),
+            phase: Cell::new(Phase::Connecting),
+            sent: Cell::new(0),
+            answer: RefCell::default(),
+            surplus: Cell::new(0),
+            result: Cell::new(None),
+        }
+    }
+
+    fn servers(&self) -> &Servers<H> {
+        // SAFETY: the servers have the probe, and do not move.
+        unsafe { &*self.servers }
+    }
+
+    /// Sets the timer.
+    fn look_in(&self, pause: usize) {
+        let timer = self.timer.get();
+        // SAFETY: the probe has its place in memory until it is dropped, which takes the timer away.
+        unsafe {
+            (*timer).data = ptr::from_ref(self).cast_mut().cast();
+            cancel(timer);
+            ngx_add_timer(timer, pause);
+        }
+    }
+
+    /// The timer has ended.
+    fn on_time(&self) {
+        if !self.connection.get().is_null() {
+            let result = self.result.take();
+            return self.finish(result.unwrap_or(Err(Failure::TimedOut(self.phase.get()))));
+        }
+        if super::is_exiting() {
+            return H::leave_probes(self.servers());
+        }
+        match H::probe_turn(self.servers(), self.index) {
+            Turn::Wait(pause) => self.look_in(pause),
+            Turn::Probe(timeout) => {
+                self.look_in(timeout);
+                match self.connect() {
+                    Ok(Some(Progress::Connected)) => {
+                        self.phase.set(Phase::Sending);
+                        self.go_on();
+                    }
+                    // without a connection this worker is to blame; the log has the reason
+                    Ok(Some(Progress::Pending) | None) => {}
+                    Err(Errno(errno)) => {
+                        self.finish(Err(Failure::System(Phase::Connecting, errno)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins to connect. None where this worker has no connection to spare: the timer ends the probe then,
+    /// and it is as if there had been none.
+    fn connect(&self) -> Result<Option<Progress>, Errno> {
+        self.phase.set(Phase::Connecting);
+        self.sent.set(0);
+        self.answer.borrow_mut().clear();
+        self.surplus.set(0);
+        self.result.set(None);
+        let family = self.address.first_chunk().map_or(0, |family| u16::from_ne_bytes(*family));
+        // SAFETY: makes a socket, which becomes the connection's, or is closed. The connection is this
+        // probe's, which takes its events.
+        unsafe {
+            let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+            let fd = libc::socket(family.into(), kind, 0);
+            if fd == -1 {
+                Log::of_worker().alert_of(ngx_socket_errno(), format_args!("socket() failed"));
+                return Ok(None);
+            }
+            let log = (*self.timer.get()).log;
+            let c = ngx_get_connection(fd, log);
+            if c.is_null() {
+                libc::close(fd);
+                return Ok(None);
+            }
+            self.connection.set(c);
+            (*c).data = ptr::from_ref(self).cast_mut().cast();
+            (*c).type_ = libc::SOCK_STREAM;
+            (*c).recv = ngx_io.recv;
+            (*c).send = ngx_io.send;
+            (*c).log = log;
+            for event in [(*c).read, (*c).write] {
+                (*event).log = log;
+                (*event).handler = Some(on_event::<H>);
+            }
+            let progress = connect_socket(fd, &self.address)?;
+            watch(c, progress).map_err(|()| Errno(ngx_socket_errno()))?;
+            Ok(Some(progress))
+        }
+    }
+
+    /// Something has happened to the connection.
+    fn on_event(&self) {
+        if super::is_exiting() {
+            self.stop();
+            return H::leave_probes(self.servers());
+        }
+        if self.phase.get() == Phase::Connecting {
+            match self.connected() {
+                Ok(true) => self.phase.set(Phase::Sending),
+                Ok(false) => return,
+                Err(errno) => return self.finish(Err(Failure::System(Phase::Connecting, errno))),
+            }
+        }
+        self.go_on();
+    }
+
+    /// Is the connection made?
+    fn connected(&self) -> Result<bool, c_int> {
+        let (mut errno, mut size) = (0, size_of::<c_int>() as libc::socklen_t);
+        // SAFETY: an open connection, and room for the number and for an address.
+        unsafe {
+            let fd = (*self.connection.get()).fd;
+            let value = (&raw mut errno).cast();
+            if libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, value, &raw mut size) != 0 {
+                return Err(ngx_socket_errno());
+            }
+            if errno != 0 {
+                return Err(errno);
+            }
+            let mut address = zeroed::<libc::sockaddr_storage>();
+            let mut size = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            Ok(libc::getpeername(fd, (&raw mut address).cast(), &raw mut size) == 0)
+        }
+    }
+
+    /// Sends and reads what can be.
+    fn go_on(&self) {
+        let packet = H::probe_packet(self.servers());
+        if packet.is_empty() {
+            return self.finish(Ok(Well::Passed));
+        }
+        let c = self.connection.get();
+        // SAFETY: an open connection.
+        let fd = unsafe { (*c).fd };
+        while self.phase.get() == Phase::Sending {
+            let rest = packet.get(self.sent.get()..).unwrap_or_default();
+            if rest.is_empty() {
+                self.phase.set(Phase::Reading);
+                break;
+            }
+            // SAFETY: so many bytes.
+            let sent =
+                unsafe { libc::send(fd, rest.as_ptr().cast(), rest.len(), libc::MSG_NOSIGNAL) };
+            match usize::try_from(sent) {
+                Ok(sent) => self.sent.set(self.sent.get() + sent),
+                Err(_) => match ngx_socket_errno() {
+                    libc::EAGAIN => return self.wait(),
+                    libc::EINTR => {}
+                    // it may have answered before it had read all
+                    _ => self.phase.set(Phase::Reading),
+                },
+            }
+        }
+        loop {
+            let mut buffer = [0_u8; MOST_ANSWER];
+            // SAFETY: room for so many bytes.
+            let received = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+            let bytes = match usize::try_from(received) {
+                Ok(count) => buffer.get(..count).unwrap_or_default(),
+                Err(_) => match ngx_socket_errno() {
+                    libc::EAGAIN => return self.wait(),
+                    libc::EINTR => continue,
+                    errno => {
+                        let failed = Err(Failure::System(Phase::Reading, errno));
+                        return self.finish(self.result.take().unwrap_or(failed));
+                    }
+                },
+            };
+            if let Some(result) = self.read(bytes) {
+                return self.finish(result);
+            }
+        }
+    }
+
+    /// Reads what has come: nothing at the end. Returns the result where the probe is over.
+    fn read(&self, bytes: &[u8]) -> Option<Result<Well, Failure>> {
+        let ended = bytes.is_empty();
+        if let Some(result) = self.result.take() {
+            self.surplus.set(self.surplus.get() + bytes.len());
+            if ended || self.surplus.get() > MOST_SURPLUS {
+                return Some(result);
+            }
+            self.result.set(Some(result));
+            return None;
+        }
+        let mut answer = self.answer.borrow_mut();
+        let room = MOST_ANSWER - answer.len().min(MOST_ANSWER);
+        answer.extend(bytes.iter().take(room));
+        let result = match H::read_probe(self.servers(), &answer, ended) {
+            Reading::More => return None,
+            Reading::Passed => Ok(Well::Passed),
+            Reading::Reached => Ok(Well::Reached),
+            Reading::Failed(failure) => Err(failure),
+        };
+        if ended {
+            return Some(result);
+        }
+        self.result.set(Some(result));
+        None
+    }
+
+    /// Lets nginx say when there is more to do.
+    fn wait(&self) {
+        let c = self.connection.get();
+        let sends = self.phase.get() == Phase::Sending;
+        // SAFETY: an open connection, which is watched.
+        let watched = unsafe {
+            let (read, write) = ((*c).read, (*c).write);
+            flag!(read, ready = 0);
+            flag!(write, ready = u32::from(!sends));
+            ngx_handle_read_event(read, 0) == OK && ngx_handle_write_event(write, 0) == OK
+        };
+        if !watched {
+            self.disconnect();
+        }
+    }
+
+    /// The probe has ended.
+    fn finish(&self, result: Result<Well, Failure>) {
+        self.disconnect();
+        let pause = H::probe_ended(self.servers(), self.index, result);
+        self.look_in(pause);
+    }
+}
+
+/// Runs a step of a probe.
+fn with<H: Handler>(probe: &Probe<H>, run: impl FnOnce(&Probe<H>)) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(probe))) {
+        log_panic(Log::of_worker(), &*panic);
+        probe.disconnect();
+        probe.look_in(1000);
+    }
+}
+
+unsafe extern "C" fn on_timer<H: Handler>(event: *mut ngx_event_t) {
+    // SAFETY: nginx calls with the timer of a probe, which `look_in` made ready.
+    with(unsafe { &*(*event).data.cast::<Probe<H>>() }, Probe::on_time);
+}
+
+unsafe extern "C" fn on_event<H: Handler>(event: *mut ngx_event_t) {
+    // SAFETY: nginx calls with an event of a connection that `connect` made.
+    let probe = unsafe {
+        let c = (*event).data.cast::<ngx_connection_t>();
+        &*(*c).data.cast::<Probe<H>>()
+    };
+    if !probe.connection.get().is_null() {
+        with(probe, Probe::on_event);
+    }
+}

@@ -1,0 +1,42 @@
+//! The servers of an upstream that are checked, and what is known of them: in the zone that all workers share,
+//! or, where there is no room for it, in this worker.
+
+use std::cell::{Cell, OnceCell};
+use std::sync::atomic::AtomicU64;
+
+use crate::nginx::zone;
+use crate::pure::health;
+use crate::pure::zone::SlotId;
+
+/// The servers of an upstream that are checked, in one worker.
+#[derive(Default)]
+pub struct Checked {
+    /// By their addresses.
+    pub servers: OnceCell<Vec<Server>>,
+    /// Requests that a server was chosen for while another's share grew.
+    pub requests: Cell<u64>,
+}
+
+/// One of them.
+pub struct Server {
+    /// Its address.
+    pub address: Box<[u8]>,
+    /// Its name in the log.
+    pub name: Box<[u8]>,
+    /// Its slot in the zone that all workers share.
+    pub slot: Option<SlotId>,
+    /// Where it has none, this worker's own words.
+    pub words: [AtomicU64; health::WORDS],
+}
+
+impl Server {
+    /// What is known of it.
+    pub fn known(&self) -> health::Server<'_, AtomicU64> {
+        let shared = self.slot.zip(zone::this_worker()).and_then(|(slot, (worker, _))| {
+            let zone = worker.zone();
+            // after a reload it may have become another's, while this worker ends
+            zone.is_ready(slot).then(|| zone.health(slot))
+        });
+        health::Server::new(shared.unwrap_or(&self.words))
+    }
+}
