@@ -8,6 +8,7 @@ mod bursts;
 mod connect_retry;
 mod max_connections;
 mod queue;
+mod upgrade;
 mod waiting;
 mod workers;
 

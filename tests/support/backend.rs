@@ -61,6 +61,8 @@ struct State {
     requests: Vec<Request>,
     sockets: Vec<Option<Socket>>,
     threads: Vec<JoinHandle<()>>,
+    /// How many scripts have panicked, of those whose threads were joined.
+    panicked: usize,
     stopping: bool,
 }
 
@@ -116,6 +118,7 @@ impl Backend {
             requests: Vec::new(),
             sockets: Vec::new(),
             threads: Vec::new(),
+            panicked: 0,
             stopping: false,
         }));
         let shared = state.clone();
@@ -182,7 +185,7 @@ impl Drop for Backend {
             }
             std::mem::take(&mut state.threads)
         };
-        let panicked = threads.into_iter().filter_map(|thread| thread.join().err()).count();
+        let panicked = panicked(threads) + self.state.lock().unwrap().panicked;
         if let Address::Unix(path) = &self.address {
             let _ = std::fs::remove_file(path);
         }
@@ -195,7 +198,20 @@ impl Drop for Backend {
     }
 }
 
+/// Joins threads; how many have panicked.
+fn panicked(threads: Vec<JoinHandle<()>>) -> usize {
+    threads.into_iter().filter_map(|thread| thread.join().err()).count()
+}
+
 impl State {
+    /// Threads that have ended keep the memory of their stacks until they are joined.
+    fn join_ended(&mut self) {
+        let threads = std::mem::take(&mut self.threads);
+        let (ended, others) = threads.into_iter().partition(JoinHandle::is_finished);
+        self.threads = others;
+        self.panicked += panicked(ended);
+    }
+
     /// Adds to what the report of a failure shows of a connection.
     fn note(&mut self, number: usize, direction: Direction, bytes: &[u8]) {
         let record = &mut self.records[number];
@@ -262,6 +278,7 @@ fn accept(listener: &Socket, state: &Arc<Mutex<State>>) {
         let _ = socket.set_nodelay(true);
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         socket.set_write_timeout(Some(DEADLINE)).unwrap();
+        locked.join_ended();
         let number = locked.connections.len();
         locked.connections.push(Connection::default());
         locked.records.push(Vec::new());
@@ -372,6 +389,11 @@ impl Peer {
     pub fn answer(&mut self, response: &[u8]) -> io::Result<()> {
         self.read_request()?;
         self.write(response)
+    }
+
+    /// The same socket once more.
+    pub fn socket(&mut self) -> io::Result<Socket> {
+        self.stream()?.socket().try_clone()
     }
 
     /// Ends our direction only.

@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod client;
 pub mod curl;
+pub mod daemon;
 pub mod dns;
 pub mod full_listener;
 pub mod gunicorn;

@@ -2,6 +2,7 @@
 //! files; runs as root or as an ordinary user; stopped on drop, when its error log must show no
 //! alarm that the test did not expect.
 
+use super::daemon::{pid_in, signal_master, KEEPER};
 use super::log::{self, Line};
 use super::process::{self, Process};
 use super::{report, root, wait_for, DEADLINE};
@@ -27,6 +28,7 @@ pub struct Builder {
     worker_connections: usize,
     module: bool,
     faults: bool,
+    daemon: bool,
     whole: Option<String>,
 }
 
@@ -35,6 +37,7 @@ pub struct Nginx {
     dir: TempDir,
     ports: [u16; 3],
     process: Process,
+    is_daemon: bool,
     workers: usize,
     /// Texts of alarms that the test causes.
     expected: Mutex<Vec<String>>,
@@ -116,6 +119,13 @@ impl Builder {
         self.expects("")
     }
 
+    /// Runs nginx as a daemon: only so does it take SIGUSR2 and SIGWINCH, for a change of its program. It
+    /// ends with the test all the same ([`KEEPER`]).
+    pub fn daemon(mut self) -> Builder {
+        self.daemon = true;
+        self
+    }
+
     /// Leaves our module out: what stock alone does.
     pub fn without_module(mut self) -> Builder {
         self.module = false;
@@ -129,13 +139,20 @@ impl Builder {
             let dir = prefix();
             let ports = [free_port(), free_port(), free_port()];
             self.write(dir.path(), ports);
-            let mut command = self.command(dir.path());
-            command.args(["-g", "daemon off;"]);
+            let command = match self.daemon {
+                true => self.command(dir.path(), &["/bin/sh", "-c", KEEPER]),
+                false => {
+                    let mut command = self.command(dir.path(), &[]);
+                    command.args(["-g", "daemon off;"]);
+                    command
+                }
+            };
             let process = Process::spawn(command).unwrap();
             let expected = Mutex::new(self.expected.clone());
             let is_debugged = self.log_level.starts_with("debug");
+            let (is_daemon, workers) = (self.daemon, self.workers);
             let mut nginx =
-                Nginx { dir, ports, process, workers: self.workers, expected, is_debugged };
+                Nginx { dir, ports, process, is_daemon, workers, expected, is_debugged };
             // The pid file is written when all sockets listen; workers inherit them.
             let up = wait_for("nginx to start", || {
                 let pid = fs::read_to_string(nginx.path("nginx.pid")).unwrap_or_default();
@@ -159,7 +176,7 @@ impl Builder {
     pub fn check(self) -> Check {
         let dir = prefix();
         self.write(dir.path(), [free_port(), free_port(), free_port()]);
-        let mut command = self.command(dir.path());
+        let mut command = self.command(dir.path(), &[]);
         command.arg("-t");
         let mut process = Process::spawn(command).unwrap();
         let status = process.wait(DEADLINE).expect("nginx -t hangs");
@@ -211,9 +228,18 @@ impl Builder {
         )
     }
 
-    fn command(&self, dir: &Path) -> Command {
+    /// `before` is put in front.
+    fn command(&self, dir: &Path, before: &[&str]) -> Command {
         fs::create_dir_all(dir.join("temp")).unwrap();
-        let mut command = process::command(nginx_path());
+        let nginx = nginx_path();
+        let mut command = match before.split_first() {
+            Some((program, rest)) => {
+                let mut command = process::command(program);
+                command.args(rest).arg(dir.join("nginx.pid")).arg(nginx);
+                command
+            }
+            None => process::command(nginx),
+        };
         command.arg("-p").arg(dir).arg("-c").arg(dir.join("nginx.conf"));
         command.arg("-e").arg(dir.join("error.log"));
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -235,6 +261,7 @@ impl Nginx {
             worker_connections: 512,
             module: true,
             faults: false,
+            daemon: false,
             whole: None,
         }
     }
@@ -330,7 +357,20 @@ impl Nginx {
 
     /// Sends a signal to the master, for example `libc::SIGHUP`.
     pub fn signal(&self, signal: i32) {
-        self.process.signal(signal);
+        match self.is_daemon {
+            true => signal_master(self.master().expect("a daemon has a pid file"), signal),
+            false => self.process.signal(signal),
+        }
+    }
+
+    /// The process id of a daemon's master; none once it has ended.
+    pub fn master(&self) -> Option<i32> {
+        pid_in(&self.path("nginx.pid"))
+    }
+
+    /// The master whose program is being changed, from SIGUSR2 until one of the two has ended.
+    pub fn old_master(&self) -> Option<i32> {
+        pid_in(&self.path("nginx.pid.oldbin"))
     }
 
     /// Reads the configuration anew, and returns when the workers of the old one have left.
@@ -364,7 +404,7 @@ impl Nginx {
     /// Ends gracefully: running requests are finished first, and nginx itself then checks that no
     /// connection was left open (an alert otherwise, which fails the test).
     pub fn quit(mut self) {
-        self.process.signal(libc::SIGQUIT);
+        self.signal(libc::SIGQUIT);
         let status = self.process.wait(DEADLINE).expect("nginx does not quit");
         assert!(status.success(), "nginx quit with {status}");
     }

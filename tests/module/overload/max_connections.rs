@@ -7,13 +7,14 @@ use crate::prelude::*;
 use crate::reuse::KEPT;
 use crate::support::kernel::unix_connections;
 use crate::support::process::kill;
+use socket2::Socket;
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Condvar;
 
 pub(super) const CLOSED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const REQUESTS: usize = 40;
-/// After this a connection that nginx has closed is no longer counted: its thread has found out.
-const SETTLED: Duration = Duration::from_millis(50);
 
 /// A server that answers nothing until it may, and counts.
 pub(super) struct Gate {
@@ -25,9 +26,19 @@ pub(super) struct Gate {
 #[derive(Default)]
 struct State {
     open: bool,
-    /// Connections that nginx cannot be done with yet.
-    now: usize,
+    /// Connections that were accepted, by number. nginx may have closed some.
+    sockets: HashMap<usize, Socket>,
     most: usize,
+    /// Requests that were read and not answered.
+    held: usize,
+}
+
+impl State {
+    /// How many connections nginx has open: all of them at one moment, before the first was looked at.
+    fn count(&mut self) -> usize {
+        self.sockets.retain(|_, socket| !is_closed(socket));
+        self.sockets.len()
+    }
 }
 
 impl Gate {
@@ -38,27 +49,23 @@ impl Gate {
         let shared = state.clone();
         let script = move |peer: &mut Peer| {
             let (lock, changed) = &*shared;
+            let (number, socket) = (peer.number, peer.socket()?);
             {
                 let mut state = lock.lock().unwrap();
-                state.now += 1;
-                let most = state.most;
-                let is_more = |state: &mut State| state.now > most;
-                let mut state = changed.wait_timeout_while(state, SETTLED, is_more).unwrap().0;
-                state.most = state.most.max(state.now);
+                state.sockets.insert(number, socket);
+                state.most = state.count().max(state.most);
             }
             let wait = || {
                 let shut = |state: &mut State| !state.open;
-                drop(changed.wait_timeout_while(lock.lock().unwrap(), DEADLINE, shut).unwrap());
+                let mut state = lock.lock().unwrap();
+                state.held += 1;
+                state = changed.wait_timeout_while(state, DEADLINE, shut).unwrap().0;
+                state.held -= 1;
             };
             // Counted off before nginx can know of the end.
-            let leave = || {
-                lock.lock().unwrap().now -= 1;
-                changed.notify_all();
-            };
+            let leave = || drop(lock.lock().unwrap().sockets.remove(&number));
             let result = serve(peer, answer, wait, leave);
-            if answer == KEPT {
-                leave();
-            }
+            leave();
             result
         };
         let backend = match tcp {
@@ -77,20 +84,31 @@ impl Gate {
         self.state.0.lock().unwrap().open = false;
     }
 
-    /// Waits until the connections that are closed are counted off, and counts anew. As many as `idle` stay.
+    /// Waits until all connections are closed but for so many `idle` ones, and counts anew.
     pub(super) fn settle(&self, idle: usize) {
-        let (lock, changed) = &*self.state;
-        let more = |state: &mut State| state.now > idle;
-        let state = lock.lock().unwrap();
-        let (mut state, timeout) = changed.wait_timeout_while(state, DEADLINE, more).unwrap();
-        assert!(!timeout.timed_out(), "{} connections are not closed", state.now);
-        state.most = 0;
+        wait_for("connections to be closed", || {
+            let mut state = self.state.0.lock().unwrap();
+            state.most = state.count();
+            (state.most <= idle).then_some(())
+        });
     }
 
     /// How many connections there were at once.
     pub(super) fn most(&self) -> usize {
         self.state.0.lock().unwrap().most
     }
+
+    /// How many requests there are that wait for it to be opened.
+    pub(super) fn held(&self) -> usize {
+        self.state.0.lock().unwrap().held
+    }
+}
+
+/// Has nginx closed it?
+fn is_closed(socket: &Socket) -> bool {
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: one pollfd, valid for the call, of a descriptor that is open meanwhile.
+    unsafe { libc::poll(&mut poll, 1, 0) == 1 }
 }
 
 fn serve(peer: &mut Peer, answer: &[u8], wait: impl Fn(), leave: impl Fn()) -> io::Result<()> {
@@ -150,6 +168,7 @@ fn without_a_zone_it_is_each_workers() {
     nginx.wait_logged("\"rs_uwsgi_zone\" is off, limits are each worker's");
     let clients = send(nginx.address(), &vec![get("/"); REQUESTS]);
     wait_busy(&nginx, REQUESTS);
+    wait_for("more than one worker may have", || (gate.held() > 3).then_some(()));
     gate.open();
     assert_bodies(&answers(clients), ok(REQUESTS));
     let most = gate.most();
@@ -326,9 +345,9 @@ fn for_each_server_of_a_block() {
     let clients = send(nginx.address(), &vec![get("/"); REQUESTS]);
     wait_busy(&nginx, REQUESTS);
     for gate in &gates {
-        wait_for("both connections", || (gate.backend.connection_count() == 2).then_some(()));
-        gate.open();
+        wait_for("both connections", || (gate.held() == 2).then_some(()));
     }
+    gates.iter().for_each(Gate::open);
     assert_bodies(&answers(clients), ok(REQUESTS));
     assert_eq!(gates.each_ref().map(Gate::most), [2, 2]);
 }

@@ -61,7 +61,7 @@ fn assert_whole(nginx: &Nginx, gate: &Gate, limit: usize) {
     gate.settle(limit);
     gate.shut();
     let clients = send_and_wait(nginx, &vec![get("/"); MANY], limit);
-    wait_for("all places to be had", || (gate.most() == limit).then_some(()));
+    wait_for("all places to be had", || (gate.held() == limit).then_some(()));
     gate.open();
     assert_bodies(&answers(clients), ok(MANY));
     assert_eq!(gate.most(), limit);
