@@ -1,5 +1,5 @@
-//! nginx's program is changed while it serves (SIGUSR2): the new one has a zone of its own, and each of the
-//! two has as many connections as the limit allows.
+//! nginx is changed while it serves. A reload keeps the zone. A new program (SIGUSR2) has a zone of its own,
+//! and each of the two has as many connections as the limit allows.
 
 use super::max_connections::{ok, Gate};
 use super::{answers, assert_bodies, get, send, wait_busy};
@@ -71,23 +71,39 @@ struct Site {
     second_workers: Vec<u32>,
 }
 
+/// Before a server that answers at once, while its gate is open.
+fn start(builder: Builder) -> (Nginx, Gate) {
+    let gate = Gate::new(false, KEPT);
+    gate.open();
+    let server = format!(
+        "server {{
+            listen 127.0.0.1:@port@ backlog=2048;
+            add_header X-Worker $pid always;
+            rs_uwsgi_max_connections {LIMIT};
+            location = /busy {{ stub_status; }}
+            location / {{ rs_uwsgi_pass {}; }}
+        }}",
+        gate.backend.address()
+    );
+    (builder.workers(WORKERS).worker_connections(4096).http(&server).start(), gate)
+}
+
+/// Nothing is counted that is not there: as many requests as may have connections at once.
+fn assert_whole(nginx: &Nginx, gate: &Gate) {
+    gate.settle(LIMIT);
+    gate.shut();
+    let clients = send(nginx.address(), &vec![get("/"); 4 * LIMIT]);
+    wait_busy(nginx, 4 * LIMIT);
+    wait_for("all places to be had", || (gate.held() == LIMIT).then_some(()));
+    gate.open();
+    assert_bodies(&answers(clients), ok(4 * LIMIT));
+    assert_eq!(gate.most(), LIMIT);
+}
+
 impl Site {
     /// Two programs serve, after one has.
     fn upgraded() -> Site {
-        let gate = Gate::new(false, KEPT);
-        gate.open();
-        let server = format!(
-            "server {{
-                listen 127.0.0.1:@port@ backlog=2048;
-                add_header X-Worker $pid always;
-                rs_uwsgi_max_connections {LIMIT};
-                location = /busy {{ stub_status; }}
-                location / {{ rs_uwsgi_pass {}; }}
-            }}",
-            gate.backend.address()
-        );
-        let builder = Nginx::builder().workers(WORKERS).worker_connections(4096).daemon();
-        let nginx = builder.http(&server).start();
+        let (nginx, gate) = start(Nginx::builder().daemon());
         let first_workers = nginx.worker_ids();
         let first_master = nginx.master().unwrap();
         let load = Load::begin(nginx.address());
@@ -122,19 +138,27 @@ impl Site {
         assert_eq!(self.gate.most(), LIMIT);
     }
 
-    /// The load ends; nothing is counted that is not there.
     fn finish(self) {
         self.load.end();
-        self.gate.settle(LIMIT);
-        self.gate.shut();
-        let clients = send(self.nginx.address(), &vec![get("/"); 4 * LIMIT]);
-        wait_busy(&self.nginx, 4 * LIMIT);
-        wait_for("all places to be had", || (self.gate.held() == LIMIT).then_some(()));
-        self.gate.open();
-        assert_bodies(&answers(clients), ok(4 * LIMIT));
-        assert_eq!(self.gate.most(), LIMIT);
+        assert_whole(&self.nginx, &self.gate);
         self.nginx.quit();
     }
+}
+
+/// As many as the limit allows, old workers and new ones together, however often the configuration is read.
+#[test]
+fn twenty_reloads_under_load() {
+    let (nginx, gate) = start(Nginx::builder());
+    let load = Load::begin(nginx.address());
+    load.wait_served_by(&nginx.worker_ids());
+    for _ in 0..20 {
+        nginx.reload();
+        load.wait_served_by(&nginx.worker_ids());
+    }
+    assert_eq!(gate.most(), LIMIT);
+    load.end();
+    assert_whole(&nginx, &gate);
+    nginx.quit();
 }
 
 #[test]
