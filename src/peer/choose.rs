@@ -57,13 +57,14 @@ pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
     }
     refused::begin(peer);
     // nobody gets in before those who wait
-    if places::has_turn(peer, places::LAST) {
+    let has_turn = places::has_turn(peer, places::LAST);
+    if has_turn {
         if let Some((idle, if_dead)) = idle::take(r, peer) {
             peer.attach(idle, if_dead);
             return Chosen::Ready;
         }
     }
-    connect_or_wait(r, peer, settings, if_full)
+    connect_or_wait(r, peer, settings, has_turn, if_full)
 }
 
 /// The request is too large for this server: one that may take more is asked, or it is answered when nginx
@@ -84,10 +85,11 @@ fn connect_or_wait<'a>(
     r: Request<'a>,
     peer: Peer<'a>,
     settings: &EffectiveSettings,
+    has_turn: bool,
     if_full: IfFull,
 ) -> Chosen {
     let state = peer.state();
-    let has_place = places::take(peer, places::LAST);
+    let has_place = has_turn && places::take_in_turn(peer, places::LAST);
     if has_place && !peer.is_unix() && settings.connect_retry == 0 {
         return Chosen::New;
     }

@@ -21,12 +21,18 @@ pub const SWEEP: usize = 1000;
 type InZone = (&'static Worker<'static>, SlotId);
 
 /// Finds the slot of the server of this try.
+#[inline]
 pub fn find_slot(peer: Peer<'_>) -> Option<SlotId> {
+    let known = peer.servers().slots.borrow().find(peer.state().attempt().key.get());
+    known.or_else(|| make_slot(peer))
+}
+
+/// The same where this worker does not know it yet.
+#[cold]
+#[inline(never)]
+fn make_slot(peer: Peer<'_>) -> Option<SlotId> {
     let (worker, generation) = zone::this_worker()?;
     let (servers, key) = (peer.servers(), peer.state().attempt().key.get());
-    if let Some(slot) = servers.slots.borrow().find(key) {
-        return Some(slot);
-    }
     let full_key = [&servers.name, &b"\0"[..], key].concat();
     let label = Label { upstream: &servers.name, server: peer.name() };
     // another process that makes one is done with it in microseconds
@@ -42,29 +48,42 @@ pub fn find_slot(peer: Peer<'_>) -> Option<SlotId> {
     }
 }
 
+#[inline]
 fn in_zone(state: &State<'_>) -> Option<InZone> {
     let slot = state.attempt().slot.get()?;
     Some((zone::this_worker()?.0, slot))
 }
 
-/// Is somebody before a request of this rank?
+/// Is nobody before a request of this rank?
+#[inline(always)]
 pub fn has_turn(peer: Peer<'_>, rank: Rank) -> bool {
     match in_zone(peer.state()) {
         Some((worker, slot)) => worker.has_turn(slot, rank),
-        None => rank != LAST || !peer.servers().queue.is_waiting(peer.state().attempt().key.get()),
+        None => has_turn_here(peer, rank),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn has_turn_here(peer: Peer<'_>, rank: Rank) -> bool {
+    rank != LAST || !peer.servers().queue.is_waiting(peer.state().attempt().key.get())
 }
 
 /// Takes a place for one more connection, which the try has until [`give_back`]. False where there is none,
 /// or others are before the request; who waits is told when that changes.
 pub fn take(peer: Peer<'_>, rank: Rank) -> bool {
+    peer.state().attempt().counted.get() || has_turn(peer, rank) && take_in_turn(peer, rank)
+}
+
+/// The same for a request whose turn it is ([`has_turn`]).
+pub fn take_in_turn(peer: Peer<'_>, rank: Rank) -> bool {
     let (state, servers) = (peer.state(), peer.servers());
     let (attempt, limit) = (state.attempt(), settings_of(peer).max_connections);
     if attempt.counted.get() {
         return true;
     }
     let taken = match in_zone(state) {
-        Some((worker, slot)) => match worker.acquire(slot, limit as u64, rank) {
+        Some((worker, slot)) => match worker.acquire_in_turn(slot, limit as u64, rank) {
             Acquire::Full if close_unfit(peer) => {
                 worker.acquire(slot, limit as u64, rank) == Acquire::Place
             }
@@ -78,8 +97,6 @@ pub fn take(peer: Peer<'_>, rank: Rank) -> bool {
             }
             acquired => acquired == Acquire::Place,
         },
-        // who does not wait goes behind those who do
-        None if !has_turn(peer, rank) => false,
         None if limit == 0 => return true,
         None => {
             let has_room = || has_room_here(servers, attempt.key.get(), limit);
@@ -156,6 +173,9 @@ pub fn close(servers: &Servers, parked: Parked, why: Lost) {
 pub fn give_back(servers: &Servers, state: &State<'_>) {
     let attempt = state.attempt();
     let had_one = attempt.counted.take();
+    if !had_one && servers.queue.queues.borrow().waiting() == 0 {
+        return;
+    }
     match in_zone(state) {
         Some((worker, slot)) => {
             let is_next = had_one && worker.release(slot, limit_of(servers));

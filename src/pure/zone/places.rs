@@ -44,9 +44,17 @@ impl<'m, A: Word> Worker<'m, A> {
     #[inline]
     #[must_use]
     pub fn acquire(&self, of: SlotId, limit: u64, rank: Rank) -> Acquire {
-        if !self.has_turn(of, rank) {
-            return Acquire::Turn;
+        match self.has_turn(of, rank) {
+            true => self.acquire_in_turn(of, limit, rank),
+            false => Acquire::Turn,
         }
+    }
+
+    /// As [`Self::acquire`], by one who has seen that it has its turn ([`Self::has_turn`]). Whoever begins to
+    /// wait in between comes as if a moment later.
+    #[inline]
+    #[must_use]
+    pub fn acquire_in_turn(&self, of: SlotId, limit: u64, rank: Rank) -> Acquire {
         if limit > 0 {
             return self.acquire_one_of(of, limit, rank);
         }
