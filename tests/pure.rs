@@ -45,5 +45,7 @@ mod zone_model;
 mod zone_plain;
 #[path = "pure/zone_schedules.rs"]
 mod zone_schedules;
+#[path = "pure/zone_steps.rs"]
+mod zone_steps;
 
 type Bytes = Vec<u8>;

@@ -10,10 +10,8 @@ use ngx_http_rs_uwsgi_module::pure::zone::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::zone_model::{
-    choices, host, note, prepare, step, words, zone, Known, Memo, Model, ModelWord, Note, Op,
-    Program, Visited, World,
-};
+use crate::zone_model::{choices, Known, Memo, Model, Program, Visited, World};
+use crate::zone_steps::{host, note, prepare, step, words, zone, ModelWord, Note, Op};
 
 const LABEL: Label<'static> = Label { upstream: b"u", server: b"s" };
 
