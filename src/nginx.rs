@@ -17,7 +17,7 @@
 //! | what nginx calls for a request | callbacks.rs |
 //! | the configuration while it is read | conf.rs, slots.rs, block.rs, merge.rs, upstream_conf.rs, tls.rs |
 //! | values and variables | value.rs, variables.rs |
-//! | a request, its body, and what it is written to | request.rs, client_body.rs, chain.rs, pool.rs, log.rs, status.rs |
+//! | a request, its body, and what it is written to | request.rs, cache.rs, client_body.rs, chain.rs, pool.rs, log.rs, status.rs |
 //! | its upstream, the state of one, and the address of one | upstream.rs, state.rs, address.rs |
 //! | the choice of a server | servers.rs, balancer.rs, balancer_callbacks.rs, stock_keepalive.rs, peer.rs |
 //! | connections: made, waited for, kept | connect.rs, wait.rs, wake.rs, connection.rs |
@@ -47,6 +47,7 @@ pub mod balancer;
 mod balancer_callbacks;
 pub mod block;
 mod body;
+mod cache;
 pub(crate) mod callbacks;
 pub mod chain;
 pub mod client_body;
