@@ -49,13 +49,14 @@ pub(super) unsafe fn watch<H: Handler>(c: *mut ngx_connection_t) {
     }
 }
 
-/// The server has closed the connection while the request is sent. Will it be answered for that?
+/// The server has closed the connection while the request is sent: posts the event that answers it, where it
+/// is to be answered for that. False where it is not.
 ///
 /// # Safety
 ///
 /// `c` must be the open connection of a request of this module to its server.
 #[cold]
-pub(super) unsafe fn is_answered<H: Handler>(c: *mut ngx_connection_t) -> bool {
+pub(super) unsafe fn answer_cut<H: Handler>(c: *mut ngx_connection_t) -> bool {
     // SAFETY: the caller's promise: its data are the request.
     unsafe {
         let r = (*c).data.cast::<ngx_http_request_t>();
@@ -95,7 +96,7 @@ unsafe extern "C" fn recv<H: Handler>(
         if !is_reset {
             return count;
         }
-        if is_answered::<H>(c) {
+        if answer_cut::<H>(c) {
             return AGAIN;
         }
         flag!((*c).read, error = 1);

@@ -53,7 +53,7 @@ pub(super) unsafe extern "C" fn send<H: Handler>(
         let closed = error == libc::EPIPE || error == libc::ECONNRESET;
         // when its head has gone to the client, the answer may have been read to its end
         let answered = closed && (flag!(u, header_sent) != 0 || connection::peek(c) == Peek::Data);
-        let refused = closed && !answered && cut::is_answered::<H>(c);
+        let refused = closed && !answered && cut::answer_cut::<H>(c);
         if !is_tls(c) {
             let log_error = flag!(c, log_error);
             if answered || refused {
