@@ -165,7 +165,7 @@ static TABLES: Tables = Tables(&[&[
     shared::<Uwsgi>(c"rs_uwsgi_slow_start", SHARED, set_shared!(connections::set_time, slow_start)),
     own::<Uwsgi>(c"rs_uwsgi_zone", NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1, &(zone::set as Setter)),
     own::<Uwsgi>(c"rs_uwsgi_mount", NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, set!(mount::set, mount)),
-], &version::socket_rcvbuf(c"rs_uwsgi_socket_rcvbuf", ONE, at!(upstream)),
-    &version::socket_sndbuf(c"rs_uwsgi_socket_sndbuf", ONE, at!(upstream)),
+], &version::since_1_31_3(size(c"rs_uwsgi_socket_rcvbuf", ONE, at!(upstream) + version::SOCKET_BUFFERS[0])),
+    &version::since_1_31_3(size(c"rs_uwsgi_socket_sndbuf", ONE, at!(upstream) + version::SOCKET_BUFFERS[1])),
     #[cfg(ngx_feature = "http_ssl")] &version::ssl_certificate_cache(own::<Uwsgi>(c"rs_uwsgi_ssl_certificate_cache", ANY | NGX_CONF_TAKE123, set!(tls::set_certificate_cache, upstream))),
 ]);

@@ -265,18 +265,8 @@ unsafe extern "C" fn set_own<H: Module>(
     cmd: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    let set = with_conf(cf, |cf| {
-        // SAFETY: `own` put a `Setter` there, in static memory; `conf` came from `create_loc_conf`, and
-        // nobody else uses it now.
-        let (setter, conf) = unsafe {
-            ((*cmd).post.cast::<Setter<H>>().as_ref(), conf.cast::<H::Location>().as_mut())
-        };
-        match (setter, conf) {
-            (Some(setter), Some(conf)) => setter(cf, conf),
-            _ => Err(Error::Logged),
-        }
-    });
-    result_in(cf, set)
+    // SAFETY: `own` put a `Setter` there; `conf` came from `create_loc_conf`, and nobody else uses it now.
+    unsafe { set_by(cf, cmd, |_| conf.cast::<H::Location>().as_mut()) }
 }
 
 /// `cmd->set` of [`shared`].
@@ -285,19 +275,33 @@ unsafe extern "C" fn set_shared<H: ModuleConf>(
     cmd: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    let set = with_conf(cf, |cf| {
-        // SAFETY: `shared` put a `SharedSetter` there, in static memory; `conf` came from
-        // `create_loc_conf`, or is not looked at: in "upstream" it is another's. Nobody else uses
-        // either, or the block's settings, now.
-        let (setter, settings) = unsafe {
+    // SAFETY: `shared` put a `SharedSetter` there; `conf` came from `create_loc_conf`, or is not looked at:
+    // in "upstream" it is another's. Nobody else uses either, or the block's settings, now.
+    unsafe {
+        set_by(cf, cmd, |cf| {
             let own = || conf.cast::<H::Location>().as_mut().map(H::shared);
-            (
-                (*cmd).post.cast::<SharedSetter<H>>().as_ref(),
-                cf.upstream_settings::<H>().or_else(own),
-            )
-        };
-        match (setter, settings) {
-            (Some(setter), Some(settings)) => setter(cf, settings),
+            cf.upstream_settings::<H>().or_else(own)
+        })
+    }
+}
+
+/// Calls the setter of a row for what `target` finds.
+///
+/// # Safety
+///
+/// Called by nginx while it reads the configuration; `cmd->post` must be null or a setter of a `T`, in
+/// static memory.
+unsafe fn set_by<T: 'static>(
+    cf: *mut ngx_conf_t,
+    cmd: *mut ngx_command_t,
+    target: impl for<'c> FnOnce(Conf<'c>) -> Option<&'c mut T>,
+) -> *mut c_char {
+    let set = with_conf(cf, |cf| {
+        // SAFETY: the caller's promise.
+        let setter =
+            unsafe { (*cmd).post.cast::<fn(Conf<'_>, &mut T) -> Result<(), Error>>().as_ref() };
+        match (setter, target(cf)) {
+            (Some(setter), Some(target)) => setter(cf, target),
             _ => Err(Error::Logged),
         }
     });

@@ -13,7 +13,7 @@
 //! | 1.29.0 | 103 is passed on | [`unset`], [`Upstream::passes_early_hints`], [`early_hints`] |
 //! | 1.29.6 | balancers name servers for sessions (`peer.sid`) | [`Sid`] |
 //! | 1.29.6 | balancers hear of a response's head (`peer.notify`) | nothing: the member is older |
-//! | 1.31.3 | sizes of the buffers of sockets | [`socket_rcvbuf`], [`socket_sndbuf`], [`sndbuf`] |
+//! | 1.31.3 | sizes of the buffers of sockets | [`SOCKET_BUFFERS`], [`since_1_31_3`], [`sndbuf`] |
 
 use core::ffi::{c_int, CStr};
 #[cfg(any(nginx1_23_0, peer_sid))]
@@ -123,39 +123,30 @@ pub const fn limit_rate(name: &'static CStr, context: u32, offset: usize) -> Dir
 /// How many rows a directive has that came with 1.31.3.
 const SINCE_1_31_3: usize = cfg!(nginx1_31_3) as usize;
 
-/// The row of `rs_uwsgi_socket_rcvbuf`, if nginx has it. `upstream` is the offset of the
-/// `ngx_http_upstream_conf_t`.
-pub const fn socket_rcvbuf(
-    name: &'static CStr,
-    context: u32,
-    upstream: usize,
-) -> [Directive; SINCE_1_31_3] {
+/// Where the sizes of a socket's buffers are in `ngx_http_upstream_conf_t`, if nginx has them: `socket_rcvbuf`
+/// and `socket_sndbuf`.
+pub const SOCKET_BUFFERS: [usize; 2] = {
     #[cfg(nginx1_31_3)]
     {
-        let offset = core::mem::offset_of!(ngx_http_upstream_conf_t, socket_rcvbuf);
-        [super::slots::size(name, context, upstream + offset)]
+        use core::mem::offset_of;
+        [
+            offset_of!(ngx_http_upstream_conf_t, socket_rcvbuf),
+            offset_of!(ngx_http_upstream_conf_t, socket_sndbuf),
+        ]
     }
     #[cfg(not(nginx1_31_3))]
     {
-        let _ = (name, context, upstream);
-        []
+        [0; 2]
     }
-}
+};
 
-/// The row of `rs_uwsgi_socket_sndbuf`, as [`socket_rcvbuf`].
-pub const fn socket_sndbuf(
-    name: &'static CStr,
-    context: u32,
-    upstream: usize,
-) -> [Directive; SINCE_1_31_3] {
+/// The row of a directive that came with 1.31.3, if nginx has it.
+pub const fn since_1_31_3(row: Directive) -> [Directive; SINCE_1_31_3] {
     #[cfg(nginx1_31_3)]
-    {
-        let offset = core::mem::offset_of!(ngx_http_upstream_conf_t, socket_sndbuf);
-        [super::slots::size(name, context, upstream + offset)]
-    }
+    return [row];
     #[cfg(not(nginx1_31_3))]
     {
-        let _ = (name, context, upstream);
+        let _ = row;
         []
     }
 }

@@ -9,7 +9,7 @@ use crate::nginx::connection::Connection;
 use crate::nginx::status::REQUEST_HEADER_FIELDS_TOO_LARGE;
 use crate::nginx::{self, Request};
 use crate::pure::uwsgi::vars::Vars;
-use crate::pure::vars_limit::{Cut, Fault, Sent, BUFFER_SIZE};
+use crate::pure::vars_limit::{Cut, Fault, Limit, Sent, BUFFER_SIZE};
 use crate::state::{ConnectionOrigin, RequestState};
 
 const TOO_LARGE: Next = Next::Refuse { status: REQUEST_HEADER_FIELDS_TOO_LARGE, retry_after: None };
@@ -26,30 +26,27 @@ pub fn is_known_too_large(peer: Peer<'_>) -> bool {
 /// A request goes to the server that may be larger than it takes. It counts as the one that tries.
 #[inline(always)]
 pub fn begin(peer: Peer<'_>) {
-    let size = peer.state().vars_size();
-    if size > BUFFER_SIZE {
-        begin_large(peer, size);
-    }
-}
-
-#[cold]
-fn begin_large(peer: Peer<'_>, size: usize) {
-    let mut limits = peer.servers().vars_limits.borrow_mut();
-    limits.change(peer.address(), |limit| limit.begin(size, nginx::now()));
+    if_large(peer, |limit, size| limit.begin(size, nginx::now()));
 }
 
 /// The server has answered.
 #[inline(always)]
 pub fn answered(peer: Peer<'_>) {
+    if_large(peer, Limit::took);
+}
+
+/// Changes what is known of the server, where a request is larger than any server's default.
+#[inline(always)]
+fn if_large(peer: Peer<'_>, change: impl FnOnce(&mut Limit, usize)) {
     let size = peer.state().vars_size();
     if size > BUFFER_SIZE {
-        took_large(peer, size);
+        change_limit(peer, |limit| change(limit, size));
     }
 }
 
 #[cold]
-fn took_large(peer: Peer<'_>, size: usize) {
-    peer.servers().vars_limits.borrow_mut().change(peer.address(), |limit| limit.took(size));
+fn change_limit(peer: Peer<'_>, change: impl FnOnce(&mut Limit)) {
+    peer.servers().vars_limits.borrow_mut().change(peer.address(), change);
 }
 
 /// The server has closed the connection before it answered. Is the request to be answered with 431
@@ -75,8 +72,7 @@ pub fn is_refused_by_cut(r: Request<'_>, cut: Cut) -> bool {
 pub fn answer(r: Request<'_>) -> Next {
     if let Some(peer) = tried(r) {
         let sent = sent(r, peer);
-        let mut limits = peer.servers().vars_limits.borrow_mut();
-        limits.change(peer.address(), |limit| limit.ended(&sent, Cut::Reset, nginx::now()));
+        change_limit(peer, |limit| limit.ended(&sent, Cut::Reset, nginx::now()));
         let refused = Event::VarsRefused { name: peer.name(), size: sent.size };
         observe(peer.servers(), r.log(), refused);
     }
@@ -105,8 +101,7 @@ pub fn ended(r: Request<'_>, peer: Peer<'_>) -> Fault {
     let cut = peer.connection().and_then(Connection::cut);
     let Some(cut) = cut else { return Fault::Server };
     let (sent, fault) = (sent(r, peer), fault(r, peer, cut));
-    let mut limits = peer.servers().vars_limits.borrow_mut();
-    limits.change(peer.address(), |limit| limit.ended(&sent, cut, nginx::now()));
+    change_limit(peer, |limit| limit.ended(&sent, cut, nginx::now()));
     if fault == Fault::Request {
         let at_fault =
             Event::RequestAtFault { name: peer.name(), vars: sent.vars, size: sent.size };
