@@ -341,7 +341,9 @@ unsafe fn prepare(c: *mut ngx_connection_t, pc: *mut super::sys::ngx_peer_connec
     }
 }
 
-/// Lets nginx's event method watch a connection.
+/// Lets nginx's event method watch a connection. Of one that is there only reading: its socket can be written to,
+/// of which epoll would tell at once, in a turn of the event loop for nothing. Where a send finds the socket
+/// full, nginx has writing watched, too (`ngx_handle_write_event`).
 ///
 /// # Safety
 ///
@@ -349,15 +351,14 @@ unsafe fn prepare(c: *mut ngx_connection_t, pc: *mut super::sys::ngx_peer_connec
 pub(super) unsafe fn watch(c: *mut ngx_connection_t, progress: Progress) -> Result<(), ()> {
     // SAFETY: the caller's promise; nginx's methods are set before any request comes.
     let status = unsafe {
-        if let Some(add_conn) = ngx_event_actions.add_conn {
-            add_conn(c)
-        } else {
+        match (progress, ngx_event_actions.add_conn) {
+            (Progress::Connected, _) => ngx_handle_read_event((*c).read, 0),
+            (Progress::Pending, Some(add_conn)) => add_conn(c),
             // methods that watch reading and writing apart
-            let read = ngx_handle_read_event((*c).read, 0);
-            match progress {
-                Progress::Pending if read == OK => ngx_handle_write_event((*c).write, 0),
-                _ => read,
-            }
+            (Progress::Pending, None) => match ngx_handle_read_event((*c).read, 0) {
+                OK => ngx_handle_write_event((*c).write, 0),
+                failed => failed,
+            },
         }
     };
     if status == OK {
