@@ -57,6 +57,7 @@ pub mod connection;
 mod cut;
 mod early;
 pub mod filter;
+pub mod growing;
 pub mod headers;
 pub mod log;
 pub mod merge;

@@ -35,6 +35,10 @@ pub struct LocConf {
     pub upstream: ngx_http_upstream_conf_t,
     /// Is `rs_uwsgi_buffering` set, here or around? None until that is known of the blocks around.
     pub sets_buffering: Option<bool>,
+    /// Are `rs_uwsgi_buffers` set, here or around? None until that is known of the blocks around.
+    pub sets_buffers: Option<bool>,
+    /// May the buffers of a response grow by themselves?
+    pub buffers_grow: bool,
     /// `rs_uwsgi_string`: bytes appended to the vars as they are.
     pub string: ngx_str_t,
     /// Does `rs_uwsgi_string` hold no CONTENT_LENGTH for certain?
@@ -93,6 +97,8 @@ impl LocConf {
         LocConf {
             upstream,
             sets_buffering: None,
+            sets_buffers: None,
+            buffers_grow: false,
             string: conf::UNSET_STRING,
             string_has_no_length: false,
             connections: Settings::unset(),
@@ -124,6 +130,11 @@ impl LocConf {
     pub fn buffering_is_explicit(&self) -> bool {
         // the outermost block has none around it
         self.sets_buffering.unwrap_or(self.upstream.buffering != Unset::UNSET)
+    }
+
+    /// Are `rs_uwsgi_buffers` set, in this block or in one around it?
+    pub fn buffers_are_explicit(&self) -> bool {
+        self.sets_buffers.unwrap_or(self.upstream.bufs.num != 0)
     }
 
     /// The configuration of a request's location.

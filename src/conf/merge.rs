@@ -9,7 +9,8 @@ use super::params::{CompiledParams, HeaderFilter, ParamSet};
 use super::{connections, health, heard, plain, store, Encoding, LocConf};
 use crate::module::Uwsgi;
 use crate::nginx::conf::{string, Conf, Error};
-use crate::nginx::merge::{inherit, inherit_string};
+use crate::nginx::growing;
+use crate::nginx::merge::{inherit, inherit_string, Unset};
 use crate::nginx::upstream_conf::Strings;
 #[cfg(ngx_feature = "http_cache")]
 use crate::nginx::upstream_conf::{cache, Switch};
@@ -39,9 +40,14 @@ pub fn merge(cf: Conf<'_>, outer: &mut LocConf, own: &mut LocConf) -> Result<(),
     super::tls::share_context(cf, outer, own)?;
 
     own.sets_buffering = Some(own.buffering_is_explicit() || outer.buffering_is_explicit());
+    own.sets_buffers = Some(own.buffers_are_explicit() || outer.buffers_are_explicit());
     plain::inherit_all(&mut own.upstream, &outer.upstream);
     store::merge(&mut own.upstream, &outer.upstream);
     plain::merge_sizes(cf, &mut own.upstream, &outer.upstream)?;
+    let sizes = [own.upstream.busy_buffers_size_conf, own.upstream.temp_file_write_size_conf];
+    own.buffers_grow = own.sets_buffers == Some(false)
+        && sizes == [Unset::UNSET; 2]
+        && growing::suits(&own.upstream);
     plain::merge_masks(&mut own.upstream, &outer.upstream);
     #[cfg(ngx_feature = "http_cache")]
     super::cache::merge(cf, own, outer)?;

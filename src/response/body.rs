@@ -51,12 +51,18 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
         0
     } else if u.is_chunked() {
         u.decode_chunks::<Uwsgi>(Decoder::default().at_least());
+        if state.conf.buffers_grow {
+            u.let_buffers_grow::<Uwsgi>(-1);
+        }
         debug!(r.log(), "http rs_uwsgi filter init s:{} chunked", u.status());
         return Ok(());
     } else {
         u.content_length()
     };
     u.set_length(length);
+    if state.conf.buffers_grow {
+        u.let_buffers_grow::<Uwsgi>(length);
+    }
     debug!(r.log(), "http rs_uwsgi filter init s:{} l:{length}", u.status());
     Ok(())
 }

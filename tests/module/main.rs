@@ -24,6 +24,7 @@ mod early;
 mod ends;
 mod event_streams;
 mod examples;
+mod growing;
 mod header_names;
 mod health;
 mod hints;
