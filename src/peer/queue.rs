@@ -2,6 +2,7 @@
 //! one, and what was learned of the servers.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use super::checked::Checked;
 use crate::conf::connections::{EffectiveSettings, Settings};
@@ -9,6 +10,7 @@ use crate::module::{Peer, Waiter, Waiting};
 use crate::nginx::connect::Errno;
 use crate::nginx::connection::Idle;
 use crate::pure::hints::Hints;
+use crate::pure::keys::Keys;
 use crate::pure::pool::Pool;
 use crate::pure::queue::{Backoff, LastAttempt, ServerQueues};
 use crate::pure::vars_limit::Limits;
@@ -50,34 +52,34 @@ pub struct Queued {
 
 /// Slots by the keys of servers, as far as they have been looked up.
 #[derive(Default)]
-pub struct Slots(Vec<(Box<[u8]>, SlotId)>);
+pub struct Slots(Keys<SlotId>);
 
 impl Slots {
-    /// So many are remembered: servers that come and go leave theirs behind.
-    const MOST: usize = 256;
+    /// So many are remembered: servers that come and go leave theirs behind. Then all are looked up anew.
+    const MOST: usize = 1024;
 
     /// The slot of the server with this key.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<SlotId> {
-        self.0.iter().find(|(known, _)| **known == *key).map(|(_, slot)| *slot)
+        self.0.get(self.0.find(key)?).copied()
     }
 
-    /// Remembers a slot.
+    /// Remembers a slot, of a key that has none.
     pub fn insert(&mut self, key: &[u8], slot: SlotId) {
         if self.0.len() >= Self::MOST {
-            self.0.remove(0);
+            self.0 = Keys::default();
         }
-        self.0.push((key.into(), slot));
+        self.0.insert(key, slot);
     }
 
     /// Forgets a slot that has become another server's.
     pub fn remove(&mut self, slot: SlotId) {
-        self.0.retain(|(_, known)| *known != slot);
+        self.0.retain(|known| *known != slot);
     }
 
     /// The keys of servers whose slot `is` one of those looked for.
-    pub fn filter(&self, is: impl Fn(SlotId) -> bool) -> Vec<Box<[u8]>> {
-        self.0.iter().filter(|(_, slot)| is(*slot)).map(|(key, _)| key.clone()).collect()
+    pub fn filter(&self, is: impl Fn(SlotId) -> bool) -> Vec<Rc<[u8]>> {
+        self.0.iter().filter(|(_, slot)| is(**slot)).map(|(key, _)| key.clone()).collect()
     }
 }
 
