@@ -1,6 +1,8 @@
 """Load on nginx: wrk for a while, or an exact number of requests; and a page looked at."""
 
 import contextlib
+import functools
+import hashlib
 import http.client
 import json
 import os
@@ -46,9 +48,9 @@ def wrk(url, seconds, folder, running):
 
 def request(url, count=1, headers=None, body=None, answer=BODY_LENGTH):
     """Requests a page `count` times over one connection, or posts `body`. `headers` come in addition
-    to Host, a browser's if there are none. Raises StartFailed at anything but 200 and a body of
-    `answer` bytes."""
-    parts, buffer = urlsplit(url), bytearray(1 << 20)
+    to Host, a browser's if there are none. Raises StartFailed at anything but 200 and the body of
+    `answer` bytes that all servers here send."""
+    parts, buffer, expected = urlsplit(url), bytearray(1 << 20), _digest(answer)
     headers = dict(HEADERS if headers is None else headers)
     if body is not None:
         headers["Content-Length"] = str(len(body))
@@ -58,8 +60,19 @@ def request(url, count=1, headers=None, body=None, answer=BODY_LENGTH):
             for name, value in headers.items():
                 client.putheader(name, value)
             client.endheaders(body)
-            response, length = client.getresponse(), 0
+            response, length, digest = client.getresponse(), 0, hashlib.sha256()
             while got := response.readinto(buffer):
                 length += got
-            if response.status != 200 or length != answer:
-                raise StartFailed(f"{url} answered {response.status} with {length} bytes")
+                digest.update(memoryview(buffer)[:got])
+            if response.status != 200 or length != answer or digest.digest() != expected:
+                raise StartFailed(f"{url} answered {response.status} with other {length} bytes")
+
+
+@functools.cache
+def _digest(length):
+    """The hash of a body of this length."""
+    digest = hashlib.sha256()
+    for _ in range(length >> 20):
+        digest.update(b"x" * (1 << 20))
+    digest.update(b"x" * (length & ((1 << 20) - 1)))
+    return digest.digest()
