@@ -23,6 +23,7 @@ pub mod mount;
 pub mod params;
 pub mod pass;
 pub mod plain;
+pub mod status;
 pub mod store;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod tls;

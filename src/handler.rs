@@ -6,8 +6,9 @@
 use std::ops::Range;
 
 use crate::conf::connections::{self, Settings};
-use crate::conf::{merge, LocConf};
+use crate::conf::{merge, status, LocConf};
 use crate::module::{Peer, Servers, State, Uwsgi};
+use crate::nginx::answer::{AnswerHandler, AnswerHead};
 use crate::nginx::callbacks::{Content, Next, RequestHandler};
 use crate::nginx::conf::{self, Conf};
 use crate::nginx::connection::{IdleOwner, Lost};
@@ -26,11 +27,14 @@ use crate::peer::queue::ServersState;
 use crate::peer::{choose, health, idle, refused, release, wait};
 use crate::pure::health::{Failure, Reading};
 use crate::pure::pool::{Pool, Worker};
+use crate::pure::stats;
 use crate::pure::vars_limit::Cut;
 use crate::pure::zone::{Generation, Rung, Zone};
 use crate::request::{body as request_body, encode, target};
 use crate::response::{body, head};
-use crate::state::RequestState;
+use crate::state::{Before, RequestState};
+use crate::status::answer::Answer;
+use crate::status::{answer, count};
 use crate::{variables, version};
 
 impl Module for Uwsgi {
@@ -78,7 +82,8 @@ impl ModuleConf for Uwsgi {
             servers += block.server_count();
             cf.hook::<Uwsgi>(block, ServersState::new(settings, Pool::new(&idle, block.id())));
         })?;
-        cf.add_zone::<Uwsgi>(servers, 0)
+        servers += status::finish(cf, servers)?;
+        cf.add_zone::<Uwsgi>(servers, stats::COUNTERS, stats::history::SHARED)
     }
 }
 
@@ -138,6 +143,7 @@ impl RequestHandler for Uwsgi {
     }
 
     fn finalize_request(r: Request<'_>, rc: ngx_int_t) {
+        release::note_end(r, rc);
         debug!(r.log(), "finalize http rs_uwsgi request: {rc}");
     }
 }
@@ -152,7 +158,11 @@ impl PeerHandler for Uwsgi {
     }
 
     fn choose_connection<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
-        choose::choose(r, peer, if_full)
+        let chosen = choose::choose(r, peer, if_full);
+        if chosen == Chosen::TryNextPeer {
+            peer.state().before.set(Before::Other);
+        }
+        chosen
     }
 
     fn release_connection<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
@@ -229,6 +239,22 @@ impl IdleOwner for Uwsgi {
 
     fn connection_lost(servers: &Servers, descriptor: i32, why: Lost) {
         idle::lose(servers, descriptor, why);
+    }
+}
+
+impl AnswerHandler for Uwsgi {
+    type Answer = Answer;
+
+    fn begin_answer(r: Request<'_>) -> Result<(AnswerHead, Answer), ngx_int_t> {
+        answer::begin(r)
+    }
+
+    fn next_part(answer: &mut Answer, part: &mut Vec<u8>, most: usize) -> bool {
+        answer::next_part(answer, part, most)
+    }
+
+    fn log_request(r: Request<'_>) {
+        count::log_request(r);
     }
 }
 

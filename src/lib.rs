@@ -49,6 +49,8 @@ pub mod response;
 #[cfg(feature = "module")]
 pub mod state;
 #[cfg(feature = "module")]
+pub mod status;
+#[cfg(feature = "module")]
 pub mod variables;
 #[cfg(feature = "module")]
 pub mod version;

@@ -9,7 +9,8 @@
 //!
 //! What this layer calls stands above it, and it knows nothing of it but [`module::Module`] and the traits
 //! beside the callbacks: [`callbacks::RequestHandler`], [`peer::PeerHandler`], [`wait::QueueHandler`],
-//! [`connection::IdleOwner`], [`probe::Prober`], [`filter::ChunkDecoder`], [`zone::ZoneOwner`], [`module::ModuleConf`].
+//! [`connection::IdleOwner`], [`probe::Prober`], [`filter::ChunkDecoder`], [`zone::ZoneOwner`],
+//! [`answer::AnswerHandler`], [`module::ModuleConf`].
 //!
 //! | what | files |
 //! |---|---|
@@ -17,7 +18,7 @@
 //! | what nginx calls for a request | callbacks.rs |
 //! | the configuration while it is read | conf.rs, slots.rs, block.rs, merge.rs, upstream_conf.rs, tls.rs |
 //! | values and variables | value.rs, variables.rs |
-//! | a request, its body, and what it is written to | request.rs, cache.rs, client_body.rs, chain.rs, pool.rs, log.rs, status.rs |
+//! | a request, its body, and what it is written to | request.rs, cache.rs, client.rs, client_body.rs, chain.rs, pool.rs, log.rs, status.rs |
 //! | its upstream, the state of one, and the address of one | upstream.rs, state.rs, address.rs |
 //! | the choice of a server | servers.rs, balancer.rs, balancer_callbacks.rs, stock_keepalive.rs, peer.rs |
 //! | connections: made, waited for, kept | connect.rs, wait.rs, wake.rs, connection.rs |
@@ -25,6 +26,7 @@
 //! | probes of servers | probe.rs |
 //! | the request on its way to the server | early.rs, cut.rs |
 //! | the response on its way to the client | headers.rs, body.rs, filter.rs |
+//! | what this module answers itself | answer.rs |
 
 /// Reads or writes one field of the structure behind a handle.
 macro_rules! field {
@@ -43,6 +45,7 @@ use core::marker::PhantomData;
 use core::num::NonZeroU64;
 
 pub mod address;
+pub mod answer;
 pub mod balancer;
 mod balancer_callbacks;
 pub mod block;
@@ -50,6 +53,7 @@ mod body;
 mod cache;
 pub(crate) mod callbacks;
 pub mod chain;
+mod client;
 pub mod client_body;
 pub mod conf;
 pub mod connect;
@@ -201,6 +205,15 @@ pub const fn unset_pointer<T>() -> *mut T {
 pub fn now() -> usize {
     // SAFETY: only this thread writes it.
     unsafe { sys::ngx_current_msec }
+}
+
+/// nginx's clock on the wall, as of the last events: milliseconds since 1970.
+pub fn wall_clock() -> u64 {
+    // SAFETY: nginx has set it before it reads its configuration; only this thread writes it.
+    unsafe {
+        let time = &raw const *sys::ngx_cached_time;
+        (*time).sec as u64 * 1000 + (*time).msec as u64
+    }
 }
 
 /// nginx's clock in milliseconds, set right first.

@@ -15,17 +15,22 @@
 //! | [`health`] | which servers are probed, and which requests pass over | `checked`, `queue` |
 //! | [`checked`] | what is known of servers that are checked | |
 //! | [`idle`] | connections in the pool | `places`, `retry`, `queue` |
-//! | [`release`] | `peer.free`: the verdict on the connection, what the balancer is told | `advise`, `refused`, `idle`, `queue` |
+//! | [`release`] | `peer.free`: the verdict on the connection, what the balancer is told | `tally`, `advise`, `refused`, `idle`, `queue` |
+//! | [`tally`] | what is counted of a try | `observe`, `retry` |
 //! | [`advise`] | what may be wrong with a server that gives no answer | `refused` |
 //! | [`refused`] | requests that a server refuses for what they are | `retry` |
 //! | [`retry`] | may a request be sent again? | |
 //! | [`queue`] | what a worker keeps with the servers of an upstream | |
-//! | [`observe`] | what has happened, for the log | `queue` |
+//! | [`observe`] | what has happened, for the log and the counters | `count`, `event`, `queue` |
+//! | [`count`] | what has happened, counted | `event` |
+//! | [`event`] | what happens | `queue` |
 
 pub mod advise;
 pub mod checked;
 pub mod choose;
 pub mod connect;
+mod count;
+pub mod event;
 pub mod health;
 pub mod idle;
 pub mod observe;
@@ -34,4 +39,5 @@ pub mod queue;
 pub mod refused;
 pub mod release;
 pub mod retry;
+mod tally;
 pub mod wait;

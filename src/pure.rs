@@ -8,6 +8,8 @@ pub mod keys;
 pub mod page;
 pub mod pool;
 pub mod queue;
+pub mod stats;
+pub mod status;
 pub mod uwsgi;
 pub mod vars_limit;
 pub mod zone;

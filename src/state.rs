@@ -11,6 +11,7 @@ use crate::conf::LocConf;
 use crate::module::{Peer, State, Uwsgi};
 use crate::nginx::{self, Error, Request};
 use crate::pure::pool::policy::Refusal;
+use crate::pure::stats::{Failure, QueueEnd};
 use crate::pure::uwsgi::chunked::Decoder;
 use crate::pure::uwsgi::framing::{Chunks, Fields};
 use crate::pure::uwsgi::packet::HEADER_SIZE;
@@ -40,8 +41,24 @@ pub struct RequestState<'a> {
     pub sent: Cell<Option<ConnectionOrigin>>,
     /// What became of the connection of the last try that is over and had one.
     pub verdict: Cell<Option<Verdict>>,
+    /// What was before the try in hand.
+    pub before: Cell<Before>,
+    /// Has the client left while the request was served?
+    pub client_gone: Cell<bool>,
     /// The bytes of the vars that were found too large to be sent.
     pub refused_size: Cell<Option<u32>>,
+}
+
+/// What was before a try.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Before {
+    /// It is the first.
+    #[default]
+    Nothing,
+    /// A try with the same server.
+    Same,
+    /// A try with another server, or one that had no room.
+    Other,
 }
 
 /// A try with one server, from its choice to its release.
@@ -63,6 +80,14 @@ pub struct Attempt<'a> {
     pub slot: Cell<Option<SlotId>>,
     /// May its connections be shared with other requests?
     pub shared: Cell<bool>,
+    /// What was before it.
+    pub after: Cell<Before>,
+    /// Is the request in the queue?
+    pub queued: Cell<bool>,
+    /// How it has left the queue.
+    pub queue_end: Cell<Option<QueueEnd>>,
+    /// How it failed, where that is known before its end.
+    pub failure: Cell<Option<Failure>>,
     /// Has the try a place, one of those that `rs_uwsgi_max_connections` counts?
     pub counted: Cell<bool>,
     /// What the server has answered.
@@ -72,6 +97,8 @@ pub struct Attempt<'a> {
 /// The response of the server of a try.
 #[derive(Default)]
 pub struct Response<'a> {
+    /// Interim responses that came before it.
+    pub interim: Cell<u32>,
     /// How far it has come.
     pub answer: Cell<Answer>,
     /// What its headers say of its end.
@@ -150,6 +177,8 @@ impl<'a> RequestState<'a> {
             waited: Cell::default(),
             sent: Cell::default(),
             verdict: Cell::default(),
+            before: Cell::default(),
+            client_gone: Cell::default(),
             refused_size: Cell::default(),
         })
     }
@@ -178,6 +207,7 @@ impl<'a> RequestState<'a> {
             self.attempt.set(r.pool().share(Attempt::default())?);
         }
         let attempt = self.attempt();
+        attempt.after.set(self.before.get());
         attempt.started_at.set(nginx::now());
         attempt.connection.set(Some(ConnectionOrigin::New));
         Ok(())

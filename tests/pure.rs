@@ -35,6 +35,10 @@ mod pool;
 mod queue;
 #[path = "pure/seeds.rs"]
 mod seeds;
+#[path = "pure/stats.rs"]
+mod stats;
+#[path = "pure/status.rs"]
+mod status;
 #[path = "pure/vars_limit.rs"]
 mod vars_limit;
 #[path = "pure/zone.rs"]

@@ -10,7 +10,7 @@ use super::cache;
 use super::connections::{self, Settings, REUSE};
 #[cfg(ngx_feature = "http_ssl")]
 use super::tls;
-use super::{health, modifiers, mount, params, pass, store, zone, LocConf};
+use super::{health, modifiers, mount, params, pass, status, store, zone, LocConf};
 use crate::module::{Setter, SharedSetter, Uwsgi};
 use crate::nginx::slots::*;
 #[cfg(ngx_feature = "http_ssl")]
@@ -18,11 +18,11 @@ use crate::nginx::sys::{
     NGX_SSL_SSLv2, NGX_SSL_SSLv3, NGX_SSL_TLSv1, NGX_SSL_TLSv1_1, NGX_SSL_TLSv1_2, NGX_SSL_TLSv1_3,
 };
 use crate::nginx::sys::{
-    NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_FLAG, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_CONF_TAKE123,
-    NGX_CONF_TAKE1234, NGX_CONF_TAKE2, NGX_CONF_TAKE3, NGX_CONF_TAKE4, NGX_HTTP_LIF_CONF,
-    NGX_HTTP_LOC_CONF, NGX_HTTP_MAIN_CONF, NGX_HTTP_SRV_CONF, NGX_HTTP_UPSTREAM_FT_ERROR,
-    NGX_HTTP_UPSTREAM_FT_HTTP_403, NGX_HTTP_UPSTREAM_FT_HTTP_404, NGX_HTTP_UPSTREAM_FT_HTTP_429,
-    NGX_HTTP_UPSTREAM_FT_HTTP_500, NGX_HTTP_UPSTREAM_FT_HTTP_503,
+    NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_FLAG, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12,
+    NGX_CONF_TAKE123, NGX_CONF_TAKE1234, NGX_CONF_TAKE2, NGX_CONF_TAKE3, NGX_CONF_TAKE4,
+    NGX_HTTP_LIF_CONF, NGX_HTTP_LOC_CONF, NGX_HTTP_MAIN_CONF, NGX_HTTP_SRV_CONF,
+    NGX_HTTP_UPSTREAM_FT_ERROR, NGX_HTTP_UPSTREAM_FT_HTTP_403, NGX_HTTP_UPSTREAM_FT_HTTP_404,
+    NGX_HTTP_UPSTREAM_FT_HTTP_429, NGX_HTTP_UPSTREAM_FT_HTTP_500, NGX_HTTP_UPSTREAM_FT_HTTP_503,
     NGX_HTTP_UPSTREAM_FT_INVALID_HEADER, NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT,
     NGX_HTTP_UPSTREAM_FT_OFF, NGX_HTTP_UPSTREAM_FT_TIMEOUT, NGX_HTTP_UPSTREAM_FT_UPDATING,
     NGX_HTTP_UPS_CONF,
@@ -164,6 +164,8 @@ static TABLES: Tables = Tables(&[&[
     shared::<Uwsgi>(c"rs_uwsgi_health_check", NGX_HTTP_LOC_CONF | NGX_HTTP_UPS_CONF | NGX_CONF_ANY, set_shared!(health::set, health)),
     shared::<Uwsgi>(c"rs_uwsgi_slow_start", SHARED, set_shared!(connections::set_time, slow_start)),
     own::<Uwsgi>(c"rs_uwsgi_zone", NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1, &(zone::set as Setter)),
+    own::<Uwsgi>(c"rs_uwsgi_status", NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, &(status::set as Setter)),
+    own::<Uwsgi>(c"rs_uwsgi_status_zone", NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, set!(status::set_zone, status_zone)),
     own::<Uwsgi>(c"rs_uwsgi_mount", NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, set!(mount::set, mount)),
 ], &version::since_1_31_3(size(c"rs_uwsgi_socket_rcvbuf", ONE, at!(upstream) + version::SOCKET_BUFFERS[0])),
     &version::since_1_31_3(size(c"rs_uwsgi_socket_sndbuf", ONE, at!(upstream) + version::SOCKET_BUFFERS[1])),

@@ -49,6 +49,10 @@ pub struct LocConf {
     pub effective: OnceCell<EffectiveSettings>,
     /// `rs_uwsgi_max_vars`: the most bytes that the vars may have.
     pub max_vars: usize,
+    /// `rs_uwsgi_status`.
+    pub is_status: bool,
+    /// `rs_uwsgi_status_zone`.
+    pub status_zone: Option<ComplexValue>,
     /// `rs_uwsgi_pass` with variables in its argument.
     pub pass: Option<ComplexValue>,
     /// `rs_uwsgi_modifier1`.
@@ -104,6 +108,8 @@ impl LocConf {
             connections: Settings::unset(),
             effective: OnceCell::new(),
             max_vars: Unset::UNSET,
+            is_status: false,
+            status_zone: None,
             pass: None,
             modifier1: None,
             modifier2: None,

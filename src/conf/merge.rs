@@ -69,6 +69,7 @@ pub fn merge(cf: Conf<'_>, outer: &mut LocConf, own: &mut LocConf) -> Result<(),
     }
     own.modifier1 = own.modifier1.or(outer.modifier1);
     own.modifier2 = own.modifier2.or(outer.modifier2);
+    own.status_zone = own.status_zone.or(outer.status_zone);
     own.mount = own.mount.take().or_else(|| outer.mount.clone());
 
     // A block that is never a child, "http", takes its defaults here, for all its children.
@@ -122,6 +123,9 @@ fn merge_pass(cf: Conf<'_>, outer: &LocConf, own: &mut LocConf) {
     }
     if cf.is_limit_except() && !cf.has_content_handler() && own.passes() {
         cf.set_content_handler::<Uwsgi>();
+    }
+    if cf.is_limit_except() && !cf.has_content_handler() && outer.is_status {
+        cf.set_answer_handler::<Uwsgi>();
     }
 }
 

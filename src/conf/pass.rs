@@ -4,6 +4,7 @@
 //! Mirrors `ngx_http_uwsgi_pass` of nginx's
 //! src/http/modules/ngx_http_uwsgi_module.c.
 
+use super::status::BOTH;
 use super::LocConf;
 use crate::module::Uwsgi;
 use crate::nginx::conf::{Conf, Error};
@@ -28,6 +29,9 @@ pub const NO_TLS: &str = "suwsgi protocol requires SSL support";
 pub fn set(cf: Conf<'_>, conf: &mut LocConf) -> Result<(), Error> {
     if conf.passes() {
         return Err(Error::Directive("is duplicate".into()));
+    }
+    if conf.is_status {
+        return Err(cf.error(format_args!("{BOTH}")));
     }
     cf.set_content_handler::<Uwsgi>();
 

@@ -1,6 +1,6 @@
 //! The upstreams while the configuration is read, and what is configured of the connections to them.
 
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 use ngx::http::{HttpModuleMainConf, NgxHttpUpstreamModule};
 
@@ -36,6 +36,21 @@ pub struct Target<'a> {
     pub address: &'a [u8],
     /// Its name in the log.
     pub name: &'a [u8],
+}
+
+/// A server of an upstream, as it is configured.
+#[derive(Clone, Copy, Debug)]
+pub struct Configured<'a> {
+    /// One of its addresses.
+    pub address: &'a [u8],
+    /// What `server` says.
+    pub name: &'a [u8],
+    /// Its weight.
+    pub weight: usize,
+    /// Is it asked only when others fail?
+    pub is_backup: bool,
+    /// Is it not asked?
+    pub is_down: bool,
 }
 
 impl Block {
@@ -87,6 +102,36 @@ impl Block {
                 address: address_of(address.sockaddr, address.socklen as usize),
                 // SAFETY: as above; names are strings of the configuration.
                 name: unsafe { bytes_of(address.name) },
+            })
+        })
+    }
+
+    /// The addresses of its servers, as nginx's log has them, as far as they are known.
+    pub fn addresses<'a>(self) -> impl Iterator<Item = &'a [u8]> {
+        self.configured().map(|server| server.address)
+    }
+
+    /// What is configured of its servers, as far as their addresses are known.
+    pub fn configured<'a>(self) -> impl Iterator<Item = Configured<'a>> {
+        // SAFETY: upstreams live as long as the configuration; null, or an array of servers, each with an
+        // array of addresses.
+        let servers = unsafe {
+            (*self.0.as_ptr()).servers.as_ref().map_or(&[][..], |servers| {
+                slice_of(servers.elts.cast::<ngx_http_upstream_server_t>(), servers.nelts)
+            })
+        };
+        servers.iter().flat_map(|server| {
+            // SAFETY: as above.
+            let addresses = unsafe { slice_of(server.addrs, server.naddrs) };
+            addresses.iter().map(move |address| Configured {
+                // SAFETY: as above; names are strings of the configuration.
+                address: unsafe { bytes_of(address.name) },
+                // SAFETY: as above.
+                name: unsafe { bytes_of(server.name) },
+                weight: server.weight,
+                // SAFETY: as above.
+                is_backup: unsafe { flag!(ptr::from_ref(server).cast_mut(), backup) != 0 },
+                is_down: server.down != 0,
             })
         })
     }

@@ -168,7 +168,7 @@ impl<'a> Conf<'a> {
         ngx_uint_t::try_from(index).map_err(|_| Error::Logged)
     }
 
-    fn core_loc_conf(self) -> Option<NonNull<ngx_http_core_loc_conf_t>> {
+    pub(super) fn core_loc_conf(self) -> Option<NonNull<ngx_http_core_loc_conf_t>> {
         // SAFETY: in a location (or server, or http) block the core module has its configuration.
         NgxHttpCoreModule::location_conf_mut(unsafe { self.ptr.as_ref() }).map(NonNull::from)
     }

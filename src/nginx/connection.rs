@@ -97,6 +97,12 @@ impl Connection<'_> {
         unsafe { (flag!(read, timedout) | flag!(write, timedout)) != 0 }
     }
 
+    /// Was it the server that took nothing, rather than one that sent nothing?
+    pub fn has_timed_out_sending(self) -> bool {
+        // SAFETY: an open connection has both events.
+        unsafe { flag!(self.events().1, timedout) != 0 }
+    }
+
     /// The read and the write event.
     fn events(self) -> (*mut ngx_event_t, *mut ngx_event_t) {
         (field!(self, read), field!(self, write))

@@ -6,6 +6,7 @@ use core::ptr::{self, NonNull};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Once;
 
+use super::answer::{AnswerHandler, StatusZones};
 use super::block::{Block, UpstreamRef};
 use super::callbacks::{log_panic, RequestHandler};
 use super::conf::{self, Conf, Error};
@@ -63,6 +64,7 @@ pub trait Handler:
     + ChunkDecoder
     + ZoneOwner
     + Prober
+    + AnswerHandler
 {
 }
 
@@ -75,6 +77,7 @@ impl<H> Handler for H where
         + ChunkDecoder
         + ZoneOwner
         + Prober
+        + AnswerHandler
 {
 }
 
@@ -197,6 +200,8 @@ pub struct MainConf<H: Module> {
     pub upstream_of_addresses: Option<Block>,
     /// The upstreams whose choice of servers is wrapped, by [`Servers::address`].
     pub upstreams: Vec<Box<Servers<H>>>,
+    /// The names that requests are counted by.
+    pub status_zones: StatusZones,
     /// What all workers share.
     pub zone: ZoneConf,
     /// The headers of responses that nginx acts on.
@@ -220,6 +225,7 @@ fn place_main_conf<H: Module>(cf: Conf<'_>) -> Result<NonNull<MainConf<H>>, Erro
             upstream_refs: Vec::new(),
             upstream_of_addresses: None,
             upstreams: Vec::new(),
+            status_zones: StatusZones::default(),
             zone: ZoneConf::default(),
             known_headers: None,
         },

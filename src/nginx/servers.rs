@@ -8,7 +8,7 @@ use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
 use super::balancer::install;
-use super::block::{Block, Target};
+use super::block::{Block, Configured, Target};
 use super::callbacks::with_request;
 use super::module::{self, Handler, Module};
 use super::probe::Probes;
@@ -18,6 +18,7 @@ use super::sys::{
 };
 use super::wake::Wake;
 use super::Request;
+use crate::pure::zone::Label;
 
 /// The servers of one upstream, and what the module keeps with them.
 pub struct Servers<H: Module> {
@@ -67,6 +68,30 @@ impl<H: Module> Servers<H> {
         }
     }
 
+    /// What is configured of its servers, as far as their addresses are known.
+    pub fn configured(&self) -> impl Iterator<Item = Configured<'_>> {
+        self.block.configured()
+    }
+
+    /// The name that people are shown: as an address is written, where it is one.
+    pub fn shown_name(&self) -> Vec<u8> {
+        match self.port() {
+            // nginx takes the scheme away, and no block has such a name
+            0 if self.name.starts_with(b"/") => [&b"unix:"[..], &self.name].concat(),
+            0 => self.name.clone(),
+            port => [&self.name, &b":"[..], port.to_string().as_bytes()].concat(),
+        }
+    }
+
+    /// Is this one of its servers, as the zone has their labels? Any is, where they are not known.
+    pub(super) fn has(&self, upstream: &[u8], server: &[u8]) -> bool {
+        let shown = |server| Label { upstream: &self.name, server }.shown();
+        let mut addresses = self.block.addresses().peekable();
+        shown(b"").0 == upstream
+            && (addresses.peek().is_none() && !self.name.is_empty()
+                || addresses.any(|address| shown(address).1 == server))
+    }
+
     /// The port in an address; 0 for a block and for a socket.
     pub(super) fn port(&self) -> u16 {
         // SAFETY: the upstream lives as long as the configuration, which we are a part of.
@@ -74,7 +99,7 @@ impl<H: Module> Servers<H> {
     }
 
     /// Those of all upstreams, of the configuration that a request runs under.
-    pub(super) fn all(r: Request<'_>) -> impl Iterator<Item = &Self> {
+    pub fn all(r: Request<'_>) -> impl Iterator<Item = &Self> {
         module::main_conf::<H>(r).upstreams.iter().map(|servers| &**servers)
     }
 

@@ -21,6 +21,21 @@ pub struct Upstream<'a> {
     _life: Brand<'a>,
 }
 
+/// What nginx has measured of a try: times in milliseconds, without those in the queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measured {
+    /// Until there was a connection.
+    pub connect: Option<u64>,
+    /// Until the head of the response was read.
+    pub header: Option<u64>,
+    /// Until now.
+    pub time: u64,
+    /// Bytes sent.
+    pub sent: u64,
+    /// Bytes received.
+    pub received: u64,
+}
+
 impl<'a> Upstream<'a> {
     /// A handle on nginx's upstream.
     ///
@@ -209,9 +224,33 @@ impl<'a> Upstream<'a> {
         }
     }
 
+    /// What the cache had, by nginx's number; 0 without a cache.
+    pub fn cache_status(self) -> usize {
+        #[cfg(ngx_feature = "http_cache")]
+        return flag_of!(self, cache_status) as usize;
+        #[cfg(not(ngx_feature = "http_cache"))]
+        0
+    }
+
     /// Keeps the response out of the cache.
     pub fn forbid_caching(self) {
         flag_of!(self, cacheable = 0);
+    }
+
+    /// What nginx has measured of the try in hand.
+    pub fn measured(self) -> Measured {
+        let (state, since) = (field!(self, state), field!(self, start_time));
+        let time = |time: ngx_msec_t| (time != ngx_msec_t::MAX).then_some(time as u64);
+        let bytes = |bytes| u64::try_from(bytes).unwrap_or(0);
+        // SAFETY: null, or valid as long as the request; nginx made it for this try.
+        let state = unsafe { state.as_ref() };
+        state.map_or(Measured::default(), |state| Measured {
+            connect: time(state.connect_time),
+            header: time(state.header_time),
+            time: super::now().saturating_sub(since) as u64,
+            sent: bytes(state.bytes_sent),
+            received: bytes(state.bytes_received),
+        })
     }
 
     /// The try begins now, as far as `$upstream_connect_time` and its kin know.

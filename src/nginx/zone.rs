@@ -60,13 +60,13 @@ struct Memory {
 }
 
 /// Workers and servers are rounded up, so that few reloads need a new zone.
-fn shape(workers: usize, servers: usize, counters: usize) -> Shape {
+fn shape(workers: usize, servers: usize, counters: usize, shared: usize) -> Shape {
     Shape {
         // those of before a reload are there for a while
         workers: (2 * workers + 8).next_power_of_two().clamp(16, Shape::MOST_WORKERS),
         servers: (2 * servers).next_power_of_two().clamp(64, Shape::MOST_SERVERS),
         counters,
-        shared: 0,
+        shared,
     }
 }
 
@@ -93,12 +93,17 @@ impl Conf<'_> {
     /// # Errors
     ///
     /// A size that is too small for them.
-    pub fn add_zone<H: Module>(self, servers: usize, counters: usize) -> Result<(), Error> {
+    pub fn add_zone<H: Module>(
+        self,
+        servers: usize,
+        counters: usize,
+        shared: usize,
+    ) -> Result<(), Error> {
         let size = self.with_main_conf::<H, _>(|main| main.zone.size);
         if size == Some(Size::Off) {
             return Ok(());
         }
-        let mut shape = shape(self.worker_processes(), servers, counters);
+        let mut shape = shape(self.worker_processes(), servers, counters, shared);
         let layout = Layout::new(shape).ok_or(Error::Logged)?;
         let bytes = match size {
             Some(Size::Bytes(bytes)) => {
@@ -117,7 +122,7 @@ impl Conf<'_> {
         };
         let layout = Layout::new(shape).ok_or(Error::Logged)?;
         // of another shape, it is another zone; the blank is in no name of a configuration
-        let name = format!("rs_uwsgi {}/{}/{counters}", shape.workers, shape.servers);
+        let name = format!("rs_uwsgi {}/{}/{counters}/{shared}", shape.workers, shape.servers);
         let name = self.pool().copy(name.as_bytes()).map_err(|_| Error::Logged)?;
         let tag = buffer_tag::<H>();
         // SAFETY: the parser is valid, and the name lives as long as the configuration.
@@ -188,16 +193,19 @@ unsafe extern "C" fn init_zone<H: Module>(
     };
     let host = host();
     let opened = Zone::open(words, host).filter(|zone| zone.layout() == layout);
-    let Some(opened) = opened.or_else(|| Zone::format(words, layout, seed(), host)) else {
-        return ERROR;
+    let made = || {
+        let made = Zone::format(words, layout, random(), host)?;
+        made.set_since(super::now() as u64);
+        Some(made)
     };
+    let Some(opened) = opened.or_else(made) else { return ERROR };
     let Ok(generation) = patiently(|| opened.begin_generation()) else { return ERROR };
     main.zone.memory.set(Some(Memory { words: NonNull::from(words), generation }));
     OK
 }
 
 /// A number that clients do not know.
-fn seed() -> u64 {
+pub fn random() -> u64 {
     let mut seed = [0; 8];
     // SAFETY: room for so many bytes. Where the kernel has none to give, the clock and an address do.
     let count = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
@@ -297,6 +305,11 @@ pub(super) fn begin<H: ZoneOwner + Prober>(cycle: NonNull<ngx_cycle_t>, log: Log
     }
     let Some((zone, generation)) = main.zone.open() else { return leave() };
     main.upstreams.iter().for_each(|servers| H::keep_health(servers, &zone, generation));
+    let _ = patiently(|| {
+        zone.want(generation, |upstream, server| {
+            main.upstreams.iter().any(|servers| servers.has(upstream, server))
+        })
+    });
     let _ = patiently(|| zone.end_generation(generation));
     for bell in BELLS.iter().take(zone.layout().shape().workers) {
         if bell.load(Ordering::Relaxed) >= 0 {

@@ -39,6 +39,7 @@ pub fn learn<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) {
         }
     };
     if is_strange && !hints.is_understood() {
-        observe(peer.servers(), r.log(), Event::NotUnderstood { name: peer.name() });
+        let slot = state.attempt().slot.get();
+        observe(peer.servers(), slot, r.log(), Event::NotUnderstood { name: peer.name() });
     }
 }

@@ -5,7 +5,9 @@ use super::observe::{observe, Event};
 use super::queue::{settings_of, Cause};
 use crate::module::Peer;
 use crate::nginx::connect::{Errno, Progress};
+use crate::nginx::log::Log;
 use crate::nginx::{self, Request};
+use crate::pure::stats::Failure;
 
 /// What came of an attempt to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub fn connect(peer: Peer<'_>, waited: usize) -> Connect {
         }
         Err(Errno(libc::EAGAIN)) if peer.is_unix() => {
             queues.borrow_mut().reached(key);
+            let (servers, slot) = (peer.servers(), peer.state().attempt().slot.get());
+            observe(servers, slot, Log::of_worker(), Event::ListenQueueFull);
             Connect::Wait(Cause::ListenQueue)
         }
         Err(errno) => refused(peer, waited, errno),
@@ -55,5 +59,13 @@ pub fn refused(peer: Peer<'_>, waited: usize, errno: Errno) -> Connect {
 pub fn report(r: Request<'_>, peer: Peer<'_>, errno: Errno) {
     let is_file = peer.is_unix() && !peer.is_abstract();
     let failed = Event::ConnectFailed { name: peer.name(), errno, is_file };
-    observe(peer.servers(), r.log(), failed);
+    let attempt = peer.state().attempt();
+    attempt.failure.set(Some(match errno.0 {
+        libc::ECONNREFUSED => Failure::Refused,
+        libc::ENOENT => Failure::NoSocket,
+        libc::EACCES | libc::EPERM => Failure::Permission,
+        libc::ETIMEDOUT => Failure::ConnectTimeout,
+        _ => Failure::ConnectError,
+    }));
+    observe(peer.servers(), attempt.slot.get(), r.log(), failed);
 }

@@ -71,7 +71,7 @@ fn find_slot(servers: &Servers, target: Target<'_>) -> Option<SlotId> {
     let (worker, generation) = zone::this_worker()?;
     let slot = make_slot(servers, &worker.zone(), generation, target);
     if slot.is_err() {
-        observe(servers, Log::of_worker(), Event::ZoneFull { name: target.name });
+        observe(servers, None, Log::of_worker(), Event::ZoneFull { name: target.name });
     }
     slot.ok()
 }
@@ -116,7 +116,7 @@ pub fn ended(servers: &Servers, index: usize, result: Result<Well, Failure>) -> 
     let code = result.as_ref().err().map(Failure::code);
     let change = server.known().record(code, check.rules, now());
     if let (Ok(Well::Reached), Some(Change { to: State::Up, .. })) = (&result, change) {
-        observe(servers, Log::of_worker(), Event::NoPong { name: &server.name });
+        observe(servers, None, Log::of_worker(), Event::NoPong { name: &server.name });
     }
     tell(servers, server, change, result.as_ref().err());
     pause(check.interval, check.jitter, nginx::random()) as usize
@@ -142,7 +142,7 @@ fn tell(servers: &Servers, server: &Server, change: Option<Change>, reason: Opti
     // that a server is up is no news where nobody knew otherwise
     if change.to == State::Down || change.from == State::Down {
         let health = Event::Health { name: &server.name, change, reason };
-        observe(servers, Log::of_worker(), health);
+        observe(servers, None, Log::of_worker(), health);
     }
 }
 

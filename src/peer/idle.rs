@@ -43,7 +43,8 @@ fn find(r: Request<'_>, servers: &Servers, key: &[u8], risk: Risk) -> Option<Par
         match parked.idle.peek() {
             Peek::Idle => {
                 let since = now.wrapping_sub(last_use.started_at);
-                observe(servers, r.log(), Event::Taken { idle: &parked.idle, since });
+                let taken = Event::Taken { idle: &parked.idle, since };
+                observe(servers, parked.slot, r.log(), taken);
                 return Some(parked);
             }
             Peek::Closed => places::close(servers, parked, Lost::Closed),
@@ -73,7 +74,7 @@ pub fn park<'a>(
     if places::park(peer) == Parking::Close {
         return Err(Refusal::PlaceNeeded);
     }
-    observe(servers, r.log(), Event::Parked { idle: &idle });
+    observe(servers, slot, r.log(), Event::Parked { idle: &idle });
     let most = settings.idle;
     let number = number(idle.descriptor());
     let count = servers.idle.borrow_mut().park(key, number, Parked { idle, slot }, last_use);

@@ -1,162 +1,28 @@
-//! What has happened to connections and requests, said once: the log's lines are written from it.
+//! What has happened to connections and requests, said once: it is counted, and the log's lines are written
+//! from it.
 
-use super::queue::{Cause, QueuedStats};
+use super::count::count;
+pub use super::event::Event;
+
+use super::queue::QueuedStats;
 use crate::module::Servers;
 use crate::nginx;
-use crate::nginx::connect::Errno;
-use crate::nginx::connection::{Idle, Lost};
+use crate::nginx::connection::Lost;
 use crate::nginx::log::{debug, Log, Printable};
-use crate::pure::health::{Change, Failure, State};
+use crate::pure::health::State;
 use crate::pure::hints::{self, Hint};
 use crate::pure::pool::policy::Refusal;
 use crate::pure::vars_limit::{BUFFER_SIZE, MAX_VARS};
-
-/// Something that has happened. `name` is the server's, as nginx's log has it.
-#[derive(Clone, Copy)]
-pub enum Event<'e> {
-    /// A request takes a connection of the pool, whose last request began so many milliseconds ago.
-    Taken {
-        /// The connection.
-        idle: &'e Idle,
-        /// The time.
-        since: usize,
-    },
-    /// A connection goes to the pool.
-    Parked {
-        /// The connection.
-        idle: &'e Idle,
-    },
-    /// A connection that has left the pool is closed.
-    Lost {
-        /// The connection.
-        idle: &'e Idle,
-        /// Why.
-        why: Lost,
-    },
-    /// A connection is closed after its request.
-    Closed {
-        /// Its number.
-        descriptor: i32,
-        /// Why.
-        refusal: Refusal,
-        /// Has nothing else told the log of bytes that nobody asked for?
-        is_news: bool,
-    },
-    /// A request begins to wait for a connection.
-    Queued {
-        /// The server.
-        name: &'e [u8],
-        /// Why.
-        cause: Cause,
-        /// How many wait already.
-        before: usize,
-    },
-    /// A request waits because the server is not there, for a moment.
-    Refused {
-        /// The server.
-        name: &'e [u8],
-        /// What it fails with.
-        errno: Errno,
-        /// `rs_uwsgi_connect_retry`, in milliseconds.
-        connect_retry: usize,
-    },
-    /// A request has been waiting for long because of a full listen queue.
-    WaitsLong {
-        /// The server.
-        name: &'e [u8],
-        /// How many wait.
-        waiting: usize,
-        /// How long the first of them has, in milliseconds.
-        time: usize,
-    },
-    /// Nobody waits any more.
-    QueueEmpty {
-        /// The server that was waited for last.
-        name: &'e [u8],
-    },
-    /// A request is refused because the queue is full.
-    QueueFull {
-        /// The server.
-        name: &'e [u8],
-        /// How many wait.
-        waiting: usize,
-        /// Why they do.
-        why: &'e str,
-    },
-    /// A request has waited for as long as it may.
-    QueueTimeout {
-        /// The server.
-        name: &'e [u8],
-        /// For how long, in milliseconds.
-        time: usize,
-        /// Why.
-        why: &'e str,
-    },
-    /// There is no room in the zone for the server.
-    ZoneFull {
-        /// The server.
-        name: &'e [u8],
-    },
-    /// A server is down, or up again.
-    Health {
-        /// The server.
-        name: &'e [u8],
-        /// What has changed.
-        change: Change,
-        /// Why the last probe failed, where one did.
-        reason: Option<&'e Failure>,
-    },
-    /// A server closes the connection on a ping.
-    NoPong {
-        /// The server.
-        name: &'e [u8],
-    },
-    /// The server cannot be connected to.
-    ConnectFailed {
-        /// The server.
-        name: &'e [u8],
-        /// Why.
-        errno: Errno,
-        /// Is it a socket with a file?
-        is_file: bool,
-    },
-    /// The server has shown that it does not understand requests.
-    NotUnderstood {
-        /// The server.
-        name: &'e [u8],
-    },
-    /// The server has refused vars of this size.
-    VarsRefused {
-        /// The server.
-        name: &'e [u8],
-        /// Their bytes.
-        size: usize,
-    },
-    /// A request is answered at once, because the server is known to refuse it.
-    KnownTooLarge {
-        /// The server.
-        name: &'e [u8],
-        /// The bytes of its vars.
-        size: usize,
-    },
-    /// The server has closed the connection on a request that may be more than it takes.
-    RequestAtFault {
-        /// The server.
-        name: &'e [u8],
-        /// The number of its vars.
-        vars: usize,
-        /// Their bytes.
-        size: usize,
-    },
-}
+use crate::pure::zone::SlotId;
 
 const ADVICE: &str =
     "raise \"listen\" of the server and net.core.somaxconn, or give it more workers";
 
-/// Tells the log what has happened, as far as it is time for it: advice comes once a minute, a line that
-/// many requests would have once a second with a count.
+/// Counts what has happened for the server that has this `slot`, and tells the log of it, as far as it is time
+/// for that: advice comes once a minute, a line that many requests would have once a second with a count.
 #[inline]
-pub fn observe(servers: &Servers, log: Log<'_>, event: Event<'_>) {
+pub fn observe(servers: &Servers, slot: Option<SlotId>, log: Log<'_>, event: Event<'_>) {
+    count(slot, &event);
     match event {
         // every request comes by these
         Event::Taken { idle, since } => debug!(
@@ -171,6 +37,7 @@ pub fn observe(servers: &Servers, log: Log<'_>, event: Event<'_>) {
             idle.descriptor(),
             idle.requests(),
         ),
+        Event::Over { .. } => {}
         _ => write(servers, log, event),
     }
 }
@@ -179,7 +46,8 @@ pub fn observe(servers: &Servers, log: Log<'_>, event: Event<'_>) {
 fn write(servers: &Servers, log: Log<'_>, event: Event<'_>) {
     let (hints, now) = (&servers.queue.hints, nginx::now());
     match event {
-        Event::Taken { .. } | Event::Parked { .. } => {}
+        Event::Taken { .. } | Event::Parked { .. } | Event::Over { .. } => {}
+        Event::Waited { .. } | Event::ListenQueueFull => {}
         Event::Lost { idle, why: Lost::Data } if !idle.is_tls() => log.warn(format_args!(
             "upstream sent data that was not asked for on an idle connection to \"{}\", it is closed",
             Printable(&servers.name)

@@ -42,7 +42,7 @@ fn make_slot(peer: Peer<'_>) -> Option<SlotId> {
             Some(slot)
         }
         Err(_) => {
-            observe(servers, Log::of_worker(), Event::ZoneFull { name: peer.name() });
+            observe(servers, None, Log::of_worker(), Event::ZoneFull { name: peer.name() });
             None
         }
     }
@@ -159,7 +159,7 @@ pub fn park(peer: Peer<'_>) -> Parking {
 /// Closes a connection that is not in the pool any more: its place is free.
 pub fn close(servers: &Servers, parked: Parked, why: Lost) {
     let Parked { idle, slot } = parked;
-    observe(servers, Log::of_worker(), Event::Lost { idle: &idle, why });
+    observe(servers, slot, Log::of_worker(), Event::Lost { idle: &idle, why });
     drop(idle);
     let Some((slot, (worker, _))) = slot.zip(zone::this_worker()) else { return };
     if worker.close_idle(slot, limit_of(servers)) {

@@ -74,7 +74,7 @@ pub fn answer(r: Request<'_>) -> Next {
         let sent = sent(r, peer);
         change_limit(peer, |limit| limit.ended(&sent, Cut::Reset, nginx::now()));
         let refused = Event::VarsRefused { name: peer.name(), size: sent.size };
-        observe(peer.servers(), r.log(), refused);
+        observe(peer.servers(), peer.state().attempt().slot.get(), r.log(), refused);
     }
     TOO_LARGE
 }
@@ -85,7 +85,7 @@ pub fn answer_at_once(r: Request<'_>) -> Next {
         let size = peer.state().vars_size();
         peer.state().refused_size.set(u32::try_from(size).ok());
         let refused = Event::KnownTooLarge { name: peer.name(), size };
-        observe(peer.servers(), r.log(), refused);
+        observe(peer.servers(), peer.state().attempt().slot.get(), r.log(), refused);
     }
     TOO_LARGE
 }
@@ -105,7 +105,7 @@ pub fn ended(r: Request<'_>, peer: Peer<'_>) -> Fault {
     if fault == Fault::Request {
         let at_fault =
             Event::RequestAtFault { name: peer.name(), vars: sent.vars, size: sent.size };
-        observe(peer.servers(), r.log(), at_fault);
+        observe(peer.servers(), peer.state().attempt().slot.get(), r.log(), at_fault);
     }
     fault
 }

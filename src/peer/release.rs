@@ -3,16 +3,19 @@
 use super::observe::{observe, Event};
 use super::queue::settings_of;
 use super::retry::bridges_restart;
+use super::tally::{self, response_end};
 use super::{advise, idle, places, refused, wait};
 use crate::conf::connections::EffectiveSettings;
 use crate::module::Peer;
 use crate::nginx::connection::Connection;
 use crate::nginx::peer::Outcome;
+use crate::nginx::status::CLIENT_CLOSED_REQUEST;
+use crate::nginx::sys::ngx_int_t;
 use crate::nginx::{self, Request};
 use crate::pure::pool::policy::{self, Facts, LastUse, Reuse};
 use crate::pure::uwsgi::framing::End;
 use crate::pure::vars_limit::Fault;
-use crate::state::{Body, ConnectionOrigin, Verdict};
+use crate::state::{ConnectionOrigin, RequestState, Verdict};
 
 /// Parks the connection or leaves it to nginx, which closes it. Returns what the balancer is told.
 pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
@@ -26,13 +29,24 @@ pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome 
         state.sent.set(state.attempt().connection.get());
     }
     // where it could not be made, there is none
-    let Some(connection) = peer.connection() else { return outcome };
+    let Some(connection) = peer.connection() else {
+        tally::count(r, peer, None, outcome);
+        return outcome;
+    };
     let reported = report_to_balancer(r, peer, connection, outcome);
+    tally::count(r, peer, Some(connection), reported);
     if reported == outcome || reported == Outcome::Next {
         advise::learn(r, peer, outcome);
     }
     judge(r, peer, connection, outcome);
     reported
+}
+
+/// nginx ends the upstream's part with this status: has the client left?
+pub fn note_end(r: Request<'_>, rc: ngx_int_t) {
+    if let Some(state) = RequestState::of(r) {
+        state.client_gone.set(rc == CLIENT_CLOSED_REQUEST || r.has_lost_client());
+    }
 }
 
 /// The try is over, whatever has become of it: its place is free, and whoever waits for one has its turn.
@@ -69,7 +83,7 @@ fn judge<'a>(r: Request<'a>, peer: Peer<'a>, connection: Connection<'a>, outcome
             // what comes while the body is read is logged there
             let is_news = facts.end == End::Clean || attempt.response.body.get().is_none();
             let closed = Event::Closed { descriptor, refusal, is_news };
-            observe(peer.servers(), r.log(), closed);
+            observe(peer.servers(), attempt.slot.get(), r.log(), closed);
             Verdict::Closed(refusal)
         }
     }));
@@ -124,17 +138,6 @@ fn facts<'a>(
 ) -> Facts {
     let state = peer.state();
     let (u, attempt) = (state.upstream, state.attempt());
-    let response = &attempt.response;
-    let (head, body) = (response.head(), response.body.get());
-    let fields = response.fields.get();
-    let end = head.map_or(End::Open, |head| {
-        let received = match body {
-            Some(_) => u.body_received(),
-            // what nginx did not read may have come all the same
-            None => head.after.into(),
-        };
-        fields.framing(head.status).end(received, Body::chunks_of(body))
-    });
     Facts {
         reuse: settings.reuse,
         limits: settings.limits(),
@@ -144,9 +147,9 @@ fn facts<'a>(
         request_written: u.is_request_written(),
         length_is_ours: state.conf.string_has_no_length,
         head: r.is_head(),
-        status: head.map(|head| head.status),
-        said: fields.said(),
-        end,
+        status: attempt.response.head().map(|head| head.status),
+        said: attempt.response.fields.get().said(),
+        end: response_end(state),
         requests: connection.requests(),
         age: connection.age(),
     }

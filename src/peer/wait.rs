@@ -18,6 +18,7 @@ use crate::nginx::status::SERVICE_UNAVAILABLE;
 use crate::nginx::Request;
 use crate::pure::hints;
 use crate::pure::queue::LastAttempt;
+use crate::pure::stats::QueueEnd;
 use crate::pure::zone::{Rank, Rung};
 use crate::state::RequestState;
 
@@ -46,7 +47,9 @@ pub fn enqueue<'a>(
         waiter.expire();
         return Chosen::Waiting;
     };
-    observe(servers, r.log(), Event::Queued { name: peer.name(), cause, before });
+    state.attempt().queued.set(true);
+    let slot = state.attempt().slot.get();
+    observe(servers, slot, r.log(), Event::Queued { name: peer.name(), cause, before });
     let mut stats = queue.stats.get();
     if cause == Cause::ListenQueue || stats.count > 0 {
         stats.count += 1;
@@ -73,7 +76,7 @@ pub fn begin<'a>(r: Request<'a>, peer: Peer<'a>, limit: usize) -> Option<&'a Wai
 /// The client of a request that waits has left.
 pub fn give_up(r: Request<'_>, waiter: &Waiter<'_>) {
     forget(waiter);
-    end(r, waiter);
+    end(r, waiter, QueueEnd::ClientGone);
 }
 
 /// A request waits no longer, and nothing is to be said of it.
@@ -90,10 +93,15 @@ fn remove(waiter: &Waiter<'_>) -> bool {
     true
 }
 
-/// Notes that the wait is over.
-fn end(r: Request<'_>, waiter: &Waiter<'_>) {
+/// Notes that the wait is over, and how, where it was one in the queue.
+fn end(r: Request<'_>, waiter: &Waiter<'_>, how: QueueEnd) {
     let (peer, time) = (waiter.peer(), waiter.time());
     let (state, queue) = (peer.state(), &peer.servers().queue);
+    let attempt = state.attempt();
+    if attempt.queued.take() || how == QueueEnd::Overflow {
+        attempt.queue_end.set(Some(how));
+        observe(peer.servers(), attempt.slot.get(), r.log(), Event::Waited { end: how, time });
+    }
     if !waiter.is_pending() {
         // what nginx measures is the server's
         state.upstream.restart_clock();
@@ -106,7 +114,8 @@ fn end(r: Request<'_>, waiter: &Waiter<'_>) {
         queue.stats.set(QueuedStats { count, longest: longest.max(time) });
     }
     if queue.queues.borrow().waiting() == 0 {
-        observe(peer.servers(), r.log(), Event::QueueEmpty { name: peer.name() });
+        let slot = attempt.slot.get();
+        observe(peer.servers(), slot, r.log(), Event::QueueEmpty { name: peer.name() });
     }
 }
 
@@ -116,6 +125,7 @@ fn observe_refusal(r: Request<'_>, peer: Peer<'_>, cause: Cause, settings: &Effe
         let connect_retry = settings.connect_retry;
         observe(
             peer.servers(),
+            peer.state().attempt().slot.get(),
             r.log(),
             Event::Refused { name: peer.name(), errno, connect_retry },
         );
@@ -175,7 +185,7 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, rank: Rank) -> Option<Cause
     let (servers, settings) = (peer.servers(), settings_of(peer));
     if places::has_turn(peer, rank) {
         if let Some((idle, if_dead)) = idle::take(r, peer) {
-            end(r, waiter);
+            end(r, waiter, QueueEnd::Served);
             waiter.attach(idle, if_dead);
             return None;
         }
@@ -190,7 +200,7 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, rank: Rank) -> Option<Cause
                 // goes on in `on_connect_event`
                 waiter.set_pending(true);
             } else {
-                end(r, waiter);
+                end(r, waiter, QueueEnd::Served);
                 waiter.proceed(connected);
             }
         }
@@ -201,7 +211,7 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, rank: Rank) -> Option<Cause
             if cause == Cause::ListenQueue && waiter.time() >= LONG {
                 let waiting = places::waiting_for(peer).max(1);
                 let long = Event::WaitsLong { name: peer.name(), waiting, time: waiter.time() };
-                observe(servers, r.log(), long);
+                observe(servers, peer.state().attempt().slot.get(), r.log(), long);
             }
             return Some(cause);
         }
@@ -212,7 +222,7 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, rank: Rank) -> Option<Cause
 
 fn fail(r: Request<'_>, waiter: &Waiter<'_>, errno: Errno) {
     connect::report(r, waiter.peer(), errno);
-    end(r, waiter);
+    end(r, waiter, QueueEnd::Failed);
     waiter.fail();
 }
 
@@ -226,7 +236,7 @@ pub fn on_connect_event(r: Request<'_>) {
         Ok(Progress::Pending) => return,
         Ok(Progress::Connected) => {
             servers.queue.queues.borrow_mut().reached(attempt.key.get());
-            end(r, waiter);
+            end(r, waiter, QueueEnd::Served);
             return waiter.proceed(Progress::Connected);
         }
         Err(errno) => errno,
@@ -254,7 +264,8 @@ pub fn on_queue_timeout(r: Request<'_>) -> Next {
     let waiting = places::waiting_for(peer);
     let was_queued = remove(waiter);
     let (name, time, why) = (peer.name(), waiter.time(), why(peer));
-    end(r, waiter);
+    let is_overflow = !(was_queued || waiter.is_pending() || attempt.too_large.get());
+    end(r, waiter, if is_overflow { QueueEnd::Overflow } else { QueueEnd::Timeout });
     if attempt.too_large.get() {
         waiter.leave();
         return refused::answer_at_once(r);
@@ -270,7 +281,7 @@ pub fn on_queue_timeout(r: Request<'_>) -> Next {
         true => Event::QueueTimeout { name, time, why },
         false => Event::QueueFull { name, waiting, why },
     };
-    observe(servers, r.log(), refused);
+    observe(servers, attempt.slot.get(), r.log(), refused);
     Next::Refuse { status: SERVICE_UNAVAILABLE, retry_after: Some(hints::retry_after(time)) }
 }
 

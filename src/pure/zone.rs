@@ -19,7 +19,7 @@
 //! |---|---|---|---|
 //! | header, line 0 | 8 | magic, version, workers, servers, counters, shared words, seed and check of the hash | `format` |
 //! | line 1 | 1 | the lock: the process that has it | all |
-//! | line 2 | 3 | generation begun, generation ended, cells ever used | lock, lock, all |
+//! | line 2 | 4 | generation begun, generation ended, cells ever used, when it was made | lock, lock, all, `format` |
 //! | line 3 | 1 | a word for offsets that are none | nobody |
 //! | workers: a line for each | 1 | the process whose cells these are; 0: nobody's | own, lock |
 //! | | 1 | the bell: 1 its turn, 2 asked for an idle connection | all |
@@ -180,6 +180,16 @@ impl<'m, A: Word> Zone<'m, A> {
             return None;
         }
         Some(Zone { words, nowhere: words.get(header::NOWHERE)?, layout, host })
+    }
+
+    /// Notes when it was made, in whatever unit.
+    pub fn set_since(&self, time: u64) {
+        self.word(header::SINCE).set(time);
+    }
+
+    /// When it was made.
+    pub fn since(&self) -> u64 {
+        self.word(header::SINCE).get()
     }
 
     /// The same zone in the hands of another process, after a fork.

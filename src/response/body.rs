@@ -8,6 +8,7 @@ use crate::module::{State, Uwsgi};
 use crate::nginx::log::debug;
 use crate::nginx::sys::NGX_HTTP_SPECIAL_RESPONSE;
 use crate::nginx::{Error, Request};
+use crate::pure::stats::Failure;
 use crate::pure::uwsgi::chunked::{Decoder, Piece};
 use crate::pure::uwsgi::framing::Chunks;
 use crate::pure::uwsgi::trailers;
@@ -88,6 +89,7 @@ pub fn decode(
         let decoder_before = decoder;
         let (skipped, piece) = decoder.next(rest).map_err(|malformed| {
             r.log().error(format_args!("upstream sent invalid chunked response: {malformed}"));
+            state.attempt().failure.set(Some(Failure::InvalidBody));
             Error::Failed
         })?;
         let before = decoder_before.trailers();

@@ -55,6 +55,7 @@ pub fn process(r: Request<'_>) -> Result<(), Error> {
         }
         // RFC 9110, 15.2: the final response follows
         r.log().debug(format_args!("http rs_uwsgi interim response {}", u.status()));
+        response.interim.set(response.interim.get().saturating_add(1));
         let passes = is_passed_on(r, u);
         u.clear_status();
         state.past_status_line.set(false);

@@ -57,7 +57,8 @@ impl Examples {
             .filter(|(name, _)| !http.contains(name))
             .map(|(name, value)| format!("{name} {value};\n"))
             .collect();
-        let pass = match location.contains("rs_uwsgi_pass ") {
+        let is_whole = |text| location.contains(text);
+        let pass = match is_whole("rs_uwsgi_pass ") || is_whole("rs_uwsgi_status;") {
             true => "",
             false => "rs_uwsgi_pass suwsgi://app;",
         };
@@ -83,7 +84,8 @@ fn examples_of_directives() {
         }
         let value = |key: &str| section.split_once(key).unwrap().1.split('\n').next().unwrap();
         let example = value("- Example: ").trim_matches('`');
-        assert!(example.starts_with(&format!("{name} ")), "{example}");
+        let is_its = [' ', ';'].iter().any(|end| example.starts_with(&format!("{name}{end}")));
+        assert!(is_its, "{example}");
         let mut parts = [const { String::new() }; 4];
         for context in value("- Context: ").split(", ") {
             match context {

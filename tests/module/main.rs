@@ -46,6 +46,7 @@ mod response_ends;
 mod responses;
 mod reuse;
 mod site;
+mod status;
 mod store;
 mod table;
 mod tls;

@@ -16,7 +16,7 @@ const DIFFERENT: [(&str, &str, &str); 1] = [
 ];
 
 /// Directives that stock does not have, and a test of each.
-const OWN: [(&str, &str); 14] = [
+const OWN: [(&str, &str); 16] = [
     ("drop_headers", "differences::dropped_headers"),
     ("max_vars", "differences::max_vars"),
     ("keepalive", "reuse::idle::so_many_are_kept_and_the_one_idle_longest_goes"),
@@ -30,6 +30,8 @@ const OWN: [(&str, &str); 14] = [
     ("health_check", "health::with_every_balancer"),
     ("slow_start", "health::slow_start"),
     ("zone", "overload::max_connections::without_a_zone_it_is_each_workers"),
+    ("status", "status::page::what_is_answered_where"),
+    ("status_zone", "status::zones::requests_by_name"),
     ("mount", "differences::mount_splits_the_path"),
 ];
 

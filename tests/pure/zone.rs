@@ -9,6 +9,7 @@ use std::sync::{Mutex, OnceLock};
 use std::thread::{self, Thread};
 
 use ngx_http_rs_uwsgi_module::pure::queue::{Backoff, LastAttempt};
+use ngx_http_rs_uwsgi_module::pure::stats;
 use ngx_http_rs_uwsgi_module::pure::zone::{
     Acquire, Gauges, Generation, Host, Join, Label, Layout, NoSlot, Park, Process, Rank, Rung,
     Shape, SlotId, Worker, WorkerId, Zone,
@@ -56,7 +57,8 @@ pub fn slot(zone: Zone<'_>, key: &[u8]) -> SlotId {
 /// The figure of docs/tuning.md.
 #[test]
 fn memory_of_a_server() {
-    let shape = Shape { workers: 16, servers: 64, counters: 0, shared: 0 };
+    let (counters, shared) = (stats::COUNTERS, stats::history::SHARED);
+    let shape = Shape { workers: 16, servers: 64, counters, shared };
     let bytes = Layout::new(shape).unwrap().bytes_of_server();
     let tuning = include_str!("../../docs/tuning.md");
     assert!(tuning.contains(&format!("Virtual memory: {bytes} bytes for each")), "{bytes}");

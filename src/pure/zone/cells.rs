@@ -81,6 +81,11 @@ impl<'m, A: Word> Zone<'m, A> {
         }
     }
 
+    /// The counters of a server, of each worker that there ever was.
+    pub fn rows(self, of: SlotId) -> impl Iterator<Item = &'m [A]> {
+        (0..self.high()).map(move |worker| self.counters(worker, of))
+    }
+
     /// When a full listen queue of this server is tried again.
     pub fn retry(&self, of: SlotId) -> Retry {
         Retry::of(self.slot_word(of.index(), slot::RETRY).get())
@@ -99,6 +104,12 @@ impl<'m, A: Word> Worker<'m, A> {
     #[inline]
     pub fn counters(&self, of: SlotId) -> Counters<'m, A> {
         Counters(self.zone.counters(self.id.index(), of))
+    }
+
+    /// The same, where there are so many.
+    #[inline]
+    pub fn cells<const N: usize>(&self, of: SlotId) -> Option<&'m [A; N]> {
+        self.zone.counters(self.id.index(), of).try_into().ok()
     }
 
     /// The listen queue is full. Returns when the first of those who wait tries again: as

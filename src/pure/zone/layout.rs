@@ -63,6 +63,8 @@ pub(super) mod header {
     pub const ENDED: usize = 2 * LINE + 1;
     /// How many of the workers' cells have ever been used.
     pub const HIGH: usize = 2 * LINE + 2;
+    /// When it was made.
+    pub const SINCE: usize = 2 * LINE + 3;
     /// For offsets that are none.
     pub const NOWHERE: usize = 3 * LINE;
     pub const SIZE: usize = 4 * LINE;

@@ -28,6 +28,14 @@ impl SlotId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(u64);
 
+impl Generation {
+    /// From 1 on: how many configurations the zone has seen.
+    pub fn number(self) -> u64 {
+        // the zone is made with the first
+        self.0.saturating_sub(1)
+    }
+}
+
 /// What status pages call a server. What is too long is cut off, the server's name first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Label<'a> {
@@ -37,9 +45,16 @@ pub struct Label<'a> {
     pub server: &'a [u8],
 }
 
-impl Label<'_> {
+impl<'a> Label<'a> {
     /// How many bytes the two may have together.
     pub const MOST: usize = slot::MOST_LABEL;
+
+    /// What is kept of the two.
+    pub fn shown(&self) -> (&'a [u8], &'a [u8]) {
+        let upstream = self.upstream.get(..Self::MOST).unwrap_or(self.upstream);
+        let room = Self::MOST - upstream.len();
+        (upstream, self.server.get(..room).unwrap_or(self.server))
+    }
 }
 
 /// Why there is no slot.
@@ -105,6 +120,15 @@ impl<'m, A: Word> Zone<'m, A> {
         Ok(self.make(index, hash, label, generation))
     }
 
+    /// The slot of this key, if there is one.
+    pub fn known(&self, key: &[u8]) -> Option<SlotId> {
+        let seed = self.word(header::SEED).get_relaxed();
+        match self.find([hash(seed, 1, key), hash(seed, 2, key)], None) {
+            Found::At(id) => Some(id),
+            Found::Not { .. } => None,
+        }
+    }
+
     /// Looks a key up. Without the lock, one that is being freed is not found.
     fn find(&self, hash: [u64; 2], locked: Option<&Locked<'m, A>>) -> Found {
         let servers = self.layout.shape.servers;
@@ -144,11 +168,9 @@ impl<'m, A: Word> Zone<'m, A> {
         }
         at(slot::WANTED).set_relaxed(generation.0);
         at(slot::RETRY).set_relaxed(0);
-        let upstream = label.upstream.iter().take(Label::MOST);
-        let lengths = upstream.len();
-        let server = label.server.iter().take(Label::MOST - lengths);
-        at(slot::LABEL).set_relaxed((lengths << 32 | server.len()) as u64);
-        let mut bytes = upstream.chain(server).copied().peekable();
+        let (upstream, server) = label.shown();
+        at(slot::LABEL).set_relaxed((upstream.len() << 32 | server.len()) as u64);
+        let mut bytes = upstream.iter().chain(server).copied().peekable();
         for word in slot::LABEL_BYTES..slot::HEALTH {
             if bytes.peek().is_none() {
                 break;
@@ -248,6 +270,27 @@ impl<'m, A: Word> Zone<'m, A> {
     /// The configuration in effect, or being read.
     pub fn generation(&self) -> Generation {
         Generation(self.word(header::GENERATION).get())
+    }
+
+    /// A configuration wants those that `is_wanted` says so of, by upstream and server: nothing that is
+    /// counted of them is lost when it is read ([`Self::end_generation`]).
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`].
+    pub fn want(
+        &self,
+        generation: Generation,
+        is_wanted: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Busy> {
+        let _locked = self.lock()?;
+        for slot in self.slots() {
+            let label = self.label(slot);
+            if label.is_some_and(|(upstream, server)| is_wanted(&upstream, &server)) {
+                self.slot_word(slot.index(), slot::WANTED).raise(generation.0);
+            }
+        }
+        Ok(())
     }
 
     /// A server is no longer one of its upstream: its slot is freed when nobody uses it.

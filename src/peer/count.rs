@@ -1,0 +1,92 @@
+//! What has happened, counted: in this worker's cells of the zone, for the server that it concerns
+//! ([`crate::pure::stats`]).
+
+use super::event::Event;
+use crate::nginx::connection::Lost;
+use crate::nginx::{self, zone};
+use crate::pure::stats::history::History;
+use crate::pure::stats::{self, Cells, Closed, Count, Failure};
+use crate::pure::zone::SlotId;
+
+/// A server's counters, and its history.
+type Counted = (&'static Cells, History<'static, std::sync::atomic::AtomicU64>);
+
+/// Counts an event. Without a zone, or a place in it for the server, nothing is.
+#[inline]
+pub fn count(slot: Option<SlotId>, event: &Event<'_>) {
+    let Some(slot) = slot else { return };
+    match event {
+        // every request comes by these
+        Event::Taken { .. } | Event::Parked { .. } => {}
+        Event::Over { tried } => {
+            let Some((cells, history)) = of(slot) else { return };
+            tried.count(cells);
+            let has_reached = tried.sent || tried.connect.is_some();
+            if history.is_unavailable() || !has_reached {
+                reached(cells, history, has_reached, tried.failure);
+            }
+        }
+        _ => count_rare(slot, event),
+    }
+}
+
+#[cold]
+fn count_rare(slot: SlotId, event: &Event<'_>) {
+    let Some((cells, history)) = of(slot) else { return };
+    match event {
+        Event::Lost { why, .. } => stats::count_closed(cells, in_pool(*why)),
+        Event::Closed { refusal, .. } => stats::count_closed(cells, (*refusal).into()),
+        Event::Queued { before, .. } => history.see_waiting(*before as u64 + 1),
+        Event::Waited { end, time } => stats::count_queued(cells, *end, *time as u64),
+        Event::ListenQueueFull => stats::count(cells, Count::ListenQueueFull),
+        Event::VarsRefused { .. } | Event::KnownTooLarge { .. } => {
+            stats::count(cells, Count::VarsRefused);
+        }
+        Event::Refused { .. } => reached(cells, history, false, Some(Failure::Refused)),
+        _ => {}
+    }
+}
+
+fn in_pool(why: Lost) -> Closed {
+    match why {
+        Lost::Closed => Closed::IdleClosed,
+        Lost::Data => Closed::IdleData,
+        Lost::Timeout => Closed::IdleTimeout,
+        Lost::Excess => Closed::IdleExcess,
+        Lost::Leaving => Closed::IdleExiting,
+    }
+}
+
+/// The server was reached, or a try to do so has failed.
+#[cold]
+fn reached(
+    cells: &Cells,
+    history: History<'_, std::sync::atomic::AtomicU64>,
+    has: bool,
+    failure: Option<Failure>,
+) {
+    let is_unreachable = matches!(
+        failure,
+        Some(
+            Failure::Refused
+                | Failure::NoSocket
+                | Failure::Permission
+                | Failure::ConnectTimeout
+                | Failure::ConnectError
+        )
+    );
+    if has {
+        history.set_unavailable(false);
+    } else if is_unreachable && history.set_unavailable(true) {
+        stats::count(cells, Count::Unavailable);
+    }
+}
+
+/// Where to count, once what was counted before has its place in the history.
+#[inline]
+fn of(slot: SlotId) -> Option<Counted> {
+    let (worker, _) = zone::this_worker()?;
+    let history = History::of(worker.zone(), slot);
+    history.tick(nginx::now() as u64);
+    Some((worker.cells(slot)?, history))
+}

@@ -1,0 +1,129 @@
+//! What is counted of a try, when it is over.
+
+use super::observe::{observe, Event};
+use super::retry::Risk;
+use crate::module::{Peer, State};
+use crate::nginx::connection::Connection;
+use crate::nginx::peer::Outcome;
+use crate::nginx::{self, Request};
+use crate::pure::stats::{Failure, QueueEnd, Try};
+use crate::pure::uwsgi::framing::End;
+use crate::state::{Answer, Before, Body, ConnectionOrigin};
+
+/// Counts a try that has ended with this outcome. `connection`: none where there could be none.
+pub fn count<'a>(
+    r: Request<'a>,
+    peer: Peer<'a>,
+    connection: Option<Connection<'_>>,
+    outcome: Outcome,
+) {
+    let state = peer.state();
+    let (u, attempt) = (state.upstream, state.attempt());
+    let (measured, response) = (u.measured(), &attempt.response);
+    let is_repeated = matches!(outcome, Outcome::RetrySamePeer | Outcome::Restarting);
+    let client_gone = state.client_gone.get();
+    let status = response.head().map(|head| head.status);
+    // what is sent again has not failed yet
+    let may_have_failed = !(client_gone || is_repeated && Risk::of(r, state) == Risk::None);
+    let tried = Try {
+        sent: u.is_request_begun(),
+        reused: attempt.connection.get() == Some(ConnectionOrigin::Reused),
+        is_next: attempt.after.get() == Before::Other,
+        repeated: attempt.after.get() == Before::Same,
+        early: status.is_some() && (!u.is_request_written() || u.is_request_cut()),
+        client_gone,
+        interim: response.interim.get(),
+        status,
+        failure: may_have_failed.then(|| failure(state, connection, outcome)).flatten(),
+        vars_size: state.vars_size() as u64,
+        bytes: (measured.sent, measured.received),
+        connect: measured.connect,
+        header: measured.header,
+        response: measured.time,
+        now: nginx::now() as u64,
+    };
+    observe(peer.servers(), attempt.slot.get(), r.log(), Event::Over { tried: &tried });
+    match outcome {
+        Outcome::Done => {}
+        _ if is_repeated => state.before.set(Before::Same),
+        _ => state.before.set(Before::Other),
+    }
+}
+
+/// How a try has failed, if it has.
+fn failure(
+    state: &State<'_>,
+    connection: Option<Connection<'_>>,
+    outcome: Outcome,
+) -> Option<Failure> {
+    let attempt = state.attempt();
+    let has_failed = connection.is_none_or(Connection::has_failed);
+    if outcome == Outcome::Done && !has_failed && attempt.failure.get().is_none() {
+        return None;
+    }
+    classify(state, connection, outcome)
+}
+
+#[cold]
+fn classify(
+    state: &State<'_>,
+    connection: Option<Connection<'_>>,
+    outcome: Outcome,
+) -> Option<Failure> {
+    let (u, attempt) = (state.upstream, state.attempt());
+    if let Some(known) = attempt.failure.get() {
+        return Some(known);
+    }
+    // what it waited for was not the server's doing
+    if attempt.queue_end.get().is_some_and(|end| end != QueueEnd::Served) {
+        return None;
+    }
+    let Some(connection) = connection else { return Some(Failure::ConnectError) };
+    let timed_out = connection.has_timed_out();
+    if timed_out && u.measured().connect.is_none() {
+        return Some(Failure::ConnectTimeout);
+    }
+    if timed_out && connection.has_timed_out_sending() {
+        return Some(Failure::SendTimeout);
+    }
+    if timed_out {
+        return Some(Failure::ReadTimeout);
+    }
+    if attempt.response.head().is_some() {
+        let is_cut = match response_end(state) {
+            End::Open | End::Uncertain => connection.has_failed(),
+            End::ByClose => connection.was_reset() && !u.is_request_cut(),
+            End::Clean | End::Surplus => false,
+        };
+        return is_cut.then_some(Failure::CutShort);
+    }
+    if outcome == Outcome::Done {
+        // ended by nginx or the client
+        return None;
+    }
+    if !u.is_request_begun() {
+        return Some(Failure::ConnectError);
+    }
+    let has_begun = !matches!(attempt.response.answer.get(), Answer::None);
+    Some(match connection.has_failed() {
+        true if connection.was_reset() => Failure::Reset,
+        true => Failure::ClosedEarly,
+        false if has_begun && u.is_head_too_big() => Failure::HeadTooBig,
+        false if has_begun => Failure::InvalidHead,
+        false => Failure::Other,
+    })
+}
+
+/// How far the response of a try has come.
+pub fn response_end(state: &State<'_>) -> End {
+    let response = &state.attempt().response;
+    let (head, body) = (response.head(), response.body.get());
+    head.map_or(End::Open, |head| {
+        let received = match body {
+            Some(_) => state.upstream.body_received(),
+            // what nginx did not read may have come all the same
+            None => head.after.into(),
+        };
+        response.fields.get().framing(head.status).end(received, Body::chunks_of(body))
+    })
+}

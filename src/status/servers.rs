@@ -1,0 +1,175 @@
+//! The servers that there are: those of the configuration, and others that the zone knows, which variables or
+//! names of hosts have brought.
+
+use std::collections::BTreeMap;
+
+use super::count::{UPSTREAM, ZONE};
+use crate::conf::connections::EffectiveSettings;
+use crate::module::Servers;
+use crate::nginx::zone::this_worker;
+use crate::nginx::{self, Request};
+use crate::pure::stats::history::History;
+use crate::pure::stats::Totals;
+use crate::pure::status::{About, Peer, Upstream, ZoneSize};
+use crate::pure::zone::{Label, SlotId, Zone};
+
+/// A server, before what is counted of it is read.
+pub struct Entry {
+    /// The upstream, by its place in [`Inventory::upstreams`].
+    pub upstream: usize,
+    /// What is configured of it.
+    peer: Peer,
+    /// Its slots: one for each TLS identity and local address.
+    slots: Vec<SlotId>,
+}
+
+/// All that there are.
+#[derive(Default)]
+pub struct Inventory {
+    /// What is known besides.
+    pub about: About,
+    /// The upstreams.
+    pub upstreams: Vec<Upstream>,
+    /// Their servers, those of one upstream together.
+    pub entries: Vec<Entry>,
+    /// What was counted by the names of `rs_uwsgi_status_zone`.
+    pub zones: Vec<(Vec<u8>, Totals)>,
+}
+
+/// Slots by the labels of their upstream and their server.
+type Slots = BTreeMap<(Vec<u8>, Vec<u8>), Vec<SlotId>>;
+
+/// Finds out which there are.
+pub fn take_stock(r: Request<'_>) -> Inventory {
+    let zone = this_worker().map(|(worker, _)| worker.zone());
+    let mut slots = Slots::new();
+    for slot in zone.into_iter().flat_map(Zone::slots) {
+        if let Some(label) = zone.and_then(|zone| zone.label(slot)) {
+            slots.entry(label).or_default().push(slot);
+        }
+    }
+    let mut inventory = Inventory { about: about(zone), ..Inventory::default() };
+    for servers in Servers::all(r) {
+        add_upstream(&mut inventory, zone, &mut slots, servers);
+    }
+    for ((upstream, name), slots) in slots {
+        if upstream == ZONE {
+            inventory.zones.push((name, totals(zone, &slots)));
+        }
+    }
+    inventory
+}
+
+fn about(zone: Option<Zone<'static>>) -> About {
+    About {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: env!("RS_UWSGI_COMMIT"),
+        nginx: env!("RS_UWSGI_NGINX_VERSION"),
+        time: nginx::wall_clock(),
+        now: nginx::now() as u64,
+        since: zone.map_or(nginx::now() as u64, |zone| zone.since()),
+        generation: this_worker().map_or(0, |(_, generation)| generation.number()),
+        pid: std::process::id(),
+        workers: zone.map_or_else(Vec::new, |zone| {
+            zone.workers().map(|(id, process)| (id.index(), process.pid())).collect()
+        }),
+        zone: zone.map(|zone| ZoneSize {
+            bytes: zone.layout().bytes(),
+            servers: zone.layout().shape().servers,
+            used: zone.slots().count(),
+            bytes_of_server: zone.layout().bytes_of_server(),
+        }),
+    }
+}
+
+fn add_upstream(
+    inventory: &mut Inventory,
+    zone: Option<Zone<'static>>,
+    slots: &mut Slots,
+    servers: &Servers,
+) {
+    let settings = &servers.settings;
+    let limit = settings.max_connections.value().filter(|limit| *limit > 0);
+    let queue = settings.queue.value().unwrap_or(EffectiveSettings::DEFAULT.queue) as u64;
+    let mut taken = |server: &[u8]| {
+        let label = Label { upstream: &servers.name, server };
+        let (upstream, server) = label.shown();
+        slots.remove(&(upstream.to_vec(), server.to_vec())).unwrap_or_default()
+    };
+    let whole = totals(zone, &taken(UPSTREAM));
+    let place = inventory.upstreams.len();
+    let mut peers = Vec::new();
+    for server in servers.configured() {
+        let slots = taken(server.address);
+        // named twice, it is one
+        if peers.iter().any(|(peer, _): &(Peer, _)| peer.server == server.address) {
+            continue;
+        }
+        let peer = Peer {
+            server: server.address.to_vec(),
+            name: server.name.to_vec(),
+            is_backup: server.is_backup,
+            is_down: server.is_down,
+            weight: server.weight,
+            ..Peer::default()
+        };
+        peers.push((peer, slots));
+    }
+    // others, in the order of their names
+    let (name, _) = Label { upstream: &servers.name, server: b"" }.shown();
+    let others: Vec<_> = slots.keys().filter(|(upstream, _)| upstream == name).cloned().collect();
+    for key in others {
+        let slots = slots.remove(&key).unwrap_or_default();
+        peers.push((Peer { server: key.1.clone(), name: key.1, ..Peer::default() }, slots));
+    }
+    if peers.is_empty() && servers.name.is_empty() {
+        // no address has been asked that variables have yielded
+        return;
+    }
+    let name = servers.shown_name();
+    inventory.upstreams.push(Upstream { name, queue, totals: whole });
+    for (id, (peer, slots)) in peers.into_iter().enumerate() {
+        let peer = Peer { id, limit: limit.map(|limit| limit as u64), queue, ..peer };
+        inventory.entries.push(Entry { upstream: place, peer, slots });
+    }
+}
+
+fn totals(zone: Option<Zone<'static>>, slots: &[SlotId]) -> Totals {
+    let mut totals = Totals::default();
+    for row in slots.iter().flat_map(|slot| zone.into_iter().flat_map(|zone| zone.rows(*slot))) {
+        if let Ok(cells) = row.try_into() {
+            totals.add(cells);
+        }
+    }
+    totals
+}
+
+impl Entry {
+    /// Reads what is known of the server now, and its last seconds.
+    pub fn read(self, seconds: usize) -> Peer {
+        let Some((worker, _)) = this_worker() else { return self.peer };
+        let (zone, now) = (worker.zone(), nginx::now() as u64);
+        let mut peer = self.peer;
+        peer.totals = totals(Some(zone), &self.slots);
+        for slot in self.slots {
+            let (gauges, history) = (zone.gauges(slot), History::of(zone, slot));
+            peer.gauges.in_use += gauges.in_use;
+            peer.gauges.idle += gauges.idle;
+            peer.gauges.waiting += gauges.waiting;
+            peer.is_unavailable |= history.is_unavailable();
+            peer.most_waiting = peer.most_waiting.max(history.most_waiting());
+            if let Some((_, rank)) = zone.first(slot).filter(|_| gauges.waiting > 0) {
+                let waited = nginx::monotonic_nanoseconds().get().saturating_sub(rank.get());
+                peer.oldest = peer.oldest.max(waited / 1_000_000);
+            }
+            let read = history.read(now, seconds);
+            match peer.history.is_empty() {
+                true => peer.history = read,
+                false => {
+                    peer.history.iter_mut().zip(&read).for_each(|(sum, other)| sum.merge(other));
+                }
+            }
+        }
+        peer
+    }
+}
