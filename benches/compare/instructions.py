@@ -5,6 +5,7 @@ the machine's load, and hardly on the machine.
 """
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 from demo_lib.processes import StartFailed
 from load import request
@@ -30,13 +31,17 @@ def profiles(setup, name, site, counts, ask, running):
     return (many - few) / (counts[1] - counts[0]), paths
 
 
-def per_request(setup, scenario, method, counts, addresses, running):
-    """Instructions for the reference request, and the paths of the profiles."""
+def per_request(setup, scenario, method, counts, addresses, running, clients=1):
+    """Instructions for the reference request, made by so many clients at once, and the paths of the
+    profiles."""
     site = compared([scenario], addresses, [method])
-    name = f"{scenario.kind}-{method}"
+    name = f"{scenario.kind}-{method}-{clients}"
 
     def ask(nginx, count):
-        request(nginx.url(scenario, method), count)
+        url = nginx.url(scenario, method)
+        with ThreadPoolExecutor(clients) as pool:
+            for done in [pool.submit(request, url, count // clients) for _ in range(clients)]:
+                done.result()
 
     return profiles(setup, name, site, counts, ask, running)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backends import accepts
 from demo_lib.processes import STOP_DEADLINE, Process, StartFailed, free_ports, pause
-from plan import KEEPALIVE, METHODS, NEW, OURS, PROXY, STOCK
+from plan import KEEPALIVE, LIMITED, METHODS, NEW, OURS, PROXY, QUEUED, STOCK
 from shared import params, user_line
 
 CONFIGURATION = """\
@@ -57,11 +57,13 @@ PASS = {
     STOCK: "uwsgi_pass {address};",
     OURS: "rs_uwsgi_pass {address};",
     NEW: "rs_uwsgi_reuse off;\n            rs_uwsgi_pass {address};",
+    LIMITED: "rs_uwsgi_max_connections 64;\n            rs_uwsgi_pass {address};",
+    QUEUED: "rs_uwsgi_max_connections 1;\n            rs_uwsgi_pass {address};",
     PROXY: "proxy_pass http://{upstream};\n            proxy_http_version 1.1;\n"
     '            proxy_set_header Connection "";\n            proxy_set_header Host $http_host;',
 }
 
-PROTOCOL = {STOCK: "uwsgi", OURS: "uwsgi", NEW: "uwsgi", PROXY: "http"}
+PROTOCOL = dict.fromkeys((STOCK, OURS, NEW, LIMITED, QUEUED), "uwsgi") | {PROXY: "http"}
 
 
 def endpoint(scenario, method):

@@ -13,6 +13,9 @@ METHODS = (STOCK, OURS, PROXY)
 # Ours with `rs_uwsgi_reuse off`: only where instructions are counted, by an nginx for each method. In
 # one nginx with ours the two would contradict each other, since they share their connections.
 NEW = "rs_uwsgi_pass-new"
+# Ours with a limit that is never reached, and with one that all requests but one wait for: only in the
+# profile.
+LIMITED, QUEUED = "rs_uwsgi_pass-limited", "rs_uwsgi_pass-queued"
 COUNTED = (STOCK, NEW, OURS, PROXY)
 KINDS = ("unix", "tcp")
 

@@ -9,13 +9,16 @@ import subprocess
 import callgrind
 import instructions
 from backends import Null
-from plan import NEW, OURS, STOCK, Scenario
+from plan import LIMITED, NEW, OURS, QUEUED, STOCK, Scenario
 from shared import machine, nginx_version, table
 
 SCENARIO = Scenario(Null.name, "none", "unix")
 COUNTS = (200, 1200)
 PROFILED = {STOCK: "stock", NEW: "ours-new", OURS: "ours-pooled"}
 TOP = 10
+# What limits cost, with so many clients at once.
+LIMITS = {OURS: "no limit", LIMITED: "64 connections", QUEUED: "1 connection, so that requests wait"}
+CLIENTS = 8
 
 NOTE = """\
 The module has line tables and symbols. Debian's nginx is stripped: it names the functions that it
@@ -42,7 +45,13 @@ def run(setup, addresses, running):
         profiles[method] = many.per_request(few, COUNTS[1] - COUNTS[0])
         shutil.copyfile(paths[1], folder / f"{name}.out")
         _annotate(folder, name)
-    text = _report(setup, profiles)
+    limits = {}
+    for method, name in LIMITS.items():
+        print(f"counting instructions with {name}", flush=True)
+        limits[name], _ = instructions.per_request(
+            setup, SCENARIO, method, COUNTS, addresses, running, CLIENTS
+        )
+    text = _report(setup, profiles, limits)
     (folder / "summary.md").write_text(text, encoding="utf-8")
     files = "summary.md, and for each .out, .inclusive.txt and .exclusive.txt"
     return f"\n{text}\nwritten to {folder}: {files}"
@@ -101,7 +110,7 @@ STEPS = {
 }
 
 
-def _report(setup, profiles):
+def _report(setup, profiles, limits):
     steps = {
         method: _stock(profile) if method == STOCK else _ours(profile)
         for method, profile in profiles.items()
@@ -113,6 +122,8 @@ def _report(setup, profiles):
     text = f"{machine()}. {nginx_version(setup.nginx)}. Unix socket, null backend.\n\n"
     text += NOTE.format(least=COUNTS[0], most=COUNTS[1])
     text += f"\n{table(['instructions a request', *PROFILED.values()], lines)}\n"
+    rows = [[name, f"{cost:.0f}"] for name, cost in limits.items()]
+    text += f"\n{table([f'ours, {CLIENTS} clients at once', 'instructions a request'], rows)}\n"
     for method, profile in profiles.items():
         most = profile.own.most_common(TOP)
         costs = [[f"`{name}`", f"{cost:.0f}"] for name, cost in most]
