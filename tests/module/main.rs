@@ -33,6 +33,7 @@ mod intended;
 mod left_behind;
 mod links;
 mod migrate;
+mod oracle_http3;
 mod oracle_requests;
 mod oracle_responses;
 mod overload;

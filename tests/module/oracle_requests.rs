@@ -7,7 +7,8 @@ use crate::requests::{self, Request};
 
 const SEED: u64 = 0x7577_7367_6921;
 
-fn answer(peer: &mut Peer) -> io::Result<()> {
+/// Answers "ok" to any request.
+pub fn answer(peer: &mut Peer) -> io::Result<()> {
     peer.answer(OK)
 }
 
@@ -19,7 +20,8 @@ fn named(extra: &str) -> (Pair, Vec<String>) {
     (pair, param_names(&server))
 }
 
-fn server(extra: &str) -> String {
+/// A server with the standard params and `extra` that passes everything on.
+pub fn server(extra: &str) -> String {
     format!(
         "client_max_body_size 0; client_body_buffer_size 16k; large_client_header_buffers 8 32k;
         {STANDARD_PARAMS}\n{extra}\nlocation / {{ uwsgi_pass @pass@; }}"
@@ -27,7 +29,7 @@ fn server(extra: &str) -> String {
 }
 
 /// Panics unless ours is stock's packet with the intended differences. True when there was one.
-fn compare(name: &str, stock: &Outcome, ours: &Outcome, facts: &Facts) -> bool {
+pub fn compare(name: &str, stock: &Outcome, ours: &Outcome, facts: &Facts) -> bool {
     assert_responses(name, &stock.response, &ours.response);
     assert_eq!(stock.log, ours.log, "{name}: the error log differs (left stock, right ours)");
     assert_eq!(stock.received.len(), ours.received.len(), "{name}: connections to the backend");
@@ -302,12 +304,13 @@ fn check_http2(
     compare(&name, &stock, &ours, &Facts { params, authority: None, host, body })
 }
 
-fn reserve_port() -> u16 {
+/// A port that was free just now.
+pub fn reserve_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// RFC 9113, 8.2.2.
-const OF_A_CONNECTION: [&[u8]; 6] =
+pub const OF_A_CONNECTION: [&[u8]; 6] =
     [b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"];
 
 #[test]

@@ -8,7 +8,7 @@ use ngx_http_rs_uwsgi_module::pure::uwsgi::head;
 const SEED: u64 = 0x7265_7370;
 
 /// Locations that treat the response differently.
-const LOCATIONS: &str = "
+pub const LOCATIONS: &str = "
     location / { uwsgi_pass @pass@; }
     location /unbuffered/ { uwsgi_buffering off; uwsgi_pass @pass@; }
     location /intercept/ {
@@ -42,7 +42,7 @@ fn located(tcp: bool) -> Pair {
 }
 
 /// Answers with `response`, in pieces of `piece` bytes.
-fn answering(
+pub fn answering(
     response: Vec<u8>,
     piece: usize,
 ) -> impl Fn(&mut Peer) -> io::Result<()> + Send + Sync {

@@ -13,6 +13,7 @@ pub mod dns;
 pub mod full_listener;
 pub mod gunicorn;
 pub mod h2;
+pub mod http3;
 pub mod kernel;
 pub mod log;
 pub mod nginx;
