@@ -29,9 +29,10 @@ const MOST: isize = 8;
 const TRIED: off_t = 256 * 1024;
 
 /// Could the buffers of a location's responses grow, as far as other sizes are concerned? Where no files are
-/// written, nobody could tell that a client is slow.
+/// written, nobody could tell that a client is slow. The buffer of the head, which nginx reads into as well, is of
+/// another size: where memory pages are as large, so are stock's buffers.
 pub fn suits(conf: &ngx_http_upstream_conf_t) -> bool {
-    conf.buffer_size <= SIZE && conf.max_temp_file_size >= FIRST as usize * SIZE
+    conf.buffer_size < SIZE && conf.max_temp_file_size >= FIRST as usize * SIZE
 }
 
 impl Upstream<'_> {
