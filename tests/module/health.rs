@@ -233,7 +233,7 @@ fn answers_that_are_none() {
     }
 }
 
-/// One worker probes; when it is killed, another does, and knows what was known.
+/// One worker probes a server; when it is killed, another does, and knows what was known.
 #[test]
 fn one_worker_probes() {
     let (_dir, a, b) = paths();
