@@ -11,6 +11,7 @@ mod accessible;
 mod browser;
 mod document;
 mod looks;
+mod nginx;
 mod safety;
 mod scripted;
 mod table;
