@@ -1,4 +1,4 @@
-"""Checks of the page that sends the same requests by `uwsgi_pass` and by `rs_uwsgi_pass`."""
+"""Checks of the page that sends the same requests by `uwsgi_pass` and by `rs_uwsgi_pass`, and of the status page."""
 
 import json
 
@@ -47,3 +47,20 @@ def mix(site):
     wanted = {"200": MIX * 8 // 10, "404": MIX * 2 // 10}
     for way in ("stock", "ours"):
         expect(run(site, "mix", way), wanted, f"answers by {way}")
+
+
+@check("the status page has counted them", differs_from_stock=True)
+def status(site):
+    visitor = Visitor(site.port)
+    page = visitor.get("/status/")
+    expect((page.status, page.headers["Content-Type"]), (200, "text/html; charset=utf-8"), "the page")
+    expect_in("rs_uwsgi on", page.text, "the page")
+    upstreams = json.loads(visitor.get("/status/json").body)["upstreams"]
+    peers = [peer for upstream in upstreams.values() for peer in upstream["peers"]]
+    [small] = [peer for peer in peers if peer["server"] == f"unix:{site.stage.run}/small.sock"]
+    responses = small["responses"]
+    # the burst, the mix, and the upload that was refused
+    expect((responses["2xx"], responses["codes"]), (BURST + MIX * 8 // 10, {"404": MIX * 2 // 10, "413": 1}), "responses")
+    expect(small["queue"]["served"] > 0, True, "some have waited")
+    metrics = visitor.get("/status/metrics")
+    expect((metrics.status, "rs_uwsgi_upstream_requests_total{" in metrics.text), (200, True), "the metrics")

@@ -15,6 +15,7 @@ PORTS = [*range(8080, 8100), 0]  # for nginx; 0 is any
 # A clean environment: no PYTHONPATH or VIRTUAL_ENV of the person who starts the demo.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 PAGES = [
+    ("/status/", "what becomes of the requests: state, rates, times, and what is not well"),
     ("/show/", "buttons: a burst, an early refusal, a mix; uwsgi_pass and rs_uwsgi_pass side by side"),
     ("/", "the index: stylesheet, script and picture from disk"),
     ("/form/", "a form (POST, CSRF)"),
@@ -29,6 +30,7 @@ PAGES = [
 # What `--stock` changes, in this order. Stock sends no vars by itself and has no mount.
 STOCK = [
     (r"(?m)^\s*(load_module|rs_uwsgi_temp_path)\s.*\n", ""),
+    (r"rs_uwsgi_status;", "return 404;"),
     (
         r"rs_uwsgi_mount (\S+);",
         r"""if ($document_uri ~ ^\1(?<mounted>/.*)$) { }

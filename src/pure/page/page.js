@@ -67,7 +67,9 @@ function groupsOf(json, end) {
     const servers = upstream.peers.map((peer) => {
       const key = JSON.stringify([name, peer.id, peer.server]), past = remember(key, peer.history, end);
       if (upstream.peers.length === 1) {
-        return viewOf("single", key, name, peer.server === name ? "" : peer.server, past, [peer]);
+        // of an address that stands in rs_uwsgi_pass itself, nginx's name of the upstream lacks "unix:"
+        const isOne = [name, `unix:${name}`].includes(peer.server);
+        return viewOf("single", key, isOne ? peer.server : name, isOne ? "" : peer.server, past, [peer]);
       }
       const also = [peer.name === peer.server ? "" : peer.name, peer.backup ? "backup" : ""].filter(Boolean).join(", ");
       return viewOf("server", key, peer.server, also, past, [peer]);
