@@ -24,6 +24,7 @@
 //! | connections: made, waited for, kept | connect.rs, wait.rs, wake.rs, connection.rs |
 //! | what all workers share | zone.rs |
 //! | probes of servers | probe.rs |
+//! | what is read beside requests | fetch.rs |
 //! | the request on its way to the server | early.rs, cut.rs |
 //! | the response on its way to the client | headers.rs, body.rs, filter.rs |
 //! | what this module answers itself | answer.rs |
@@ -60,6 +61,7 @@ pub mod connect;
 pub mod connection;
 mod cut;
 mod early;
+pub mod fetch;
 pub mod filter;
 pub mod growing;
 pub mod headers;

@@ -20,10 +20,11 @@
 //! | [`advise`] | what may be wrong with a server that gives no answer | `refused` |
 //! | [`refused`] | requests that a server refuses for what they are | `retry` |
 //! | [`retry`] | may a request be sent again? | |
-//! | [`queue`] | what a worker keeps with the servers of an upstream | |
 //! | [`observe`] | what has happened, for the log and the counters | `count`, `event`, `queue` |
 //! | [`count`] | what has happened, counted | `event` |
 //! | [`event`] | what happens | `queue` |
+//! | [`queue`] | what a worker keeps with the servers of an upstream | `uwsgi_stats` |
+//! | [`uwsgi_stats`] | what their stats server says | |
 
 pub mod advise;
 pub mod checked;
@@ -40,4 +41,5 @@ pub mod refused;
 pub mod release;
 pub mod retry;
 mod tally;
+pub mod uwsgi_stats;
 pub mod wait;

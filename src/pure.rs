@@ -11,5 +11,6 @@ pub mod queue;
 pub mod stats;
 pub mod status;
 pub mod uwsgi;
+pub mod uwsgi_stats;
 pub mod vars_limit;
 pub mod zone;

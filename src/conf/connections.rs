@@ -93,6 +93,8 @@ settings! {
     /// `rs_uwsgi_connect_retry`: for how long a server that refuses connections is tried again, in
     /// milliseconds.
     connect_retry: own usize = 0;
+    /// `rs_uwsgi_stats`: the number of the address of uWSGI's stats server.
+    stats: shared Option<usize> = None;
 }
 
 impl EffectiveSettings {
@@ -233,6 +235,18 @@ pub fn set_number_and_timeout(
     let position = Rc::new(cf.position());
     said.set(number, &position);
     timeout.set(time.filter(|time| *time > 0), &position);
+    Ok(())
+}
+
+/// The directive `rs_uwsgi_stats ADDRESS`.
+///
+/// # Errors
+///
+/// As of [`set_number`].
+pub fn set_stats(cf: Conf<'_>, said: &mut Said<Option<usize>>) -> Result<(), Error> {
+    said.check_unset()?;
+    let number = cf.add_target::<Uwsgi>(cf.arg(1))?;
+    said.set(Some(number), &Rc::new(cf.position()));
     Ok(())
 }
 

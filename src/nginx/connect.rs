@@ -253,7 +253,7 @@ pub(super) fn connect_socket(fd: c_int, address: &[u8]) -> Result<Progress, Errn
 /// # Safety
 ///
 /// `address` must be valid for `length` bytes.
-unsafe fn connect_to(
+pub(super) unsafe fn connect_to(
     fd: c_int,
     address: *const libc::sockaddr,
     length: libc::socklen_t,
@@ -271,7 +271,7 @@ unsafe fn connect_to(
 /// The name in the address of a unix socket, where nginx was told "unix:@name". nginx itself takes
 /// that for the path of a file; here, as in uWSGI's `socket = @name`, it is a name in Linux's abstract
 /// namespace (unix(7)).
-fn abstract_name(address: &[u8]) -> Option<&[u8]> {
+pub(super) fn abstract_name(address: &[u8]) -> Option<&[u8]> {
     let path = address.get(offset_of!(libc::sockaddr_un, sun_path)..)?;
     let name = path.strip_prefix(b"@")?;
     name.split(|byte| *byte == 0).next()
@@ -281,7 +281,7 @@ fn abstract_name(address: &[u8]) -> Option<&[u8]> {
 ///
 /// All bytes of the address count there, and servers do not agree on them: uWSGI ends the name with a
 /// NUL (`bind_to_unix` of its core/socket.c), others, as systemd and Python, give it as it is.
-fn connect_abstract(fd: c_int, name: &[u8]) -> Result<Progress, Errno> {
+pub(super) fn connect_abstract(fd: c_int, name: &[u8]) -> Result<Progress, Errno> {
     // SAFETY: numbers, all of which may be zero.
     let mut address = unsafe { zeroed::<libc::sockaddr_un>() };
     address.sun_family = libc::AF_UNIX as libc::sa_family_t;
@@ -319,7 +319,7 @@ fn set(fd: c_int, level: c_int, option: c_int, value: c_int) -> Result<(), ()> {
 /// # Safety
 ///
 /// `c` must be new, and `pc` a peer that a server was chosen for.
-unsafe fn prepare(c: *mut ngx_connection_t, pc: *mut super::sys::ngx_peer_connection_t) {
+pub(super) unsafe fn prepare(c: *mut ngx_connection_t, pc: *mut super::sys::ngx_peer_connection_t) {
     // SAFETY: the caller's promise.
     unsafe {
         (*c).type_ = libc::SOCK_STREAM;

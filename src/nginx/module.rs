@@ -11,6 +11,7 @@ use super::block::{Block, UpstreamRef};
 use super::callbacks::{log_panic, RequestHandler};
 use super::conf::{self, Conf, Error};
 use super::connection::IdleOwner;
+use super::fetch::Target;
 use super::filter::ChunkDecoder;
 use super::headers::KnownHeaders;
 use super::peer::PeerHandler;
@@ -204,6 +205,8 @@ pub struct MainConf<H: Module> {
     pub status_zones: StatusZones,
     /// What all workers share.
     pub zone: ZoneConf,
+    /// The addresses that can be read from beside requests, by their numbers.
+    pub targets: Vec<Target>,
     /// The headers of responses that nginx acts on.
     pub known_headers: Option<KnownHeaders>,
 }
@@ -227,6 +230,7 @@ fn place_main_conf<H: Module>(cf: Conf<'_>) -> Result<NonNull<MainConf<H>>, Erro
             upstreams: Vec::new(),
             status_zones: StatusZones::default(),
             zone: ZoneConf::default(),
+            targets: Vec::new(),
             known_headers: None,
         },
     )

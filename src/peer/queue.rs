@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::checked::Checked;
+use super::uwsgi_stats::LastAnswer;
 use crate::conf::connections::{EffectiveSettings, Settings};
 use crate::module::{Peer, Waiter, Waiting};
 use crate::nginx::connect::Errno;
@@ -30,6 +31,8 @@ pub struct ServersState {
     pub slots: RefCell<Slots>,
     /// The servers that are checked.
     pub checked: Checked,
+    /// What their stats server said.
+    pub stats: Rc<LastAnswer>,
 }
 
 /// A connection in the pool.
@@ -93,6 +96,7 @@ impl ServersState {
             vars_limits: RefCell::default(),
             slots: RefCell::default(),
             checked: Checked::default(),
+            stats: Rc::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod text;
 
 use crate::pure::stats::history::Second;
 use crate::pure::stats::Totals;
+use crate::pure::uwsgi_stats::Known;
 use crate::pure::zone::Gauges;
 
 /// What is known besides the servers.
@@ -138,6 +139,8 @@ pub struct Upstream {
     pub name: Vec<u8>,
     /// How many requests may wait for each of its servers.
     pub queue: u64,
+    /// What uWSGI's stats server says, where one is configured.
+    pub uwsgi: Option<Known>,
     /// What was counted of it and no server: what the cache had, and requests too large to be sent.
     pub totals: Totals,
 }

@@ -72,7 +72,7 @@ pub fn begin(r: Request<'_>) -> Result<(AnswerHead, Answer), ngx_int_t> {
             Answer::Page(page::document(&nonce))
         }
         Format::Json => {
-            let Inventory { about, upstreams, entries, zones } = take_stock(r);
+            let Inventory { about, upstreams, entries, zones } = take_stock(r, true);
             Answer::Json(Box::new(Json {
                 about,
                 upstreams,
@@ -85,7 +85,7 @@ pub fn begin(r: Request<'_>) -> Result<(AnswerHead, Answer), ngx_int_t> {
             }))
         }
         Format::Prometheus | Format::OpenMetrics => {
-            let Inventory { about, upstreams, entries, zones } = take_stock(r);
+            let Inventory { about, upstreams, entries, zones } = take_stock(r, false);
             let upstreams = upstreams.into_iter().map(|upstream| (upstream, 0..0)).collect();
             let gathered = Gathered { about, upstreams, peers: Vec::new(), zones };
             Answer::Gathering(Box::new(Gathering {

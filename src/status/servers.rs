@@ -8,9 +8,11 @@ use crate::conf::connections::EffectiveSettings;
 use crate::module::Servers;
 use crate::nginx::zone::this_worker;
 use crate::nginx::{self, Request};
+use crate::peer::uwsgi_stats;
 use crate::pure::stats::history::History;
 use crate::pure::stats::Totals;
 use crate::pure::status::{About, Peer, Upstream, ZoneSize};
+use crate::pure::uwsgi_stats::Known;
 use crate::pure::zone::{Label, SlotId, Zone};
 
 /// A server, before what is counted of it is read.
@@ -39,8 +41,8 @@ pub struct Inventory {
 /// Slots by the labels of their upstream and their server.
 type Slots = BTreeMap<(Vec<u8>, Vec<u8>), Vec<SlotId>>;
 
-/// Finds out which there are.
-pub fn take_stock(r: Request<'_>) -> Inventory {
+/// Finds out which there are. `looks`: uWSGI's stats servers are asked, too.
+pub fn take_stock(r: Request<'_>, looks: bool) -> Inventory {
     let zone = this_worker().map(|(worker, _)| worker.zone());
     let mut slots = Slots::new();
     for slot in zone.into_iter().flat_map(Zone::slots) {
@@ -50,7 +52,8 @@ pub fn take_stock(r: Request<'_>) -> Inventory {
     }
     let mut inventory = Inventory { about: about(zone), ..Inventory::default() };
     for servers in Servers::all(r) {
-        add_upstream(&mut inventory, zone, &mut slots, servers);
+        let uwsgi = if looks { uwsgi_stats::look(r, servers) } else { None };
+        add_upstream(&mut inventory, zone, &mut slots, servers, uwsgi);
     }
     for ((upstream, name), slots) in slots {
         if upstream == ZONE {
@@ -87,6 +90,7 @@ fn add_upstream(
     zone: Option<Zone<'static>>,
     slots: &mut Slots,
     servers: &Servers,
+    uwsgi: Option<Known>,
 ) {
     let settings = &servers.settings;
     let limit = settings.max_connections.value().filter(|limit| *limit > 0);
@@ -127,7 +131,7 @@ fn add_upstream(
         return;
     }
     let name = servers.shown_name();
-    inventory.upstreams.push(Upstream { name, queue, totals: whole });
+    inventory.upstreams.push(Upstream { name, queue, uwsgi, totals: whole });
     for (id, (peer, slots)) in peers.into_iter().enumerate() {
         let peer = Peer { id, limit: limit.map(|limit| limit as u64), queue, ..peer };
         inventory.entries.push(Entry { upstream: place, peer, slots });

@@ -53,4 +53,5 @@ mod table;
 mod tls;
 mod traffic;
 mod trailers;
+mod uwsgi_stats;
 mod version;

@@ -16,7 +16,7 @@ const DIFFERENT: [(&str, &str, &str); 1] = [
 ];
 
 /// Directives that stock does not have, and a test of each.
-const OWN: [(&str, &str); 16] = [
+const OWN: [(&str, &str); 17] = [
     ("drop_headers", "differences::dropped_headers"),
     ("max_vars", "differences::max_vars"),
     ("keepalive", "reuse::idle::so_many_are_kept_and_the_one_idle_longest_goes"),
@@ -29,6 +29,7 @@ const OWN: [(&str, &str); 16] = [
     ("connect_retry", "overload::connect_retry::a_server_that_comes"),
     ("health_check", "health::with_every_balancer"),
     ("slow_start", "health::slow_start"),
+    ("stats", "uwsgi_stats::what_uwsgi_says"),
     ("zone", "overload::max_connections::without_a_zone_it_is_each_workers"),
     ("status", "status::page::what_is_answered_where"),
     ("status_zone", "status::zones::requests_by_name"),

@@ -239,16 +239,34 @@ function sectionsOf(peer) {
   }
   return sections;
 }
-function sectionsOfUpstream({ queue, keepalive, cache, peers }) {
+function sectionsOfUpstream({ queue, keepalive, cache, peers, uwsgi }) {
   const sections = [];
   if (peers.length !== 1) {
     sections.push(["The upstream", [["requests that wait", `${number(queue.size)} of ${number(queue.max_size)}`],
       ["refused: the queue was full", number(queue.overflows)], ["idle connections", number(keepalive)]]]);
   }
+  if (uwsgi) sections.push(["What uWSGI says", uwsgiFacts(uwsgi)]);
   if (sum(Object.values(cache), (count) => count)) {
     sections.push(["Cache", Object.entries(cache).map(([name, count]) => [name, number(count)])]);
   }
   return sections;
+}
+
+// Of its own stats server (rs_uwsgi_stats).
+function uwsgiFacts({ address, age, error, stats }) {
+  const first = ["asked at", address, error ?? ""];
+  if (!stats) return [first, ["its answer", error ? "none" : "awaited"]];
+  const { workers, busy, idle, cheaped, cores } = stats;
+  return [
+    first, ["its answer", `${time(age)} ago`], ["version", stats.version],
+    ["workers", number(workers)], ["busy · idle · cheaped", [busy, idle, cheaped].map(number).join(" · ")],
+    ["threads that serve a request", `${number(stats.cores_busy)} of ${number(cores)}`],
+    ["requests", number(stats.requests)], ["average time", time(stats.average)], ["sent", size(stats.sent)],
+    ["exceptions", number(stats.exceptions)], ["ended by harakiri", number(stats.harakiris)], ["workers started again", number(stats.respawns)],
+    ["resident memory", stats.rss ? size(stats.rss) : "–", stats.rss ? "" : "uWSGI counts it with memory-report."],
+    ["in its listen queue", `${number(stats.listen_queue)} of ${number(stats.listen_queue_most)}`, "uWSGI sees 0 for a unix socket, whatever is in it."],
+    ["listen queue found full", number(stats.listen_queue_errors)],
+  ];
 }
 
 // ---- The page as a whole ----

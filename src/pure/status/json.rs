@@ -6,6 +6,7 @@ use super::{text, About, Peer, Upstream};
 use crate::pure::stats::histogram::Histogram;
 use crate::pure::stats::history::Second;
 use crate::pure::stats::{CacheStatus, Closed, Count, Failure, Measure, QueueEnd, Totals};
+use crate::pure::uwsgi_stats::Known;
 
 /// Something that is not well: how bad, and the name of the upstream, that of the server, and the words.
 pub type Problem = (Severity, Vec<u8>, Vec<u8>, String);
@@ -311,12 +312,50 @@ pub fn end_upstream(out: &mut Vec<u8>, state: &State, upstream: &Upstream) {
         queue.number("overflows", state.queue.1);
     });
     writer.number("vars_refused", upstream.totals.count(Count::VarsRefused));
+    if let Some(known) = &upstream.uwsgi {
+        writer.object("uwsgi", |uwsgi| stats_server(uwsgi, known));
+    }
     writer.object("cache", |cache| {
         for status in CacheStatus::ALL {
             cache.number(status.name(), upstream.totals.cached(*status));
         }
     });
     out.push(b'}');
+}
+
+/// What uWSGI's stats server says.
+fn stats_server(uwsgi: &mut Writer<'_>, known: &Known) {
+    uwsgi.string("address", &known.address);
+    uwsgi.decimal("age", known.age.map(|age| age as f64));
+    match &known.answer {
+        Some(Err(error)) => uwsgi.string("error", error.as_bytes()),
+        _ => uwsgi.word("error", "null"),
+    }
+    let Some(Ok(stats)) = &known.answer else { return uwsgi.word("stats", "null") };
+    uwsgi.object("stats", |object| {
+        object.string("version", stats.version.as_bytes());
+        for (name, number) in [
+            ("workers", stats.workers),
+            ("busy", stats.busy),
+            ("idle", stats.idle),
+            ("cheaped", stats.cheaped),
+            ("cores", stats.cores),
+            ("cores_busy", stats.cores_busy),
+            ("requests", stats.requests),
+            ("exceptions", stats.exceptions),
+            ("harakiris", stats.harakiris),
+            ("respawns", stats.respawns),
+            ("rss", stats.rss),
+            ("vsz", stats.vsz),
+            ("sent", stats.sent),
+            ("listen_queue", stats.listen_queue),
+            ("listen_queue_most", stats.listen_queue_most),
+            ("listen_queue_errors", stats.listen_queue_errors),
+        ] {
+            object.number(name, number);
+        }
+        object.decimal("average", stats.average.map(|microseconds| microseconds / 1000.0));
+    });
 }
 
 /// Ends the document, with what was counted by the names that `rs_uwsgi_status_zone` gives.
