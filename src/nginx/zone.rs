@@ -111,7 +111,7 @@ impl Conf<'_> {
                 if shape.servers < servers.max(1) {
                     let needed = Layout::new(Shape { servers: servers.max(1), ..shape });
                     return Err(self.error(format_args!(
-                        "\"rs_uwsgi_zone\" of {bytes} bytes is too small for {servers} servers, {} would \
+                        "\"rs_uwsgi_zone\" of {bytes} bytes is too small for {servers} servers and names of status zones, {} would \
                          do",
                         needed.map_or(0, |layout| with_overhead(layout.bytes())),
                     )));
