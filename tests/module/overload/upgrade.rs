@@ -18,31 +18,42 @@ struct Load {
     /// How many answers each worker has given.
     answers: Arc<Mutex<Vec<u32>>>,
     clients: Vec<JoinHandle<()>>,
+    /// Answers count where their requests were sent in this round.
+    round: Arc<AtomicUsize>,
 }
 
 impl Load {
     /// More clients than there may be connections while two programs run.
     fn begin(to: SocketAddr) -> Load {
         let (ends, answers) = <(Arc<AtomicBool>, Arc<Mutex<Vec<u32>>>)>::default();
+        let round = Arc::<AtomicUsize>::default();
         let clients = (0..3 * LIMIT).map(|_| {
-            let (ends, answers) = (ends.clone(), answers.clone());
+            let (ends, answers, round) = (ends.clone(), answers.clone(), round.clone());
             std::thread::spawn(move || {
                 while !ends.load(Ordering::Relaxed) {
+                    let sent_in = round.load(Ordering::SeqCst);
                     let answer = client::get(to, "/");
                     assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
                     let worker = answer.header("X-Worker").unwrap().parse().unwrap();
-                    answers.lock().unwrap().push(worker);
+                    let mut answers = answers.lock().unwrap();
+                    if sent_in == round.load(Ordering::SeqCst) {
+                        answers.push(worker);
+                    }
+                    drop(answers);
                     std::thread::sleep(PAUSE);
                 }
             })
         });
         let clients = clients.collect();
-        Load { ends, answers, clients }
+        Load { ends, answers, clients, round }
     }
 
     /// Waits until all of these workers, and no others, have given some more answers.
     fn wait_served_by(&self, workers: &[u32]) {
-        self.answers.lock().unwrap().clear();
+        let mut answers = self.answers.lock().unwrap();
+        self.round.fetch_add(1, Ordering::SeqCst);
+        answers.clear();
+        drop(answers);
         wait_for("answers", || {
             let answers = self.answers.lock().unwrap();
             let by: HashSet<u32> = answers.iter().copied().collect();
