@@ -82,8 +82,8 @@ impl ModuleConf for Uwsgi {
             servers += block.server_count();
             cf.hook::<Uwsgi>(block, ServersState::new(settings, Pool::new(&idle, block.id())));
         })?;
-        servers += status::finish(cf, servers)?;
-        cf.add_zone::<Uwsgi>(servers, stats::COUNTERS, stats::history::SHARED)
+        let others = status::finish(cf, servers)?;
+        cf.add_zone::<Uwsgi>(servers, others, stats::COUNTERS, stats::history::SHARED)
     }
 }
 

@@ -88,7 +88,8 @@ fn usable(bytes: usize) -> usize {
 }
 
 impl Conf<'_> {
-    /// Adds the zone to the configuration, with room for so many servers, unless it is switched off.
+    /// Adds the zone to the configuration, with room for so many servers, and for so many others that have a
+    /// place as servers have, unless it is switched off.
     ///
     /// # Errors
     ///
@@ -96,22 +97,24 @@ impl Conf<'_> {
     pub fn add_zone<H: Module>(
         self,
         servers: usize,
+        others: usize,
         counters: usize,
         shared: usize,
     ) -> Result<(), Error> {
+        let places = servers + others;
         let size = self.with_main_conf::<H, _>(|main| main.zone.size);
         if size == Some(Size::Off) {
             return Ok(());
         }
-        let mut shape = shape(self.worker_processes(), servers, counters, shared);
+        let mut shape = shape(self.worker_processes(), places, counters, shared);
         let layout = Layout::new(shape).ok_or(Error::Logged)?;
         let bytes = match size {
             Some(Size::Bytes(bytes)) => {
                 shape.servers = layout.servers_in(usable(bytes));
-                if shape.servers < servers.max(1) {
-                    let needed = Layout::new(Shape { servers: servers.max(1), ..shape });
+                if shape.servers < places.max(1) {
+                    let needed = Layout::new(Shape { servers: places.max(1), ..shape });
                     return Err(self.error(format_args!(
-                        "\"rs_uwsgi_zone\" of {bytes} bytes is too small for {servers} servers and names of status zones, {} would \
+                        "\"rs_uwsgi_zone\" of {bytes} bytes is too small for {servers} servers, {} would \
                          do",
                         needed.map_or(0, |layout| with_overhead(layout.bytes())),
                     )));
