@@ -288,8 +288,7 @@ fn a_zone_that_is_too_small() {
         )
     };
     let check = Nginx::builder().http(&conf("8k")).check();
-    let wrong =
-        "\"rs_uwsgi_zone\" of 8192 bytes is too small for 1 servers, ";
+    let wrong = "\"rs_uwsgi_zone\" of 8192 bytes is too small for 1 servers, ";
     let (_, rest) = check.stderr.split_once(wrong).unwrap_or_else(|| panic!("{}", check.stderr));
     let size = rest.split(' ').next().unwrap();
     assert!(Nginx::builder().http(&conf(size)).check().status.success(), "{size}");
