@@ -13,7 +13,8 @@ use super::status::OK;
 use super::sys::{
     ngx_connection_counter, ngx_connection_t,
     ngx_connection_tcp_nodelay_e_NGX_TCP_NODELAY_DISABLED, ngx_current_msec, ngx_event_actions,
-    ngx_get_connection, ngx_handle_read_event, ngx_handle_write_event, ngx_io, ngx_socket_errno,
+    ngx_get_connection, ngx_handle_read_event, ngx_handle_write_event, ngx_io, ngx_log_t,
+    ngx_socket_errno,
 };
 use super::{bytes_of, version, Error, Log};
 
@@ -155,8 +156,7 @@ impl<'a, H: Module> Peer<'a, H> {
         let Some(c) = NonNull::new(field!(self, connection)) else {
             return Err(Errno(libc::EBADF));
         };
-        let (address, length) = (field!(self, sockaddr), field!(self, socklen));
-        // SAFETY: an open connection, and the balancer's address with its length.
+        // SAFETY: an open connection.
         unsafe {
             let (c, read) = (c.as_ptr(), (*c.as_ptr()).read);
             if flag!(read, active) != 0 {
@@ -170,11 +170,7 @@ impl<'a, H: Module> Peer<'a, H> {
                 super::log::Printable(self.name()),
                 (*c).fd
             ));
-            let name = self.is_unix().then(|| abstract_name(self.address())).flatten();
-            let progress = match name {
-                Some(name) => connect_abstract((*c).fd, name),
-                None => connect_to((*c).fd, address.cast(), length),
-            }?;
+            let progress = connect_socket((*c).fd, self.address())?;
             if flag!(read, active) == 0 {
                 watch(c, progress).map_err(|()| Errno(ngx_socket_errno()))?;
             }
@@ -192,25 +188,8 @@ impl<'a, H: Module> Peer<'a, H> {
     /// What it failed with.
     pub fn outcome(self) -> Result<Progress, Errno> {
         let c = field!(self, connection);
-        let (mut errno, mut size) = (0, size_of::<c_int>() as libc::socklen_t);
-        // SAFETY: an open connection, and room for the number and for an address.
-        unsafe {
-            let value = (&raw mut errno).cast();
-            let fd = (*c).fd;
-            if libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, value, &raw mut size) != 0 {
-                return Err(Errno(ngx_socket_errno()));
-            }
-            if errno != 0 {
-                return Err(Errno(errno));
-            }
-            let mut address = zeroed::<libc::sockaddr_storage>();
-            let mut size = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            // the event may be that of an earlier attempt
-            match libc::getpeername(fd, (&raw mut address).cast(), &raw mut size) {
-                0 => Ok(Progress::Connected),
-                _ => Ok(Progress::Pending),
-            }
-        }
+        // SAFETY: an open connection.
+        outcome(unsafe { (*c).fd })
     }
 
     /// Closes the connection of the try, if there is one.
@@ -230,15 +209,80 @@ impl<'a, H: Module> Peer<'a, H> {
     }
 }
 
+/// What has become of an attempt to connect that was pending.
+///
+/// # Errors
+///
+/// What it failed with.
+pub(super) fn outcome(fd: c_int) -> Result<Progress, Errno> {
+    let (mut errno, mut size) = (0, size_of::<c_int>() as libc::socklen_t);
+    // SAFETY: room for the number and for an address; the kernel checks the number of the socket.
+    unsafe {
+        let value = (&raw mut errno).cast();
+        if libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, value, &raw mut size) != 0 {
+            return Err(Errno(ngx_socket_errno()));
+        }
+        if errno != 0 {
+            return Err(Errno(errno));
+        }
+        let mut address = zeroed::<libc::sockaddr_storage>();
+        let mut size = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        // the event may be that of an earlier attempt
+        match libc::getpeername(fd, (&raw mut address).cast(), &raw mut size) {
+            0 => Ok(Progress::Connected),
+            _ => Ok(Progress::Pending),
+        }
+    }
+}
+
+/// A socket for this address, in a connection that is no request's: its events are the caller's. None where this
+/// worker has no connection to spare, of which nginx has told the log.
+///
+/// # Errors
+///
+/// What socket(2) failed with.
+///
+/// # Safety
+///
+/// `log` must last longer than the connection.
+pub(super) unsafe fn connection_of_its_own(
+    address: &[u8],
+    log: *mut ngx_log_t,
+) -> Result<Option<NonNull<ngx_connection_t>>, Errno> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: makes a socket, which becomes the connection's, or is closed. The rest is the caller's promise.
+    unsafe {
+        let fd = libc::socket(family(address), kind, 0);
+        if fd == -1 {
+            return Err(Errno(ngx_socket_errno()));
+        }
+        let Some(c) = NonNull::new(ngx_get_connection(fd, log)) else {
+            libc::close(fd);
+            return Ok(None);
+        };
+        let fields = c.as_ptr();
+        (*fields).type_ = libc::SOCK_STREAM;
+        (*fields).recv = ngx_io.recv;
+        (*fields).send = ngx_io.send;
+        (*fields).log = log;
+        (*(*fields).read).log = log;
+        (*(*fields).write).log = log;
+        Ok(Some(c))
+    }
+}
+
+/// The family of an address, which a `sockaddr` begins with.
+fn family(address: &[u8]) -> c_int {
+    address.first_chunk().map_or(0, |family| libc::sa_family_t::from_ne_bytes(*family).into())
+}
+
 /// Connects a socket to an address, of whichever kind.
 ///
 /// # Errors
 ///
 /// What connect(2) failed with.
 pub(super) fn connect_socket(fd: c_int, address: &[u8]) -> Result<Progress, Errno> {
-    let is_unix = address.first_chunk().is_some_and(|family| {
-        c_int::from(libc::sa_family_t::from_ne_bytes(*family)) == libc::AF_UNIX
-    });
+    let is_unix = family(address) == libc::AF_UNIX;
     match is_unix.then(|| abstract_name(address)).flatten() {
         Some(name) => connect_abstract(fd, name),
         // SAFETY: so many bytes, which the kernel copies.
@@ -253,7 +297,7 @@ pub(super) fn connect_socket(fd: c_int, address: &[u8]) -> Result<Progress, Errn
 /// # Safety
 ///
 /// `address` must be valid for `length` bytes.
-pub(super) unsafe fn connect_to(
+unsafe fn connect_to(
     fd: c_int,
     address: *const libc::sockaddr,
     length: libc::socklen_t,
@@ -271,7 +315,7 @@ pub(super) unsafe fn connect_to(
 /// The name in the address of a unix socket, where nginx was told "unix:@name". nginx itself takes
 /// that for the path of a file; here, as in uWSGI's `socket = @name`, it is a name in Linux's abstract
 /// namespace (unix(7)).
-pub(super) fn abstract_name(address: &[u8]) -> Option<&[u8]> {
+fn abstract_name(address: &[u8]) -> Option<&[u8]> {
     let path = address.get(offset_of!(libc::sockaddr_un, sun_path)..)?;
     let name = path.strip_prefix(b"@")?;
     name.split(|byte| *byte == 0).next()
@@ -281,7 +325,7 @@ pub(super) fn abstract_name(address: &[u8]) -> Option<&[u8]> {
 ///
 /// All bytes of the address count there, and servers do not agree on them: uWSGI ends the name with a
 /// NUL (`bind_to_unix` of its core/socket.c), others, as systemd and Python, give it as it is.
-pub(super) fn connect_abstract(fd: c_int, name: &[u8]) -> Result<Progress, Errno> {
+fn connect_abstract(fd: c_int, name: &[u8]) -> Result<Progress, Errno> {
     // SAFETY: numbers, all of which may be zero.
     let mut address = unsafe { zeroed::<libc::sockaddr_un>() };
     address.sun_family = libc::AF_UNIX as libc::sa_family_t;
@@ -319,7 +363,7 @@ fn set(fd: c_int, level: c_int, option: c_int, value: c_int) -> Result<(), ()> {
 /// # Safety
 ///
 /// `c` must be new, and `pc` a peer that a server was chosen for.
-pub(super) unsafe fn prepare(c: *mut ngx_connection_t, pc: *mut super::sys::ngx_peer_connection_t) {
+unsafe fn prepare(c: *mut ngx_connection_t, pc: *mut super::sys::ngx_peer_connection_t) {
     // SAFETY: the caller's promise.
     unsafe {
         (*c).type_ = libc::SOCK_STREAM;

@@ -2,9 +2,8 @@
 //! no request that waits for it. In nginx's event loop, so that nothing blocks; nothing of it is logged, as whoever
 //! asked is told.
 
-use core::ffi::{c_int, c_void, CStr};
+use core::ffi::{c_void, CStr};
 use core::fmt;
-use core::mem::zeroed;
 use core::ptr::NonNull;
 use core::slice;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -12,15 +11,12 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use super::address::url_of;
 use super::callbacks::log_panic;
 use super::conf::{Conf, Error};
-use super::connect::{
-    abstract_name, connect_abstract, connect_to, prepare, watch, Errno, Progress,
-};
+use super::connect::{connect_socket, connection_of_its_own, watch, Errno};
 use super::module::{main_conf, Module};
 use super::status::OK;
 use super::sys::{
     ngx_add_timer, ngx_close_connection, ngx_connection_t, ngx_cycle, ngx_event_t,
-    ngx_get_connection, ngx_handle_read_event, ngx_msec_t, ngx_parse_url, ngx_peer_connection_t,
-    ngx_socket_errno,
+    ngx_handle_read_event, ngx_msec_t, ngx_parse_url, ngx_socket_errno,
 };
 use super::{Log, Request};
 
@@ -157,42 +153,15 @@ impl Target {
 
     /// Makes a socket and begins to connect it.
     fn connect(&self) -> Result<NonNull<ngx_connection_t>, Failure> {
-        let failed = || Failure::Connect(Errno(ngx_socket_errno()));
-        let sockaddr = self.address.as_ptr().cast::<libc::sockaddr>();
-        // SAFETY: the address was nginx's, and is read as bytes where its first field is: a box of bytes may not
-        // be aligned for it. The socket becomes the connection's, or is closed. The peer is only read from.
+        // SAFETY: the worker's log. The connection is closed where it is not returned.
         unsafe {
-            let family = c_int::from((&raw const (*sockaddr).sa_family).read_unaligned());
-            let fd = libc::socket(
-                family,
-                libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
-                0,
-            );
-            if fd == -1 {
-                return Err(failed());
-            }
-            let log = (*ngx_cycle).log;
-            let Some(c) = NonNull::new(ngx_get_connection(fd, log)) else {
-                libc::close(fd);
-                return Err(Failure::Worker);
-            };
-            let mut storage = zeroed::<libc::sockaddr_storage>();
-            let length = self.address.len().min(size_of::<libc::sockaddr_storage>());
-            (&raw mut storage).cast::<u8>().copy_from_nonoverlapping(self.address.as_ptr(), length);
-            let mut peer = zeroed::<ngx_peer_connection_t>();
-            peer.sockaddr = (&raw mut storage).cast();
-            peer.log = log;
-            prepare(c.as_ptr(), &raw mut peer);
-            let name = if family == libc::AF_UNIX { abstract_name(&self.address) } else { None };
-            let progress = match name {
-                Some(name) => connect_abstract(fd, name),
-                None => connect_to(fd, (&raw const storage).cast(), length as libc::socklen_t),
-            };
-            let watched = progress.and_then(|progress| {
-                watch(c.as_ptr(), progress).map_err(|()| Errno(ngx_socket_errno()))?;
-                Ok::<Progress, Errno>(progress)
+            let c = connection_of_its_own(&self.address, (*ngx_cycle).log)
+                .map_err(Failure::Connect)?
+                .ok_or(Failure::Worker)?;
+            let watched = connect_socket((*c.as_ptr()).fd, &self.address).and_then(|progress| {
+                watch(c.as_ptr(), progress).map_err(|()| Errno(ngx_socket_errno()))
             });
-            watched.map(|_| c).map_err(|errno| {
+            watched.map(|()| c).map_err(|errno| {
                 ngx_close_connection(c.as_ptr());
                 Failure::Connect(errno)
             })

@@ -8,14 +8,14 @@ use core::ptr::{self, NonNull};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::callbacks::log_panic;
-use super::connect::{connect_socket, watch, Errno, Progress};
+use super::connect::{connect_socket, connection_of_its_own, outcome, watch, Errno, Progress};
 use super::connection::close;
 use super::module::{Handler, Module};
 use super::servers::Servers;
 use super::status::OK;
 use super::sys::{
-    ngx_add_timer, ngx_connection_t, ngx_cycle, ngx_cycle_t, ngx_event_t, ngx_get_connection,
-    ngx_handle_read_event, ngx_handle_write_event, ngx_io, ngx_log_t, ngx_socket_errno,
+    ngx_add_timer, ngx_connection_t, ngx_cycle, ngx_cycle_t, ngx_event_t, ngx_handle_read_event,
+    ngx_handle_write_event, ngx_log_t, ngx_socket_errno,
 };
 use super::wake::cancel;
 use super::zone::main_conf_of;
@@ -235,33 +235,22 @@ impl<H: Handler> Probe<H> {
         self.answer.borrow_mut().clear();
         self.surplus.set(0);
         self.result.set(None);
-        let family = self.address.first_chunk().map_or(0, |family| u16::from_ne_bytes(*family));
-        // SAFETY: makes a socket, which becomes the connection's, or is closed. The connection is this
-        // probe's, which takes its events.
+        // SAFETY: the worker's log. The connection is this probe's, which takes its events.
         unsafe {
-            let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-            let fd = libc::socket(family.into(), kind, 0);
-            if fd == -1 {
-                Log::of_worker().alert_of(ngx_socket_errno(), format_args!("socket() failed"));
-                return Ok(None);
-            }
-            let log = (*self.timer.get()).log;
-            let c = ngx_get_connection(fd, log);
-            if c.is_null() {
-                libc::close(fd);
-                return Ok(None);
-            }
+            let c = match connection_of_its_own(&self.address, (*self.timer.get()).log) {
+                Ok(Some(c)) => c.as_ptr(),
+                Ok(None) => return Ok(None),
+                Err(Errno(errno)) => {
+                    Log::of_worker().alert_of(errno, format_args!("socket() failed"));
+                    return Ok(None);
+                }
+            };
             self.connection.set(c);
             (*c).data = ptr::from_ref(self).cast_mut().cast();
-            (*c).type_ = libc::SOCK_STREAM;
-            (*c).recv = ngx_io.recv;
-            (*c).send = ngx_io.send;
-            (*c).log = log;
             for event in [(*c).read, (*c).write] {
-                (*event).log = log;
                 (*event).handler = Some(on_event::<H>);
             }
-            let progress = connect_socket(fd, &self.address)?;
+            let progress = connect_socket((*c).fd, &self.address)?;
             watch(c, progress).map_err(|()| Errno(ngx_socket_errno()))?;
             Ok(Some(progress))
         }
@@ -274,32 +263,16 @@ impl<H: Handler> Probe<H> {
             return H::leave_probes(self.servers());
         }
         if self.phase.get() == Phase::Connecting {
-            match self.connected() {
-                Ok(true) => self.phase.set(Phase::Sending),
-                Ok(false) => return,
-                Err(errno) => return self.finish(Err(Failure::System(Phase::Connecting, errno))),
+            // SAFETY: an open connection.
+            match outcome(unsafe { (*self.connection.get()).fd }) {
+                Ok(Progress::Connected) => self.phase.set(Phase::Sending),
+                Ok(Progress::Pending) => return,
+                Err(Errno(errno)) => {
+                    return self.finish(Err(Failure::System(Phase::Connecting, errno)));
+                }
             }
         }
         self.go_on();
-    }
-
-    /// Is the connection made?
-    fn connected(&self) -> Result<bool, c_int> {
-        let (mut errno, mut size) = (0, size_of::<c_int>() as libc::socklen_t);
-        // SAFETY: an open connection, and room for the number and for an address.
-        unsafe {
-            let fd = (*self.connection.get()).fd;
-            let value = (&raw mut errno).cast();
-            if libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, value, &raw mut size) != 0 {
-                return Err(ngx_socket_errno());
-            }
-            if errno != 0 {
-                return Err(errno);
-            }
-            let mut address = zeroed::<libc::sockaddr_storage>();
-            let mut size = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            Ok(libc::getpeername(fd, (&raw mut address).cast(), &raw mut size) == 0)
-        }
     }
 
     /// Sends and reads what can be.
