@@ -46,8 +46,8 @@ impl Watched {
 }
 
 // nginx reads its configuration in one thread: the atomics are there because statics have to be safe.
-static OWN: Watched = Watched::new();
-static STOCK: Watched = Watched::new();
+static OWN_TABLE: Watched = Watched::new();
+static STOCK_TABLE: Watched = Watched::new();
 
 /// `commands[i].set`.
 type Setter = unsafe extern "C" fn(*mut ngx_conf_t, *mut ngx_command_t, *mut c_void) -> *mut c_char;
@@ -59,14 +59,14 @@ impl Conf<'_> {
     ///
     /// [`Error::Logged`] when memory runs out.
     pub(super) fn watch<H: ModuleConf>(self) -> Result<(), Error> {
-        self.watch_module(&OWN, H::MODULE, heard_own::<H>)?;
+        self.watch_module(&OWN_TABLE, H::MODULE, heard::<H, false>)?;
         if let Some(stock) = self.module_named(c"ngx_http_uwsgi_module") {
-            self.watch_module(&STOCK, stock, heard_stock::<H>)?;
+            self.watch_module(&STOCK_TABLE, stock, heard::<H, true>)?;
         }
         // SAFETY: the pool is valid; no data is asked for.
         let cleanup = unsafe { ngx_pool_cleanup_add(self.pool().as_ptr(), 0).as_mut() };
         let cleanup = cleanup.ok_or(Error::Logged)?;
-        cleanup.data = OWN.copy.load(Relaxed).cast();
+        cleanup.data = OWN_TABLE.copy.load(Relaxed).cast();
         cleanup.handler = Some(end_of_pool);
         Ok(())
     }
@@ -120,7 +120,7 @@ impl Conf<'_> {
 
 /// Ends watching.
 pub(super) fn unwatch() {
-    for watched in [&OWN, &STOCK] {
+    for watched in [&OWN_TABLE, &STOCK_TABLE] {
         let module = watched.module.swap(ptr::null_mut(), Relaxed);
         if !module.is_null() {
             // SAFETY: `watch_module` noted the module and its own table, and the module is still loaded:
@@ -133,41 +133,19 @@ pub(super) fn unwatch() {
 
 /// The configuration was refused before its end, or ends long after.
 unsafe extern "C" fn end_of_pool(copy: *mut c_void) {
-    if OWN.copy.load(Relaxed).cast() == copy {
+    if OWN_TABLE.copy.load(Relaxed).cast() == copy {
         unwatch();
     }
 }
 
-unsafe extern "C" fn heard_own<H: ModuleConf>(
+/// A setter of the copies: notes a directive, of stock or of this module, and has its real setter run.
+unsafe extern "C" fn heard<H: ModuleConf, const STOCK: bool>(
     cf: *mut ngx_conf_t,
     row: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: nginx calls as it would call the row's own setter.
-    unsafe { heard::<H>(&OWN, Whose::Own, cf, row, conf) }
-}
-
-unsafe extern "C" fn heard_stock<H: ModuleConf>(
-    cf: *mut ngx_conf_t,
-    row: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: as above.
-    unsafe { heard::<H>(&STOCK, Whose::Stock, cf, row, conf) }
-}
-
-/// Notes a directive, and has its real setter run.
-///
-/// # Safety
-///
-/// `row` must be one of the copy of `watched`, and the rest what nginx calls setters with.
-unsafe fn heard<H: ModuleConf>(
-    watched: &Watched,
-    whose: Whose,
-    cf: *mut ngx_conf_t,
-    row: *mut ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
+    let (watched, whose) =
+        if STOCK { (&STOCK_TABLE, Whose::Stock) } else { (&OWN_TABLE, Whose::Own) };
     let noted = with_conf(cf, |cf| {
         let context = field!(cf, ctx).cast::<ngx_http_conf_ctx_t>();
         // SAFETY: in the "http" block the context has a configuration of each module for the block that is
@@ -180,7 +158,7 @@ unsafe fn heard<H: ModuleConf>(
         }
         Ok(())
     });
-    // SAFETY: the row has the same place in the table as in the copy.
+    // SAFETY: nginx calls with a row of the copy, which has the same place in the table.
     let row = unsafe {
         let index = row.offset_from(watched.copy.load(Relaxed));
         watched.table.load(Relaxed).offset(index)
