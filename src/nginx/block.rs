@@ -77,26 +77,24 @@ impl Block {
 
     /// How many addresses its servers have, as far as they are known: one at least.
     pub fn server_count(self) -> usize {
-        // SAFETY: as above; null, or an array of servers.
+        self.servers().iter().map(|server| server.naddrs.max(1)).sum::<usize>().max(1)
+    }
+
+    /// Its servers, as far as they are known.
+    fn servers<'a>(self) -> &'a [ngx_http_upstream_server_t] {
+        // SAFETY: upstreams live as long as the configuration; null, or an array of servers.
         unsafe {
-            let Some(servers) = (*self.0.as_ptr()).servers.as_ref() else { return 1 };
-            let servers =
-                slice_of(servers.elts.cast::<ngx_http_upstream_server_t>(), servers.nelts);
-            servers.iter().map(|server| server.naddrs.max(1)).sum::<usize>().max(1)
+            (*self.0.as_ptr()).servers.as_ref().map_or(&[], |servers| {
+                slice_of(servers.elts.cast::<ngx_http_upstream_server_t>(), servers.nelts)
+            })
         }
     }
 
     /// The addresses that requests may go to, as far as the configuration has them: not those of servers that
     /// are marked "down", nor of names that nginx looks up later.
     pub fn targets<'a>(self) -> impl Iterator<Item = Target<'a>> {
-        // SAFETY: as above; null, or an array of servers, each with an array of addresses.
-        let servers = unsafe {
-            (*self.0.as_ptr()).servers.as_ref().map_or(&[][..], |servers| {
-                slice_of(servers.elts.cast::<ngx_http_upstream_server_t>(), servers.nelts)
-            })
-        };
-        servers.iter().filter(|server| server.down == 0).flat_map(|server| {
-            // SAFETY: as above.
+        self.servers().iter().filter(|server| server.down == 0).flat_map(|server| {
+            // SAFETY: a server has an array of addresses, which live as long as the configuration.
             let addresses = unsafe { slice_of(server.addrs, server.naddrs) };
             addresses.iter().map(|address| Target {
                 address: address_of(address.sockaddr, address.socklen as usize),
@@ -113,15 +111,8 @@ impl Block {
 
     /// What is configured of its servers, as far as their addresses are known.
     pub fn configured<'a>(self) -> impl Iterator<Item = Configured<'a>> {
-        // SAFETY: upstreams live as long as the configuration; null, or an array of servers, each with an
-        // array of addresses.
-        let servers = unsafe {
-            (*self.0.as_ptr()).servers.as_ref().map_or(&[][..], |servers| {
-                slice_of(servers.elts.cast::<ngx_http_upstream_server_t>(), servers.nelts)
-            })
-        };
-        servers.iter().flat_map(|server| {
-            // SAFETY: as above.
+        self.servers().iter().flat_map(|server| {
+            // SAFETY: a server has an array of addresses, which live as long as the configuration.
             let addresses = unsafe { slice_of(server.addrs, server.naddrs) };
             addresses.iter().map(move |address| Configured {
                 // SAFETY: as above; names are strings of the configuration.
