@@ -17,8 +17,9 @@ use super::sys::{
     ngx_http_request_t, ngx_http_upstream_init_peer_pt, ngx_http_upstream_srv_conf_t, ngx_int_t,
 };
 use super::wake::Wake;
+use super::zone::patiently;
 use super::Request;
-use crate::pure::zone::Label;
+use crate::pure::zone::{Generation, Label, NoSlot, SlotId, Zone};
 
 /// The servers of one upstream, and what the module keeps with them.
 pub struct Servers<H: Module> {
@@ -66,6 +67,26 @@ impl<H: Module> Servers<H> {
             wake: Wake::new(),
             probes: Probes::new(),
         }
+    }
+
+    /// The slot in the zone of what this key names among the servers of this upstream; it is made where there is
+    /// none. `server`: what people are shown for it.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSlot`].
+    pub fn slot(
+        &self,
+        zone: &Zone<'_>,
+        generation: Generation,
+        key: &[u8],
+        server: &[u8],
+    ) -> Result<SlotId, NoSlot> {
+        // no name has a NUL
+        let key = [&self.name, &b"\0"[..], key].concat();
+        let label = Label { upstream: &self.name, server };
+        // another process that makes one is done with it in microseconds
+        patiently(|| zone.slot(&key, label, generation))
     }
 
     /// What is configured of its servers, as far as their addresses are known.

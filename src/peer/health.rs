@@ -13,7 +13,7 @@ use crate::nginx::peer::Choice;
 use crate::nginx::probe::{Turn, Well};
 use crate::nginx::{self, zone};
 use crate::pure::health::{self, is_in_share, pause, Change, Check, Failure, Lease, State, FULL};
-use crate::pure::zone::{Generation, Label, NoSlot, SlotId, Zone};
+use crate::pure::zone::{Generation, SlotId, Zone};
 
 /// The check of an upstream.
 fn check_of(servers: &Servers) -> Option<&Rc<Check>> {
@@ -30,20 +30,9 @@ pub fn keep(servers: &Servers, zone: &Zone<'_>, generation: Generation) {
     if check_of(servers).is_some() {
         for target in servers.targets() {
             // where there is no room the workers say so
-            let _ = make_slot(servers, zone, generation, target);
+            let _ = servers.slot(zone, generation, target.address, target.name);
         }
     }
-}
-
-fn make_slot(
-    servers: &Servers,
-    zone: &Zone<'_>,
-    generation: Generation,
-    target: Target<'_>,
-) -> Result<SlotId, NoSlot> {
-    let key = [&servers.name, &b"\0"[..], target.address].concat();
-    let label = Label { upstream: &servers.name, server: target.name };
-    zone::patiently(|| zone.slot(&key, label, generation))
 }
 
 /// A worker begins: the addresses of servers that it probes, and when.
@@ -69,7 +58,7 @@ pub fn begin(servers: &Servers) -> Vec<(Box<[u8]>, usize)> {
 
 fn find_slot(servers: &Servers, target: Target<'_>) -> Option<SlotId> {
     let (worker, generation) = zone::this_worker()?;
-    let slot = make_slot(servers, &worker.zone(), generation, target);
+    let slot = servers.slot(&worker.zone(), generation, target.address, target.name);
     if slot.is_err() {
         observe(servers, None, Log::of_worker(), Event::ZoneFull { name: target.name });
     }

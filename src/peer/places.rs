@@ -9,7 +9,7 @@ use crate::nginx::connection::Lost;
 use crate::nginx::log::Log;
 use crate::nginx::{self, zone};
 use crate::pure::queue::LastAttempt;
-use crate::pure::zone::{Acquire, Join, Label, Park, Rank, SlotId, Worker};
+use crate::pure::zone::{Acquire, Join, Park, Rank, SlotId, Worker};
 
 /// The rank of a request that does not wait: it has its turn where nobody does.
 pub const LAST: Rank = Rank::MAX;
@@ -33,10 +33,7 @@ pub fn find_slot(peer: Peer<'_>) -> Option<SlotId> {
 fn make_slot(peer: Peer<'_>) -> Option<SlotId> {
     let (worker, generation) = zone::this_worker()?;
     let (servers, key) = (peer.servers(), peer.state().attempt().key.get());
-    let full_key = [&servers.name, &b"\0"[..], key].concat();
-    let label = Label { upstream: &servers.name, server: peer.name() };
-    // another process that makes one is done with it in microseconds
-    match zone::patiently(|| worker.zone().slot(&full_key, label, generation)) {
+    match servers.slot(&worker.zone(), generation, key, peer.name()) {
         Ok(slot) => {
             servers.slots.borrow_mut().insert(key, slot);
             Some(slot)

@@ -58,9 +58,7 @@ fn slot_of(servers: &Servers) -> Option<SlotId> {
     if let Some(slot) = servers.slots.borrow().find(UPSTREAM) {
         return Some(slot);
     }
-    let key = [&servers.name, &b"\0"[..], UPSTREAM].concat();
-    let label = Label { upstream: &servers.name, server: UPSTREAM };
-    let slot = patiently(|| worker.zone().slot(&key, label, generation)).ok()?;
+    let slot = servers.slot(&worker.zone(), generation, UPSTREAM, UPSTREAM).ok()?;
     servers.slots.borrow_mut().insert(UPSTREAM, slot);
     Some(slot)
 }
