@@ -163,18 +163,8 @@ mod shared {
         if own.value == other.value || is_overruled {
             return Ok(());
         }
-        cf.log().emerg(format_args!(
-            "\"{}\" in {}:{} and \"{}\" in {}:{} contradict each other: upstream \"{}\" has one set of \
-             connections",
-            here.directive,
-            here.file,
-            here.line,
-            there.directive,
-            there.file,
-            there.line,
-            Printable(name),
-        ));
-        Err(Error::Logged)
+        let why = format_args!("upstream \"{}\" has one set of connections", Printable(name));
+        Err(cf.contradiction(here, there, why))
     }
 }
 

@@ -55,18 +55,8 @@ pub fn merge(
         return Ok(());
     }
     let (here, there) = (&here.position, &there.position);
-    cf.log().emerg(format_args!(
-        "\"{}\" in {}:{} and \"{}\" in {}:{} contradict each other: the servers of upstream \"{}\" have \
-         one check",
-        here.directive,
-        here.file,
-        here.line,
-        there.directive,
-        there.file,
-        there.line,
-        Printable(name),
-    ));
-    Err(Error::Logged)
+    let why = format_args!("the servers of upstream \"{}\" have one check", Printable(name));
+    Err(cf.contradiction(here, there, why))
 }
 
 /// A location says a check, and where requests go is known or not.

@@ -125,6 +125,20 @@ impl<'a> Conf<'a> {
         Error::Logged
     }
 
+    /// Logs that two places contradict each other, and why they may not, with file and line of both.
+    pub fn contradiction(
+        self,
+        here: &ConfPosition,
+        there: &ConfPosition,
+        why: fmt::Arguments<'_>,
+    ) -> Error {
+        self.log().emerg(format_args!(
+            "\"{}\" in {}:{} and \"{}\" in {}:{} contradict each other: {why}",
+            here.directive, here.file, here.line, there.directive, there.file, there.line,
+        ));
+        Error::Logged
+    }
+
     /// Logs a warning with file and line.
     pub fn warn(self, message: fmt::Arguments<'_>) {
         self.log_at_line(NGX_LOG_WARN, message);
