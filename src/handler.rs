@@ -24,7 +24,7 @@ use crate::nginx::watch::Whose;
 use crate::nginx::zone::ZoneOwner;
 use crate::nginx::{Error, Request};
 use crate::peer::queue::ServersState;
-use crate::peer::{choose, health, idle, refused, release, wait};
+use crate::peer::{choose, health, idle, places, refused, release, wait};
 use crate::pure::health::{Failure, Reading};
 use crate::pure::pool::{Pool, Worker};
 use crate::pure::stats;
@@ -78,9 +78,10 @@ impl ModuleConf for Uwsgi {
 
     fn finish(cf: Conf<'_>) -> Result<(), conf::Error> {
         let (mut servers, idle) = (0, Worker::new());
-        connections::merge_users(cf, |block, settings| {
+        connections::merge_users(cf, |block, settings, keyed_by| {
             servers += block.server_count();
-            cf.hook::<Uwsgi>(block, ServersState::new(settings, Pool::new(&idle, block.id())));
+            let idle = Pool::new(&idle, block.id());
+            cf.hook::<Uwsgi>(block, ServersState::new(settings, keyed_by, idle));
         })?;
         let others = status::finish(cf, servers)?;
         cf.add_zone::<Uwsgi>(servers, others, stats::COUNTERS, stats::history::SHARED)
@@ -193,10 +194,6 @@ impl QueueHandler for Uwsgi {
 }
 
 impl Prober for Uwsgi {
-    fn keep_health(servers: &Servers, zone: &Zone<'_>, generation: Generation) {
-        health::keep(servers, zone, generation);
-    }
-
     fn begin_probes(servers: &Servers) -> Vec<(Box<[u8]>, usize)> {
         health::begin(servers)
     }
@@ -259,6 +256,10 @@ impl AnswerHandler for Uwsgi {
 }
 
 impl ZoneOwner for Uwsgi {
+    fn keep_slots(servers: &Servers, zone: &Zone<'_>, generation: Generation) {
+        places::keep_slots(servers, zone, generation);
+    }
+
     fn on_ring(servers: &Servers, rung: Rung) {
         wait::on_ring(servers, rung);
     }

@@ -282,13 +282,25 @@ fn invalid(cf: Conf<'_>, what: &str) -> Error {
     Error::Directive(format!("invalid {what} {}", values.join(" ")).into())
 }
 
+/// What tells the servers of an upstream apart in the pool, in the queue and in the zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyedBy {
+    /// Their addresses, for one location at least.
+    Address,
+    /// What is verified and shown with TLS besides, which a request may choose.
+    TlsIdentity,
+}
+
 /// Brings together what the users of each upstream say, and gives it to `hook`. Upstreams that this module
 /// cannot come to use are left alone. To be called when all locations are known.
 ///
 /// # Errors
 ///
 /// Settings that contradict each other.
-pub fn merge_users(cf: Conf<'_>, mut hook: impl FnMut(Block, Settings)) -> Result<(), Error> {
+pub fn merge_users(
+    cf: Conf<'_>,
+    mut hook: impl FnMut(Block, Settings, KeyedBy),
+) -> Result<(), Error> {
     let users = cf.take_upstream_refs::<Uwsgi>();
     for block in cf.upstreams::<Uwsgi>() {
         let is_used = users.iter().any(|user| user.upstream == block);
@@ -299,9 +311,13 @@ pub fn merge_users(cf: Conf<'_>, mut hook: impl FnMut(Block, Settings)) -> Resul
         for user in users.iter().filter(|user| user.upstream == block) {
             settings.merge_shared(cf, block.name(), &user.settings)?;
         }
-        let of_block = users.iter().filter(|user| user.upstream == block);
-        health::check_users(cf, block.name(), &settings.health, of_block)?;
-        hook(block, settings);
+        let mut of_block = users.iter().filter(|user| user.upstream == block);
+        health::check_users(cf, block.name(), &settings.health, of_block.clone())?;
+        let keyed_by = match of_block.any(|user| !user.tls) {
+            true => KeyedBy::Address,
+            false => KeyedBy::TlsIdentity,
+        };
+        hook(block, settings, keyed_by);
     }
     Ok(())
 }

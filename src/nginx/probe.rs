@@ -22,12 +22,9 @@ use super::zone::main_conf_of;
 use super::Log;
 use crate::pure::health::answer::MOST_ANSWER;
 use crate::pure::health::{Failure, Phase, Reading};
-use crate::pure::zone::{Generation, Zone};
 
 /// What a module does with probes. A probe is known by its number among those of its upstream.
 pub trait Prober: Module {
-    /// A configuration is in force: what is known of its servers is kept in the zone.
-    fn keep_health(servers: &Servers<Self>, zone: &Zone<'_>, generation: Generation);
     /// A worker begins. Returns the addresses that it probes, and after which pause each for the first
     /// time, in milliseconds.
     fn begin_probes(servers: &Servers<Self>) -> Vec<(Box<[u8]>, usize)>;

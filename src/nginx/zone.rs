@@ -30,6 +30,10 @@ use crate::pure::zone::{
 
 /// What a module does when another worker has rung.
 pub trait ZoneOwner: Module {
+    /// A configuration is in force: makes the slots of its servers, as far as their keys are known, and keeps
+    /// those that there are.
+    fn keep_slots(servers: &Servers<Self>, zone: &Zone<'_>, generation: Generation);
+
     /// Another worker has something for the requests that wait here, or asks for an idle connection.
     fn on_ring(servers: &Servers<Self>, rung: Rung);
 }
@@ -307,7 +311,7 @@ pub(super) fn begin<H: ZoneOwner + Prober>(cycle: NonNull<ngx_cycle_t>, log: Log
         log.notice(format_args!("\"rs_uwsgi_zone\" is off, limits are each worker's"));
     }
     let Some((zone, generation)) = main.zone.open() else { return leave() };
-    main.upstreams.iter().for_each(|servers| H::keep_health(servers, &zone, generation));
+    main.upstreams.iter().for_each(|servers| H::keep_slots(servers, &zone, generation));
     let _ = patiently(|| {
         zone.want(generation, |upstream, server| {
             main.upstreams.iter().any(|servers| servers.has(upstream, server))

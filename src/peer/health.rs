@@ -13,7 +13,7 @@ use crate::nginx::peer::Choice;
 use crate::nginx::probe::{Turn, Well};
 use crate::nginx::{self, zone};
 use crate::pure::health::{self, is_in_share, pause, Change, Check, Failure, Lease, State, FULL};
-use crate::pure::zone::{Generation, SlotId, Zone};
+use crate::pure::zone::SlotId;
 
 /// The check of an upstream.
 fn check_of(servers: &Servers) -> Option<&Rc<Check>> {
@@ -22,17 +22,6 @@ fn check_of(servers: &Servers) -> Option<&Rc<Check>> {
 
 fn now() -> u64 {
     nginx::now() as u64
-}
-
-/// A configuration is in force: what is known of its servers is kept, and not freed as that of servers that
-/// are gone.
-pub fn keep(servers: &Servers, zone: &Zone<'_>, generation: Generation) {
-    if check_of(servers).is_some() {
-        for target in servers.targets() {
-            // where there is no room the workers say so
-            let _ = servers.slot(zone, generation, target.address, target.name);
-        }
-    }
 }
 
 /// A worker begins: the addresses of servers that it probes, and when.

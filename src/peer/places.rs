@@ -4,12 +4,13 @@
 
 use super::observe::{observe, Event};
 use super::queue::{settings_of, Parked, Queued};
+use crate::conf::connections::KeyedBy;
 use crate::module::{Peer, Servers, State, Waiter, Waiting};
 use crate::nginx::connection::Lost;
 use crate::nginx::log::Log;
 use crate::nginx::{self, zone};
 use crate::pure::queue::LastAttempt;
-use crate::pure::zone::{Acquire, Join, Park, Rank, SlotId, Worker};
+use crate::pure::zone::{Acquire, Generation, Join, Park, Rank, SlotId, Worker, Zone};
 
 /// The rank of a request that does not wait: it has its turn where nobody does.
 pub const LAST: Rank = Rank::MAX;
@@ -19,6 +20,17 @@ pub const SWEEP: usize = 1000;
 
 /// The worker's cells, and the server's slot.
 type InZone = (&'static Worker<'static>, SlotId);
+
+/// A configuration is in force: the slots of its servers are made before a request asks for them, and what
+/// is in those that there are is kept. Those of connections with TLS are made when a request tells their keys.
+pub fn keep_slots(servers: &Servers, zone: &Zone<'_>, generation: Generation) {
+    if servers.keyed_by == KeyedBy::Address || servers.settings.health.is_some() {
+        for target in servers.targets() {
+            // where there is no room the workers say so
+            let _ = servers.slot(zone, generation, target.address, target.name);
+        }
+    }
+}
 
 /// Finds the slot of the server of this try.
 #[inline]

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::checked::Checked;
 use super::uwsgi_stats::LastAnswer;
-use crate::conf::connections::{EffectiveSettings, Settings};
+use crate::conf::connections::{EffectiveSettings, KeyedBy, Settings};
 use crate::module::{Peer, Waiter, Waiting};
 use crate::nginx::connect::Errno;
 use crate::nginx::connection::Idle;
@@ -21,6 +21,8 @@ use crate::pure::zone::{Rank, SlotId};
 pub struct ServersState {
     /// What all who pass to the upstream agreed on.
     pub settings: Settings,
+    /// What tells the servers apart.
+    pub keyed_by: KeyedBy,
     /// The idle connections.
     pub idle: RefCell<Pool<Parked>>,
     /// The requests that wait for a connection.
@@ -88,9 +90,10 @@ impl Slots {
 
 impl ServersState {
     /// Nobody waits, and nothing is known.
-    pub fn new(settings: Settings, idle: Pool<Parked>) -> Self {
+    pub fn new(settings: Settings, keyed_by: KeyedBy, idle: Pool<Parked>) -> Self {
         ServersState {
             settings,
+            keyed_by,
             idle: RefCell::new(idle),
             queue: Queue::default(),
             vars_limits: RefCell::default(),

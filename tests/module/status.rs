@@ -3,6 +3,7 @@
 
 mod exact;
 mod page;
+mod slots;
 mod tools;
 mod zones;
 
