@@ -2,7 +2,6 @@
 //! that they name, statements in the text, and blocks of code.
 
 use crate::prelude::*;
-use crate::support::nginx::module_path;
 use std::path::Path;
 
 /// README.md and the pages in docs/, but for those that tests write.

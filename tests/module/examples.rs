@@ -2,7 +2,7 @@
 //! changed, in front of real uWSGI servers.
 
 use crate::prelude::*;
-use crate::support::nginx::{module_path, prefix, user};
+use crate::support::nginx::{prefix, user};
 use std::collections::HashSet;
 use std::path::Path;
 

@@ -130,7 +130,7 @@ fn a_socket_that_the_worker_may_not_write_to() {
         "load_module {}; {user} pid @dir@/nginx.pid; error_log @dir@/error.log info;
         events {{ }}
         http {{ access_log @dir@/access.log; server {{ listen 127.0.0.1:@port@; location / {{ rs_uwsgi_pass {}; }} }} }}",
-        nginx::module_path().display(),
+        module_path().display(),
         server.address()
     ));
     let nginx = nginx.expects("failed (13: Permission denied)").start();

@@ -2,7 +2,8 @@
 //! The log says so when the configuration is read.
 
 use crate::support::client::get;
-use crate::support::nginx::{module_path, Nginx};
+use crate::support::nginx::Nginx;
+use crate::support::programs::module_path;
 use crate::support::wait_for;
 use std::fs;
 

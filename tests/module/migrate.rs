@@ -1,8 +1,8 @@
 //! packaging/rs-uwsgi-migrate: a site to this module and back, in the forms that people write, checked by
 //! nginx.
 
-use crate::support::nginx::{module_path, nginx_path};
 use crate::support::process;
+use crate::support::programs::{module_path, nginx_path};
 use crate::support::root;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

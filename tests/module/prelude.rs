@@ -11,8 +11,10 @@ pub use crate::support::client::{self, exchange, get, get_with, post, Client, En
 pub use crate::support::dns::Dns;
 pub use crate::support::gunicorn::{Gunicorn, Version};
 pub use crate::support::log::Line;
-pub use crate::support::nginx::{self, nginx_version, Builder, Check, Nginx, PAUSE};
+pub use crate::support::nginx::builder::Check;
+pub use crate::support::nginx::{self, Builder, Nginx, PAUSE};
 pub use crate::support::packet::Packet;
+pub use crate::support::programs::{module_path, nginx_version};
 pub use crate::support::random::Random;
 pub use crate::support::tls::{Authority, Handshake, Identity};
 pub use crate::support::uwsgi::Uwsgi;

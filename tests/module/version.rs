@@ -2,7 +2,6 @@
 //! was built for another.
 
 use crate::prelude::*;
-use crate::support::nginx::module_path;
 
 /// What follows a mark in the module's file, up to a byte that ends it.
 fn in_file(mark: &str, end: u8) -> String {

@@ -2,7 +2,6 @@
 
 use super::{get, post, OnePlace, PLAIN};
 use crate::prelude::*;
-use crate::support::nginx::module_path;
 
 /// Each step that every request takes, and the status where it fails: that of the response where its
 /// head has been sent.

@@ -3,7 +3,7 @@
 
 use super::{get, get_with, OnePlace, OK};
 use crate::prelude::*;
-use crate::support::nginx::nginx_path;
+use crate::support::programs::nginx_path;
 use std::path::Path;
 
 const CACHED: &str =

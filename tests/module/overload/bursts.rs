@@ -6,7 +6,7 @@ use super::{
 };
 use crate::prelude::*;
 use crate::support::kernel::{descriptor_count, memory};
-use crate::support::nginx::is_sanitized;
+use crate::support::programs::is_sanitized;
 
 const BURST: usize = 300;
 /// uWSGI's own default for `listen`.

@@ -73,7 +73,8 @@ impl Drop for Load {
     }
 }
 
-struct Site {
+/// Two programs, of which the second has been started by SIGUSR2, under load.
+struct Upgraded {
     nginx: Nginx,
     gate: Gate,
     load: Load,
@@ -111,9 +112,9 @@ fn assert_whole(nginx: &Nginx, gate: &Gate) {
     assert_eq!(gate.most(), LIMIT);
 }
 
-impl Site {
+impl Upgraded {
     /// Two programs serve, after one has.
-    fn upgraded() -> Site {
+    fn start() -> Upgraded {
         let (nginx, gate) = start(Nginx::builder().daemon());
         let first_workers = nginx.worker_ids();
         let first_master = nginx.master().unwrap();
@@ -135,7 +136,7 @@ impl Site {
         // the old one's workers are done with what they have, and leave
         signal_master(first_master, libc::SIGWINCH);
         wait_for("the old workers to leave", || (nginx.workers_left() == WORKERS).then_some(()));
-        let site = Site { nginx, gate, load, first_master, first_workers, second_workers };
+        let site = Upgraded { nginx, gate, load, first_master, first_workers, second_workers };
         site.assert_served_by(&site.second_workers);
         site
     }
@@ -174,7 +175,7 @@ fn twenty_reloads_under_load() {
 
 #[test]
 fn to_a_new_program() {
-    let site = Site::upgraded();
+    let site = Upgraded::start();
     signal_master(site.first_master, libc::SIGQUIT);
     wait_for("the old master to leave", || site.nginx.old_master().is_none().then_some(()));
     assert_ne!(site.nginx.master(), Some(site.first_master));
@@ -185,7 +186,7 @@ fn to_a_new_program() {
 /// The old program gets workers again, and the new one is given up.
 #[test]
 fn and_back() {
-    let site = Site::upgraded();
+    let site = Upgraded::start();
     let started = site.nginx.logged("start worker process ").len();
     signal_master(site.first_master, libc::SIGHUP);
     wait_for("workers of the old program", || {

@@ -19,7 +19,7 @@ const SINCE: [(&str, u32); 5] = [
 /// is nothing more to show.
 pub fn has(directive: &str) -> bool {
     let (_, since) = SINCE.iter().find(|(name, _)| *name == directive).unwrap();
-    let is_new = nginx::nginx_version() >= *since;
+    let is_new = nginx_version() >= *since;
     if !is_new {
         let upstream = ["least_time", "resolver", "sticky"].contains(&directive);
         let block = match upstream {

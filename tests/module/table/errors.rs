@@ -5,7 +5,7 @@ use super::read::{self, Directive};
 use super::rows::{row, Row, ROWS};
 use crate::conf_errors::{same_verdict_in, same_verdict_on};
 use crate::prelude::*;
-use crate::support::nginx::is_sanitized;
+use crate::support::programs::is_sanitized;
 
 /// Values that make no sense for most directives.
 const NONSENSE: [&str; 7] =

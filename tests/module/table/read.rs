@@ -3,7 +3,7 @@
 
 use crate::prelude::*;
 use crate::support::log::text;
-use crate::support::nginx::nginx_path;
+use crate::support::programs::nginx_path;
 use std::io::{stderr, Write};
 use std::process::Command;
 use std::sync::OnceLock;
