@@ -1,5 +1,6 @@
 //! An HTTP/1.0 and 1.1 client that sends exactly the bytes it is given, from a chosen local port if
-//! asked, and keeps what came back undecoded beside the decoded form (RFC 9112).
+//! asked, and keeps what came back undecoded beside the decoded form (RFC 9112). hyper sends requests that
+//! are in order, and does not show a response's bytes.
 
 use super::backend::Address;
 use super::{wait_for, DEADLINE};

@@ -1,6 +1,7 @@
 //! The least HTTP/2 client (RFC 9113) that can send any header field as it is: one request on a
 //! connection of its own, or several at once on one, fields as HPACK literals (RFC 7541, never
-//! Huffman coded). Of a response it knows status, body and end; curl shows the rest.
+//! Huffman coded). Of a response it knows status, body and end; curl shows the rest. The crate h2 refuses
+//! to send what nginx has to refuse, as `connection` and names in capitals.
 
 use super::DEADLINE;
 use socket2::{Domain, Socket, Type};
