@@ -4,9 +4,11 @@
 //! | file | owns |
 //! |---|---|
 //! | [`answer`] | what is answered, part by part |
+//! | [`health`] | 200 or 503, for a load balancer in front |
 //! | [`servers`] | the servers that there are: those of the configuration, and others that the zone knows |
 //! | [`count`] | requests of clients, when they are over |
 
 pub mod answer;
 pub mod count;
+mod health;
 mod servers;

@@ -20,7 +20,7 @@ use super::sys::{
     ngx_http_output_filter, ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_request_t,
     ngx_http_send_header, ngx_int_t, ngx_list_push, ngx_pool_cleanup_add, ngx_post_event,
     ngx_posted_next_events, ngx_table_elt_t, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_NOT_ALLOWED,
-    NGX_HTTP_OK, NGX_HTTP_REQUEST_TIME_OUT,
+    NGX_HTTP_REQUEST_TIME_OUT,
 };
 use super::{str_of, version, Log, Request};
 
@@ -44,6 +44,8 @@ pub trait AnswerHandler: Module {
 /// The head of an answer.
 #[derive(Clone, Debug)]
 pub struct AnswerHead {
+    /// Its status.
+    pub status: ngx_int_t,
     /// Its Content-Type.
     pub content_type: &'static str,
     /// Other headers.
@@ -137,7 +139,7 @@ unsafe fn send_first<H: AnswerHandler>(
     // request's memory; until then nobody but `send_next` uses it.
     unsafe {
         let out = &raw mut (*r).headers_out;
-        (*out).status = NGX_HTTP_OK as usize;
+        (*out).status = head.status as usize;
         (*out).content_type = str_of(head.content_type.as_bytes());
         (*out).content_type_len = head.content_type.len();
         (*out).content_length_n = if more { -1 } else { sending.part.len() as i64 };

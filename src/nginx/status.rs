@@ -17,6 +17,8 @@ pub const DECLINED: ngx_int_t = sys::NGX_DECLINED as ngx_int_t;
 
 /// The first status that is an error page or a redirect, `NGX_HTTP_SPECIAL_RESPONSE`.
 pub const SPECIAL_RESPONSE: ngx_int_t = sys::NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t;
+/// 200.
+pub const HTTP_OK: ngx_int_t = sys::NGX_HTTP_OK as ngx_int_t;
 /// 404.
 pub const NOT_FOUND: ngx_int_t = sys::NGX_HTTP_NOT_FOUND as ngx_int_t;
 /// 499, "client has closed connection".

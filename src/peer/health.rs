@@ -13,6 +13,7 @@ use crate::nginx::peer::Choice;
 use crate::nginx::probe::{Turn, Well};
 use crate::nginx::{self, zone};
 use crate::pure::health::{self, is_in_share, pause, Change, Check, Failure, Lease, State, FULL};
+use crate::pure::status::health::Servers as Known;
 use crate::pure::zone::SlotId;
 
 /// The check of an upstream.
@@ -173,6 +174,16 @@ fn choice_among(peer: Peer<'_>, all: &[Server]) -> Choice {
 
 fn slow_start_of(servers: &Servers) -> u64 {
     servers.settings.slow_start.value().unwrap_or(0) as u64
+}
+
+/// The servers of an upstream that are checked; None where none are.
+pub fn count(servers: &Servers) -> Option<Known> {
+    check_of(servers)?;
+    let mut known = Known::default();
+    for server in servers.checked.servers.get().into_iter().flatten() {
+        known.add(server.known().state());
+    }
+    Some(known)
 }
 
 /// The state of the server of a try, for `$rs_uwsgi_health`.

@@ -1,10 +1,11 @@
 //! What `rs_uwsgi_status` answers, without nginx: what is asked for ([`ask`]), what is known of the servers
-//! ([`Peer`]), and how it is written ([`json`], [`prometheus`]), piece by piece, so that a worker with a
+//! ([`Peer`]), and how it is written ([`json`], [`prometheus`], [`health`]), piece by piece, so that a worker with a
 //! thousand servers does other things in between.
 #![forbid(unsafe_code)]
 
 pub mod advice;
 pub mod ask;
+pub mod health;
 pub mod json;
 pub mod prometheus;
 mod text;

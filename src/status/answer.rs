@@ -3,23 +3,24 @@
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
+use super::health;
 use super::servers::{take_stock, Entry, Inventory};
 use crate::nginx::answer::AnswerHead;
-use crate::nginx::status::NOT_FOUND;
+use crate::nginx::status::{HTTP_OK, NOT_FOUND};
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::{zone, Request};
-use crate::pure::page;
 use crate::pure::stats::history::SECONDS;
 use crate::pure::stats::Totals;
 use crate::pure::status::ask::{self, Format};
 use crate::pure::status::json;
 use crate::pure::status::prometheus::{Gathered, Writing};
 use crate::pure::status::{About, Upstream};
+use crate::pure::{self, page};
 
 /// What is left to be written.
 pub enum Answer {
-    /// The page.
-    Page(String),
+    /// The page, or another text.
+    Whole(String),
     /// JSON.
     Json(Box<Json>),
     /// Metrics whose servers are still being read.
@@ -58,6 +59,10 @@ const AT_A_TIME: usize = 128;
 ///
 /// 404.
 pub fn begin(r: Request<'_>) -> Result<(AnswerHead, Answer), ngx_int_t> {
+    if let Some(asked) = pure::status::health::asked(r.location_name(), r.uri()) {
+        let (head, text) = health::begin(r, asked)?;
+        return Ok((head, Answer::Whole(text)));
+    }
     let format = ask::format(r.location_name(), r.uri(), &r.header(b"Accept")).ok_or(NOT_FOUND)?;
     let mut headers = vec![
         ("Cache-Control", "no-store".to_owned()),
@@ -69,7 +74,7 @@ pub fn begin(r: Request<'_>) -> Result<(AnswerHead, Answer), ngx_int_t> {
             let nonce = format!("{:016x}{:016x}", zone::random(), zone::random());
             headers.push(("Content-Security-Policy", page::policy(&nonce)));
             headers.push(("Referrer-Policy", "no-referrer".to_owned()));
-            Answer::Page(page::document(&nonce))
+            Answer::Whole(page::document(&nonce))
         }
         Format::Json => {
             let Inventory { about, upstreams, entries, zones } = take_stock(r, true);
@@ -95,14 +100,14 @@ pub fn begin(r: Request<'_>) -> Result<(AnswerHead, Answer), ngx_int_t> {
             }))
         }
     };
-    Ok((AnswerHead { content_type: format.content_type(), headers }, answer))
+    Ok((AnswerHead { status: HTTP_OK, content_type: format.content_type(), headers }, answer))
 }
 
 /// Writes the next part. Is there more?
 pub fn next_part(answer: &mut Answer, part: &mut Vec<u8>, most: usize) -> bool {
     match answer {
-        Answer::Page(page) => {
-            part.extend(page.bytes());
+        Answer::Whole(text) => {
+            part.extend(text.bytes());
             false
         }
         Answer::Json(json) => json.write(part, most),

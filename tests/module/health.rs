@@ -1,5 +1,6 @@
 //! `rs_uwsgi_health_check` and `rs_uwsgi_slow_start`: what probes find, and who gets requests then.
 
+mod asked;
 mod real;
 
 use crate::prelude::*;

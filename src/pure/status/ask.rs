@@ -28,10 +28,8 @@ impl Format {
 /// What a path below the location of `rs_uwsgi_status` is. None: nothing. `uri` begins with `location`, unless
 /// that is a regular expression or has no name of a path; then its last part counts.
 pub fn format(location: &[u8], uri: &[u8], accept: &[u8]) -> Option<Format> {
-    let below = uri.strip_prefix(location).filter(|_| location.starts_with(b"/"));
     let last = || uri.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let path = below.map_or_else(last, |below| below.strip_prefix(b"/").unwrap_or(below));
-    match path {
+    match below(location, uri).unwrap_or_else(last) {
         b"" if prefers(accept, b"application/json", b"text/html") => Some(Format::Json),
         b"" => Some(Format::Html),
         b"json" => Some(Format::Json),
@@ -41,6 +39,12 @@ pub fn format(location: &[u8], uri: &[u8], accept: &[u8]) -> Option<Format> {
         b"metrics" => Some(Format::Prometheus),
         _ => None,
     }
+}
+
+/// The path below a location that has one. None where it is a regular expression or has a name.
+pub fn below<'a>(location: &[u8], uri: &'a [u8]) -> Option<&'a [u8]> {
+    let below = uri.strip_prefix(location).filter(|_| location.starts_with(b"/"))?;
+    Some(below.strip_prefix(b"/").unwrap_or(below))
 }
 
 /// Does the client accept `this` by name, and like it better than `other` (RFC 9110, 12.5.1)? What comes
