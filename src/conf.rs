@@ -8,7 +8,7 @@
 //! | [`plain`] | values that nginx's upstream machinery reads: one row a value |
 //! | [`connections`] | settings of connections, which the users of an upstream share: one row a setting |
 //! | [`merge`] | inheritance, and the checks across directives |
-//! | [`pass`], [`params`], [`modifiers`], [`mount`], [`store`], [`zone`], [`health`], `cache`, `tls` | directives with a setter of their own |
+//! | [`pass`], [`params`], [`modifiers`], [`mount`], [`priority`], [`store`], [`zone`], [`health`], `cache`, `tls` | directives with a setter of their own |
 
 #[cfg(ngx_feature = "http_cache")]
 pub mod cache;
@@ -23,6 +23,7 @@ pub mod mount;
 pub mod params;
 pub mod pass;
 pub mod plain;
+pub mod priority;
 pub mod status;
 pub mod store;
 #[cfg(ngx_feature = "http_ssl")]

@@ -26,6 +26,7 @@ use crate::nginx::{Error, Request};
 use crate::peer::queue::ServersState;
 use crate::peer::{choose, health, idle, places, refused, release, wait};
 use crate::pure::health::{Failure, Reading};
+use crate::pure::overload::SHARED;
 use crate::pure::pool::{Pool, Worker};
 use crate::pure::stats;
 use crate::pure::vars_limit::Cut;
@@ -84,7 +85,7 @@ impl ModuleConf for Uwsgi {
             cf.hook::<Uwsgi>(block, ServersState::new(settings, keyed_by, idle));
         })?;
         let others = status::finish(cf, servers)?;
-        cf.add_zone::<Uwsgi>(servers, others, stats::COUNTERS, stats::history::SHARED)
+        cf.add_zone::<Uwsgi>(servers, others, stats::COUNTERS, SHARED)
     }
 }
 

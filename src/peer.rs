@@ -9,9 +9,11 @@
 //! | file | owns | imports |
 //! |---|---|---|
 //! | [`choose`] | `peer.get`: a connection of the pool, a new one, or the wait | all below |
-//! | [`wait`] | those who wait, in the order of their arrival | `connect`, `refused`, `idle`, `places` |
+//! | [`wait`] | those who wait | `connect`, `refused`, `idle`, `line`, `priority` |
 //! | [`connect`] | a new connection, or why there is none now | `queue` |
-//! | [`places`] | how many connections there may be, and whose turn it is, over all workers | `queue` |
+//! | [`line`] | who of those who wait is next, over all workers | `places` |
+//! | [`priority`] | which of them matter more | `observe` |
+//! | [`places`] | how many connections there may be, over all workers | `queue` |
 //! | [`health`] | which servers are probed, and which requests pass over | `checked`, `queue` |
 //! | [`checked`] | what is known of servers that are checked | |
 //! | [`idle`] | connections in the pool | `places`, `retry`, `queue` |
@@ -34,8 +36,10 @@ mod count;
 pub mod event;
 pub mod health;
 pub mod idle;
+pub mod line;
 pub mod observe;
 pub mod places;
+pub mod priority;
 pub mod queue;
 pub mod refused;
 pub mod release;

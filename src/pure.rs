@@ -5,6 +5,8 @@
 pub mod health;
 pub mod hints;
 pub mod keys;
+pub mod line;
+pub mod overload;
 pub mod page;
 pub mod pool;
 pub mod queue;

@@ -10,6 +10,7 @@ use crate::conf::connections::EffectiveSettings;
 use crate::conf::LocConf;
 use crate::module::{Peer, State, Uwsgi};
 use crate::nginx::{self, Error, Request};
+use crate::pure::overload::Expected;
 use crate::pure::pool::policy::Refusal;
 use crate::pure::stats::{Failure, QueueEnd};
 use crate::pure::uwsgi::chunked::Decoder;
@@ -90,6 +91,8 @@ pub struct Attempt<'a> {
     pub failure: Cell<Option<Failure>>,
     /// Has the try a place, one of those that `rs_uwsgi_max_connections` counts?
     pub counted: Cell<bool>,
+    /// What it would have had to expect in the queue, where it is refused because of that.
+    pub expected: Cell<Option<Expected>>,
     /// What the server has answered.
     pub response: Response<'a>,
 }

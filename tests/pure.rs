@@ -21,6 +21,8 @@ mod health;
 mod hints;
 #[path = "pure/keys.rs"]
 mod keys;
+#[path = "pure/line.rs"]
+mod line;
 #[path = "pure/mutated.rs"]
 mod mutated;
 #[path = "pure/packet.rs"]

@@ -1,6 +1,9 @@
 //! The queues before servers against a list of all that happened, and the backoff.
 
-use ngx_http_rs_uwsgi_module::pure::queue::{Backoff, LastAttempt, ServerQueues};
+use std::num::NonZeroU64;
+
+use ngx_http_rs_uwsgi_module::pure::line::Place;
+use ngx_http_rs_uwsgi_module::pure::queue::{Backoff, LastAttempt, ServerQueues, Turn};
 
 use super::Input;
 
@@ -45,6 +48,11 @@ pub const KEYS: [&[u8]; 4] = [b"", b"a", b"ab", b"b"];
 #[derive(Debug, PartialEq)]
 struct Waiting(usize);
 
+/// Of the request with this number, when all are alike.
+pub fn place(number: usize) -> Place {
+    Place::new(5, NonZeroU64::MIN.saturating_add(number as u64))
+}
+
 /// What happens to the queues.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -81,7 +89,7 @@ impl Both {
     pub fn run(&mut self, step: &Step) {
         match *step {
             Step::Push(key) => {
-                self.lines.push(key, Waiting(self.count));
+                self.lines.push(key, place(self.count), Waiting(self.count));
                 self.waiting.push((key, self.count));
                 self.count += 1;
             }
@@ -124,10 +132,10 @@ impl Both {
     fn turn(&mut self, key: &'static [u8], back: bool) {
         let place = self.waiting.iter().position(|(of, _)| *of == key);
         let expected = place.map(|place| Waiting(self.waiting[place].1));
-        let first = self.lines.pop(key);
+        let (place_of, first) = self.lines.pop(key, Turn::First).unzip();
         assert_eq!(first, expected);
-        match first {
-            Some(first) if back => self.lines.push_first(key, first),
+        match place_of.zip(first) {
+            Some((place, first)) if back => self.lines.push(key, place, first),
             _ => {
                 self.lines.left();
                 place.map(|place| self.waiting.remove(place));

@@ -15,6 +15,7 @@ use crate::module::{UpstreamRef, Uwsgi};
 use crate::nginx::block::Block;
 use crate::nginx::conf::{self, Conf, ConfPosition, Error, Level};
 use crate::nginx::log::Printable;
+use crate::pure::line::Order;
 use crate::pure::pool::policy::{Limits, Reuse};
 
 /// A row for each setting: who says it, its type and its default.
@@ -90,6 +91,8 @@ settings! {
     /// `rs_uwsgi_queue … timeout=`: how long one may wait, in milliseconds; None: as long as connecting
     /// may take.
     queue_timeout: own Option<usize> = None;
+    /// `rs_uwsgi_queue … order=`: who of them is served first.
+    order: shared Order = Order::Fair;
     /// `rs_uwsgi_connect_retry`: for how long a server that refuses connections is tried again, in
     /// milliseconds.
     connect_retry: own usize = 0;
@@ -210,21 +213,36 @@ pub fn set_time(cf: Conf<'_>, said: &mut Said<usize>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A directive with a number, and after it a time (`timeout=10s`), or none, which is said thereby.
+/// The directive `rs_uwsgi_queue`: a number, and after it a time (`timeout=10s`), or none, which is said
+/// thereby, and an order (`order=newest`).
 ///
 /// # Errors
 ///
 /// As of [`set_number`].
-pub fn set_number_and_timeout(
+pub fn set_queue(
     cf: Conf<'_>,
     said: &mut Said<usize>,
     timeout: &mut Said<Option<usize>>,
+    order: &mut Said<Order>,
 ) -> Result<(), Error> {
     said.check_unset()?;
-    let (number, time) = (number(cf)?, timeout_in(cf)?);
+    let number = number(cf)?;
+    let (mut time, mut word) = (None, None);
+    for parameter in cf.words().skip(2) {
+        if let (Some(value), None) = (parameter.strip_prefix(b"timeout="), time) {
+            time = Some(conf::parse_milliseconds(value).ok_or_else(|| invalid(cf, "value"))?);
+        } else if let (Some(value), None) = (parameter.strip_prefix(b"order="), word) {
+            word = Some(find(ORDER, value).ok_or_else(|| invalid(cf, "value"))?);
+        } else {
+            return Err(invalid(cf, "parameter"));
+        }
+    }
     let position = Rc::new(cf.position());
     said.set(number, &position);
     timeout.set(time.filter(|time| *time > 0), &position);
+    if let Some(word) = word {
+        order.set(word, &position);
+    }
     Ok(())
 }
 
@@ -247,6 +265,15 @@ pub type Words<T> = &'static [(&'static str, T)];
 pub const REUSE: Words<Reuse> =
     &[("auto", Reuse::Auto), ("on", Reuse::On), ("off", Reuse::Off), ("puwsgi", Reuse::Puwsgi)];
 
+/// The words of `rs_uwsgi_queue … order=`.
+const ORDER: Words<Order> =
+    &[("fair", Order::Fair), ("arrival", Order::Arrival), ("newest", Order::Newest)];
+
+fn find<T: Copy>(words: Words<T>, word: &[u8]) -> Option<T> {
+    let found = words.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word));
+    found.map(|(_, value)| *value)
+}
+
 /// A directive with one of several words.
 ///
 /// # Errors
@@ -258,22 +285,13 @@ pub fn set_word<T: Copy + PartialEq>(
     words: Words<T>,
 ) -> Result<(), Error> {
     said.check_unset()?;
-    let word = cf.arg(1);
-    let found = words.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word));
-    let (_, value) = found.ok_or_else(|| invalid(cf, "value"))?;
-    said.set(*value, &Rc::new(cf.position()));
+    let value = find(words, cf.arg(1)).ok_or_else(|| invalid(cf, "value"))?;
+    said.set(value, &Rc::new(cf.position()));
     Ok(())
 }
 
 fn number(cf: Conf<'_>) -> Result<usize, Error> {
     conf::parse_number(cf.arg(1)).ok_or_else(|| invalid(cf, "number"))
-}
-
-/// The time after a number.
-fn timeout_in(cf: Conf<'_>) -> Result<Option<usize>, Error> {
-    let Some(word) = cf.words().nth(2) else { return Ok(None) };
-    let time = word.strip_prefix(b"timeout=").ok_or_else(|| invalid(cf, "parameter"))?;
-    conf::parse_milliseconds(time).map(Some).ok_or_else(|| invalid(cf, "value"))
 }
 
 fn invalid(cf: Conf<'_>, what: &str) -> Error {

@@ -10,7 +10,7 @@ use super::cache;
 use super::connections::{self, Settings, REUSE};
 #[cfg(ngx_feature = "http_ssl")]
 use super::tls;
-use super::{health, modifiers, mount, params, pass, status, store, zone, LocConf};
+use super::{health, modifiers, mount, params, pass, priority, status, store, zone, LocConf};
 use crate::module::{Setter, SharedSetter, Uwsgi};
 use crate::nginx::slots::*;
 #[cfg(ngx_feature = "http_ssl")]
@@ -159,7 +159,8 @@ static TABLES: Tables = Tables(&[&[
     shared::<Uwsgi>(c"rs_uwsgi_keepalive_time", SHARED, set_shared!(connections::set_time, age)),
     shared::<Uwsgi>(c"rs_uwsgi_reuse", SHARED, set_shared!(connections::set_word, reuse; REUSE)),
     shared::<Uwsgi>(c"rs_uwsgi_max_connections", SHARED, set_shared!(connections::set_number, max_connections)),
-    shared::<Uwsgi>(c"rs_uwsgi_queue", ANY | NGX_HTTP_UPS_CONF | NGX_CONF_TAKE12, set_shared!(connections::set_number_and_timeout, queue, queue_timeout)),
+    shared::<Uwsgi>(c"rs_uwsgi_queue", ANY | NGX_HTTP_UPS_CONF | NGX_CONF_TAKE123, set_shared!(connections::set_queue, queue, queue_timeout, order)),
+    own::<Uwsgi>(c"rs_uwsgi_priority", ONE, set!(priority::set, priority)),
     shared::<Uwsgi>(c"rs_uwsgi_connect_retry", SHARED, set_shared!(connections::set_time, connect_retry)),
     shared::<Uwsgi>(c"rs_uwsgi_health_check", NGX_HTTP_LOC_CONF | NGX_HTTP_UPS_CONF | NGX_CONF_ANY, set_shared!(health::set, health)),
     shared::<Uwsgi>(c"rs_uwsgi_slow_start", SHARED, set_shared!(connections::set_time, slow_start)),

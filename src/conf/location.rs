@@ -11,6 +11,7 @@ use super::heard::Heard;
 use super::modifiers::Modifier;
 use super::params::{CompiledParams, HeaderFilter, ParamSet, ParamSource};
 use super::plain;
+use super::priority::Priority;
 #[cfg(ngx_feature = "http_ssl")]
 use super::tls;
 use crate::module::Uwsgi;
@@ -61,6 +62,8 @@ pub struct LocConf {
     pub modifier2: Option<Modifier>,
     /// `rs_uwsgi_mount`: the prefix of the path that becomes SCRIPT_NAME, without a slash at its end.
     pub mount: Option<Rc<[u8]>>,
+    /// `rs_uwsgi_priority`: which of those who wait matter more.
+    pub priority: Option<Priority>,
     /// `rs_uwsgi_drop_headers`: request headers that the application does not get.
     pub drop_headers: Option<Rc<HeaderSet>>,
     /// `rs_uwsgi_param` lines of this block, while it is read.
@@ -114,6 +117,7 @@ impl LocConf {
             modifier1: None,
             modifier2: None,
             mount: None,
+            priority: None,
             drop_headers: None,
             own_params: Vec::new(),
             heard: Heard::default(),

@@ -70,6 +70,7 @@ pub fn merge(cf: Conf<'_>, outer: &mut LocConf, own: &mut LocConf) -> Result<(),
     own.modifier1 = own.modifier1.or(outer.modifier1);
     own.modifier2 = own.modifier2.or(outer.modifier2);
     own.status_zone = own.status_zone.or(outer.status_zone);
+    own.priority = own.priority.or(outer.priority);
     own.mount = own.mount.take().or_else(|| outer.mount.clone());
 
     // A block that is never a child, "http", takes its defaults here, for all its children.

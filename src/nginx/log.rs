@@ -9,7 +9,7 @@ use ngx::log::{write_fmt, LOG_BUFFER_SIZE};
 
 use super::sys::{
     ngx_cycle, ngx_err_t, ngx_log_t, ngx_uint_t, NGX_LOG_ALERT, NGX_LOG_CRIT, NGX_LOG_DEBUG_HTTP,
-    NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN,
+    NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE, NGX_LOG_WARN,
 };
 
 /// Debug output as of [`Log::debug`], for what every request comes by: builds its message only where it
@@ -89,6 +89,11 @@ impl Log<'_> {
     /// Nothing is wrong, but good to know.
     pub fn notice(self, message: fmt::Arguments<'_>) {
         self.write(NGX_LOG_NOTICE as ngx_uint_t, message);
+    }
+
+    /// What an operator who looks wants to know.
+    pub fn info(self, message: fmt::Arguments<'_>) {
+        self.write(NGX_LOG_INFO as ngx_uint_t, message);
     }
 
     /// A call of the system's failed, but the request goes on.

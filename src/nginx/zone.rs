@@ -93,7 +93,8 @@ fn usable(bytes: usize) -> usize {
 
 impl Conf<'_> {
     /// Adds the zone to the configuration, with room for so many servers, and for so many others that have a
-    /// place as servers have, unless it is switched off.
+    /// place as servers have, each with counters of a worker and words of all workers, unless it is switched
+    /// off.
     ///
     /// # Errors
     ///

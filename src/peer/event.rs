@@ -4,6 +4,7 @@ use super::queue::Cause;
 use crate::nginx::connect::Errno;
 use crate::nginx::connection::{Idle, Lost};
 use crate::pure::health::{Change, Failure};
+use crate::pure::overload::Expected;
 use crate::pure::pool::policy::Refusal;
 use crate::pure::stats::{QueueEnd, Try};
 
@@ -101,6 +102,32 @@ pub enum Event<'e> {
         time: usize,
         /// Why.
         why: &'e str,
+    },
+    /// A request is refused because it would have to wait for longer than it may.
+    WaitTooLong {
+        /// The server.
+        name: &'e [u8],
+        /// What it would have to expect.
+        expected: Expected,
+        /// How long it may wait, in milliseconds.
+        limit: usize,
+    },
+    /// Clients leave because they wait too long: from now on the newest are served first.
+    NewestFirst {
+        /// The server.
+        name: &'e [u8],
+        /// For how long the last of them has waited, in milliseconds.
+        waited: usize,
+    },
+    /// A request has a priority that is none.
+    NoPriority {
+        /// What it has.
+        value: &'e [u8],
+    },
+    /// A client has left while the server works on its request.
+    WorkedInVain {
+        /// The server.
+        name: &'e [u8],
     },
     /// There is no room in the zone for the server.
     ZoneFull {

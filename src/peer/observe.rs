@@ -11,6 +11,8 @@ use crate::nginx::connection::Lost;
 use crate::nginx::log::{debug, Log, Printable};
 use crate::pure::health::State;
 use crate::pure::hints::{self, Hint};
+use crate::pure::line::DEFAULT_PRIORITY;
+use crate::pure::overload::Expected;
 use crate::pure::pool::policy::Refusal;
 use crate::pure::vars_limit::{BUFFER_SIZE, MAX_VARS};
 use crate::pure::zone::SlotId;
@@ -128,6 +130,36 @@ fn write(servers: &Servers, log: Log<'_>, event: Event<'_>) {
                 ));
             }
         }
+        Event::WaitTooLong { name, expected: Expected { before, rate, wait }, limit } => {
+            if let Some(count) = hints.wait_too_long.add(now) {
+                log.error(format_args!(
+                    "queue for \"{}\" is too long: {before} requests wait for a connection, of which \
+                     {}.{:02} a second get one, so that one more would wait for {wait} ms of {limit} ms: \
+                     {count} refused",
+                    Printable(name),
+                    rate / 100,
+                    rate % 100,
+                ));
+            }
+        }
+        Event::NewestFirst { name, waited } => log.info(format_args!(
+            "clients leave the queue for \"{}\", the last one after {waited} ms: the newest requests are \
+             served first",
+            Printable(name),
+        )),
+        Event::NoPriority { value } => {
+            if hints.take_due(Hint::Priority, now) {
+                log.warn(format_args!(
+                    "\"rs_uwsgi_priority\" evaluates to \"{}\", which is no number from 0 to 9: \
+                     {DEFAULT_PRIORITY} is taken",
+                    Printable(value),
+                ));
+            }
+        }
+        Event::WorkedInVain { name } => log.debug(format_args!(
+            "http rs_uwsgi client has left while {} works on its request",
+            Printable(name)
+        )),
         Event::ZoneFull { name } => {
             if hints.take_due(Hint::ZoneFull, now) {
                 log.warn(format_args!(

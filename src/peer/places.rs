@@ -1,16 +1,16 @@
-//! Places: the connections that a server may have, and whose turn it is to open the next one. They are
+//! Places: the connections that a server may have. They are
 //! counted in the zone that all workers share ([`crate::pure::zone`]), and by each worker for itself
 //! ([`crate::pure::queue`]) where there is no zone, or no room in it for this server.
 
 use super::observe::{observe, Event};
-use super::queue::{settings_of, Parked, Queued};
+use super::queue::{settings_of, Parked};
 use crate::conf::connections::KeyedBy;
-use crate::module::{Peer, Servers, State, Waiter, Waiting};
+use crate::module::{Peer, Servers, State};
 use crate::nginx::connection::Lost;
 use crate::nginx::log::Log;
 use crate::nginx::{self, zone};
 use crate::pure::queue::LastAttempt;
-use crate::pure::zone::{Acquire, Generation, Join, Park, Rank, SlotId, Worker, Zone};
+use crate::pure::zone::{Acquire, Generation, Park, Rank, SlotId, Worker, Zone};
 
 /// The rank of a request that does not wait: it has its turn where nobody does.
 pub const LAST: Rank = Rank::MAX;
@@ -19,7 +19,7 @@ pub const LAST: Rank = Rank::MAX;
 pub const SWEEP: usize = 1000;
 
 /// The worker's cells, and the server's slot.
-type InZone = (&'static Worker<'static>, SlotId);
+pub(super) type InZone = (&'static Worker<'static>, SlotId);
 
 /// A configuration is in force: the slots of its servers are made before a request asks for them, and what
 /// is in those that there are is kept. Those of connections with TLS are made when a request tells their keys.
@@ -58,7 +58,7 @@ fn make_slot(peer: Peer<'_>) -> Option<SlotId> {
 }
 
 #[inline]
-fn in_zone(state: &State<'_>) -> Option<InZone> {
+pub(super) fn in_zone(state: &State<'_>) -> Option<InZone> {
     let slot = state.attempt().slot.get()?;
     Some((zone::this_worker()?.0, slot))
 }
@@ -215,63 +215,6 @@ pub fn put_back(peer: Peer<'_>) {
     }
 }
 
-/// A request begins to wait. Returns how many wait for the server before it; None where these are as many
-/// as may. With `most` none, there is room for one more, whoever waits.
-pub fn join(
-    peer: Peer<'_>,
-    waiter: &Waiter<'_>,
-    most: Option<usize>,
-    is_first: bool,
-) -> Option<usize> {
-    let (state, servers) = (peer.state(), peer.servers());
-    let attempt = state.attempt();
-    let (key, queues) = (attempt.key.get(), &servers.queue.queues);
-    let before = queues.borrow().waiting_for(key);
-    let rank = waiter.arrived_at();
-    let queued = |slot| Queued { waiting: Waiting::of(waiter), rank, slot };
-    let push = |slot| match is_first {
-        true => queues.borrow_mut().push_first(key, queued(slot)),
-        false => queues.borrow_mut().push(key, queued(slot)),
-    };
-    let Some((worker, slot)) = in_zone(state) else {
-        if most.is_some_and(|most| before >= most) {
-            return None;
-        }
-        push(None);
-        return Some(before);
-    };
-    let most = most.map_or(u64::MAX, |most| most as u64);
-    push(Some(slot));
-    let first = first_of(servers, key).unwrap_or(rank);
-    match worker.join(slot, most, first) {
-        Join::Waits { waiting } => Some((waiting as usize).saturating_sub(1)),
-        Join::Overflow => {
-            queues.borrow_mut().remove(|queued| queued.waiting.is_of(waiter));
-            None
-        }
-        // a slot that somebody waits for here stays: nobody does, and this one looks for another
-        Join::Gone => {
-            queues.borrow_mut().remove(|queued| queued.waiting.is_of(waiter));
-            servers.slots.borrow_mut().remove(slot);
-            attempt.slot.set(find_slot(peer).filter(|again| *again != slot));
-            join(peer, waiter, Some(most as usize), is_first)
-        }
-    }
-}
-
-/// A request that was taken out of the queue does not come back.
-pub fn leave(servers: &Servers, key: &[u8], queued: &Queued) {
-    let Some((slot, (worker, _))) = queued.slot.zip(zone::this_worker()) else { return };
-    if worker.left(slot, limit_of(servers), first_of(servers, key)) {
-        servers.wake_soon();
-    }
-}
-
-/// The rank of the first of this worker's requests that wait for a server.
-fn first_of(servers: &Servers, key: &[u8]) -> Option<Rank> {
-    servers.queue.queues.borrow().first(key).map(|queued| queued.rank)
-}
-
 /// How many requests wait for the server.
 pub fn waiting_for(peer: Peer<'_>) -> usize {
     match in_zone(peer.state()) {
@@ -343,6 +286,6 @@ pub fn next_attempt(servers: &Servers, slot: Option<SlotId>, last: LastAttempt) 
 }
 
 /// What all who pass to the upstream have agreed on.
-fn limit_of(servers: &Servers) -> u64 {
+pub(super) fn limit_of(servers: &Servers) -> u64 {
     servers.settings.max_connections.value().unwrap_or(0) as u64
 }

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
 
 use super::checked::Checked;
 use super::uwsgi_stats::LastAnswer;
@@ -12,10 +13,11 @@ use crate::nginx::connect::Errno;
 use crate::nginx::connection::Idle;
 use crate::pure::hints::Hints;
 use crate::pure::keys::Keys;
+use crate::pure::overload;
 use crate::pure::pool::Pool;
 use crate::pure::queue::{Backoff, LastAttempt, ServerQueues};
 use crate::pure::vars_limit::Limits;
-use crate::pure::zone::{Rank, SlotId};
+use crate::pure::zone::SlotId;
 
 /// What belongs to the servers of an upstream, in one worker.
 pub struct ServersState {
@@ -35,6 +37,8 @@ pub struct ServersState {
     pub checked: Checked,
     /// What their stats server said.
     pub stats: Rc<LastAnswer>,
+    /// What is known of those who wait for servers that have none ([`overload::Overload`]).
+    pub overload: [AtomicU64; overload::WORDS],
 }
 
 /// A connection in the pool.
@@ -49,8 +53,6 @@ pub struct Parked {
 pub struct Queued {
     /// The request.
     pub waiting: Waiting,
-    /// Its place in the line.
-    pub rank: Rank,
     /// The server's slot, where it waits in the zone.
     pub slot: Option<SlotId>,
 }
@@ -100,6 +102,7 @@ impl ServersState {
             slots: RefCell::default(),
             checked: Checked::default(),
             stats: Rc::default(),
+            overload: [const { AtomicU64::new(0) }; overload::WORDS],
         }
     }
 }

@@ -33,6 +33,18 @@ pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome 
         tally::count(r, peer, None, outcome);
         return outcome;
     };
+    let in_vain = outcome == Outcome::Done
+        && state.attempt().response.head().is_none()
+        && state.upstream.is_request_begun()
+        && r.has_lost_client();
+    if in_vain {
+        observe(
+            peer.servers(),
+            state.attempt().slot.get(),
+            r.log(),
+            Event::WorkedInVain { name: peer.name() },
+        );
+    }
     let reported = report_to_balancer(r, peer, connection, outcome);
     tally::count(r, peer, Some(connection), reported);
     if reported == outcome || reported == Outcome::Next {

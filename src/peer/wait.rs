@@ -1,25 +1,26 @@
 //! The wait for a connection, where the server has no room for one more.
 //!
-//! Requests are served in the order of their arrival. Nothing has been sent yet, so even a POST may wait.
+//! [`line`] says who is next. Nothing has been sent yet, so even a POST may wait.
 //! They look for a connection again whenever one to this server comes free, which is when the server, too,
 //! takes the next one from its listen queue; and as other clients keep the server busy as well, by a timer
 //! with a [backoff](crate::pure::queue::Backoff).
 
 use super::connect::{self, Connect};
 use super::observe::{observe, Event};
-use super::queue::{settings_of, Cause, QueuedStats};
-use super::{idle, places, refused};
+use super::queue::{settings_of, Cause, Queued, QueuedStats};
+use super::{idle, line, places, priority, refused};
 use crate::conf::connections::EffectiveSettings;
 use crate::module::{Peer, Servers, State, Waiter};
 use crate::nginx::callbacks::Next;
 use crate::nginx::connect::{Errno, Progress};
 use crate::nginx::peer::Chosen;
 use crate::nginx::status::SERVICE_UNAVAILABLE;
-use crate::nginx::Request;
+use crate::nginx::{self, Request};
 use crate::pure::hints;
+use crate::pure::line::Place;
 use crate::pure::queue::LastAttempt;
 use crate::pure::stats::QueueEnd;
-use crate::pure::zone::{Rank, Rung};
+use crate::pure::zone::{Rank, Rung, SlotId};
 use crate::state::RequestState;
 
 /// For how long one may wait before the log tells of it, in milliseconds.
@@ -39,10 +40,21 @@ pub fn enqueue<'a>(
 ) -> Chosen {
     let (servers, state) = (peer.servers(), peer.state());
     let queue = &servers.queue;
-    let Some(waiter) = begin(r, peer, limit(state, settings)) else {
+    let limit = limit(state, settings);
+    let Some(waiter) = begin(r, peer, limit) else {
         return Chosen::Failed;
     };
-    let Some(before) = places::join(peer, waiter, Some(settings.queue), false) else {
+    let place = Place::new(priority::of(r, peer), waiter.arrived_at());
+    let expected = match cause {
+        Cause::Refused(_) => None,
+        _ => line::expected(peer, place).filter(|expected| expected.wait > limit as u64),
+    };
+    state.attempt().expected.set(expected);
+    let joined = match expected {
+        None => line::join(peer, waiter, Some(settings.queue), place),
+        Some(_) => None,
+    };
+    let Some(before) = joined else {
         // It can be answered only when nginx is done with it: it waits for no time.
         waiter.expire();
         return Chosen::Waiting;
@@ -75,7 +87,11 @@ pub fn begin<'a>(r: Request<'a>, peer: Peer<'a>, limit: usize) -> Option<&'a Wai
 
 /// The client of a request that waits has left.
 pub fn give_up(r: Request<'_>, waiter: &Waiter<'_>) {
-    forget(waiter);
+    let queued = remove(waiter);
+    waiter.leave();
+    if let Some(slot) = queued {
+        line::left_in_vain(waiter.peer(), slot, waiter.time(), false);
+    }
     end(r, waiter, QueueEnd::ClientGone);
 }
 
@@ -85,12 +101,12 @@ pub fn forget(waiter: &Waiter<'_>) {
     waiter.leave();
 }
 
-/// Takes a request out of the queue. Was it there?
-fn remove(waiter: &Waiter<'_>) -> bool {
+/// Takes a request out of the queue. Where it was there, returns the slot of the server that it waited for.
+fn remove(waiter: &Waiter<'_>) -> Option<Option<SlotId>> {
     let (servers, attempt) = (waiter.peer().servers(), waiter.peer().state().attempt());
-    let Some(queued) = servers.queue.remove(waiter) else { return false };
-    places::leave(servers, attempt.key.get(), &queued);
-    true
+    let Queued { slot, .. } = servers.queue.remove(waiter)?;
+    line::leave(servers, attempt.key.get(), slot);
+    Some(slot)
 }
 
 /// Notes that the wait is over, and how, where it was one in the queue.
@@ -98,7 +114,7 @@ fn end(r: Request<'_>, waiter: &Waiter<'_>, how: QueueEnd) {
     let (peer, time) = (waiter.peer(), waiter.time());
     let (state, queue) = (peer.state(), &peer.servers().queue);
     let attempt = state.attempt();
-    if attempt.queued.take() || how == QueueEnd::Overflow {
+    if attempt.queued.take() || matches!(how, QueueEnd::Overflow | QueueEnd::Expected) {
         attempt.queue_end.set(Some(how));
         observe(peer.servers(), attempt.slot.get(), r.log(), Event::Waited { end: how, time });
     }
@@ -137,25 +153,26 @@ pub fn wake(servers: &Servers) {
     places::sweep(servers);
     let queue = &servers.queue;
     let awaited = queue.queues.borrow().awaited();
-    let (mut last, mut blocked) = (LastAttempt::Failed, None);
+    let (mut last, mut blocked, mut look) = (LastAttempt::Failed, None, places::SWEEP);
     for key in awaited {
-        loop {
-            let first = queue.queues.borrow_mut().pop(&key);
-            let Some(first) = first else { break };
-            match first.waiting.with(|r, waiter| serve(r, waiter, first.rank)) {
-                Some(Some(cause)) => {
+        while let Some((place, rank, queued)) = line::pop(servers, &key) {
+            let slot = queued.slot;
+            look = look.min(line::next_look(servers, slot).unwrap_or(look));
+            let served = queued.waiting.with(|r, waiter| (waiter.time(), serve(r, waiter, rank)));
+            match served {
+                Some((_, Served::No(cause))) => {
                     if cause != Cause::Turn {
-                        blocked = Some(first.slot);
+                        blocked = Some(slot);
                     }
-                    queue.queues.borrow_mut().push_first(&key, first);
+                    queue.queues.borrow_mut().push(&key, place, queued);
                     break;
                 }
-                Some(None) => {
+                Some((waited, Served::Yes)) => {
                     last = LastAttempt::Succeeded;
-                    places::leave(servers, &key, &first);
+                    line::served(servers, &key, slot, place, waited);
                 }
-                // it has panicked, and waits until its time is up
-                None => places::leave(servers, &key, &first),
+                // it has failed, or panicked and waits until its time is up
+                Some((_, Served::Never)) | None => line::leave(servers, &key, slot),
             }
         }
     }
@@ -164,8 +181,8 @@ pub fn wake(servers: &Servers) {
     } else if let Some(slot) = blocked {
         servers.wake_in(places::next_attempt(servers, slot, last));
     } else {
-        // whose turn it is may be gone
-        servers.wake_in(places::SWEEP);
+        // whose turn it is may be gone, and the order may be another
+        servers.wake_in(look);
     }
 }
 
@@ -179,20 +196,30 @@ pub fn on_ring(servers: &Servers, rung: Rung) {
     }
 }
 
-/// Finds a connection for the request that is the first of this worker's. Why it has to wait further, else.
-fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, rank: Rank) -> Option<Cause> {
+/// What has become of a request whose turn it was.
+enum Served {
+    /// It has a connection, or one is being made.
+    Yes,
+    /// It waits on.
+    No(Cause),
+    /// There will be no connection.
+    Never,
+}
+
+/// Finds a connection for the request that is the first of this worker's.
+fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, rank: Rank) -> Served {
     let peer = waiter.peer();
     let (servers, settings) = (peer.servers(), settings_of(peer));
     if places::has_turn(peer, rank) {
         if let Some((idle, if_dead)) = idle::take(r, peer) {
             end(r, waiter, QueueEnd::Served);
             waiter.attach(idle, if_dead);
-            return None;
+            return Served::Yes;
         }
     }
     let had_place = peer.state().attempt().counted.get();
     if !places::take(peer, rank) {
-        return Some(Cause::Turn);
+        return Served::No(Cause::Turn);
     }
     match connect::connect(peer, waiter.time()) {
         Connect::Made(connected) => {
@@ -203,6 +230,7 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, rank: Rank) -> Option<Cause
                 end(r, waiter, QueueEnd::Served);
                 waiter.proceed(connected);
             }
+            Served::Yes
         }
         Connect::Wait(cause) => {
             if !had_place {
@@ -213,11 +241,13 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, rank: Rank) -> Option<Cause
                 let long = Event::WaitsLong { name: peer.name(), waiting, time: waiter.time() };
                 observe(servers, peer.state().attempt().slot.get(), r.log(), long);
             }
-            return Some(cause);
+            Served::No(cause)
         }
-        Connect::Failed(errno) => fail(r, waiter, errno),
+        Connect::Failed(errno) => {
+            fail(r, waiter, errno);
+            Served::Never
+        }
     }
-    None
 }
 
 fn fail(r: Request<'_>, waiter: &Waiter<'_>, errno: Errno) {
@@ -245,7 +275,7 @@ pub fn on_connect_event(r: Request<'_>) {
     match connect::refused(peer, waiter.time(), errno) {
         Connect::Wait(cause) => {
             // with its place, which nobody behind it could use before it
-            places::join(peer, waiter, None, true);
+            line::join(peer, waiter, None, Place::ahead(waiter.arrived_at()));
             observe_refusal(r, peer, cause, settings_of(peer));
             let slot = attempt.slot.get();
             servers.wake_in(places::next_attempt(servers, slot, LastAttempt::Failed));
@@ -262,10 +292,19 @@ pub fn on_queue_timeout(r: Request<'_>) -> Next {
     let peer = waiter.peer();
     let (servers, attempt) = (peer.servers(), state.attempt());
     let waiting = places::waiting_for(peer);
-    let was_queued = remove(waiter);
+    let queued = remove(waiter);
     let (name, time, why) = (peer.name(), waiter.time(), why(peer));
+    let was_queued = queued.is_some();
+    if let Some(slot) = queued.filter(|_| !nginx::is_exiting()) {
+        line::left_in_vain(peer, slot, time, true);
+    }
     let is_overflow = !(was_queued || waiter.is_pending() || attempt.too_large.get());
-    end(r, waiter, if is_overflow { QueueEnd::Overflow } else { QueueEnd::Timeout });
+    let how = match (is_overflow, attempt.expected.get()) {
+        (true, Some(_)) => QueueEnd::Expected,
+        (true, None) => QueueEnd::Overflow,
+        (false, _) => QueueEnd::Timeout,
+    };
+    end(r, waiter, how);
     if attempt.too_large.get() {
         waiter.leave();
         return refused::answer_at_once(r);
@@ -277,12 +316,16 @@ pub fn on_queue_timeout(r: Request<'_>) -> Next {
         return Next::Wait;
     }
     waiter.leave();
-    let refused = match was_queued {
-        true => Event::QueueTimeout { name, time, why },
-        false => Event::QueueFull { name, waiting, why },
+    let limit = limit(state, settings_of(peer));
+    let (refused, longer) = match (queued, attempt.expected.get()) {
+        (Some(_), _) => (Event::QueueTimeout { name, time, why }, time),
+        (None, None) => (Event::QueueFull { name, waiting, why }, time),
+        (None, Some(expected)) => {
+            (Event::WaitTooLong { name, expected, limit }, expected.wait as usize)
+        }
     };
     observe(servers, attempt.slot.get(), r.log(), refused);
-    Next::Refuse { status: SERVICE_UNAVAILABLE, retry_after: Some(hints::retry_after(time)) }
+    Next::Refuse { status: SERVICE_UNAVAILABLE, retry_after: Some(hints::retry_after(longer)) }
 }
 
 /// Why requests wait for this server.

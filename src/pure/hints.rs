@@ -26,15 +26,17 @@ pub enum Hint {
     ZoneFull,
     /// A server answers no pings.
     NoPong,
+    /// A variable yields no priority.
+    Priority,
 }
 
-const KINDS: usize = 8;
+const KINDS: usize = 9;
 
 /// How often one is given, in milliseconds.
 pub const INTERVAL: usize = 60_000;
 
 /// The hints about one upstream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Hints {
     given: [Cell<Option<usize>>; KINDS],
     understood: Cell<bool>,
@@ -44,7 +46,23 @@ pub struct Hints {
     pub queue_timeouts: Flood,
     /// Requests that were known to be too large.
     pub too_large: Flood,
+    /// Requests that were refused because they would have waited too long.
+    pub wait_too_long: Flood,
     unanswered: Cell<usize>,
+}
+
+impl Default for Hints {
+    fn default() -> Self {
+        Hints {
+            given: Default::default(),
+            understood: Cell::default(),
+            queue_full: Flood::default(),
+            queue_timeouts: Flood::default(),
+            too_large: Flood::default(),
+            wait_too_long: Flood::once_in(INTERVAL),
+            unanswered: Cell::default(),
+        }
+    }
 }
 
 impl Hints {
@@ -80,20 +98,32 @@ impl Hints {
     }
 }
 
-/// A line that many requests may have: one a second tells of all.
-#[derive(Debug, Default)]
+/// A line that many requests may have: one a second tells of all, or one in another time.
+#[derive(Debug)]
 pub struct Flood {
     told: Cell<Option<usize>>,
     untold: Cell<usize>,
+    interval: usize,
+}
+
+impl Default for Flood {
+    fn default() -> Self {
+        Flood::once_in(1000)
+    }
 }
 
 impl Flood {
+    /// One line in so many milliseconds.
+    pub const fn once_in(interval: usize) -> Flood {
+        Flood { told: Cell::new(None), untold: Cell::new(0), interval }
+    }
+
     /// Counts one more. Returns how many there are to tell of, this one included, where it is time for a
     /// line. `now` is in milliseconds.
     pub fn add(&self, now: usize) -> Option<usize> {
         let untold = self.untold.get() + 1;
         self.untold.set(untold);
-        if self.told.get().is_some_and(|told| now.wrapping_sub(told) < 1000) {
+        if self.told.get().is_some_and(|told| now.wrapping_sub(told) < self.interval) {
             return None;
         }
         self.told.set(Some(now));

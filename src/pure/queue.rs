@@ -1,11 +1,13 @@
-//! Requests that wait for a connection, in the order of their arrival, and the connections that are
-//! in use, by server. Generic over the request, with no nginx in sight.
+//! Requests that wait for a connection, in [lines](crate::pure::line), and the connections that are in
+//! use, by server. Generic over the request, with no nginx in sight.
 //!
 //! A server is known by the key that its connections have in the [pool](crate::pure::pool).
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::rc::Rc;
+
+use super::line::{Line, Place};
 
 /// The queues before the servers of an upstream, and how many connections to each are in use.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ struct ServerQueue<W> {
     in_use: usize,
     /// Since when the server refuses connections, in milliseconds.
     refused_since: Option<usize>,
-    waiting: VecDeque<W>,
+    waiting: Line<W>,
 }
 
 impl<W> Default for ServerQueues<W> {
@@ -45,7 +47,7 @@ impl<W> ServerQueues<W> {
         if let Some(queue) = self.find_mut(key) {
             return change(queue);
         }
-        let (key, waiting) = (key.into(), VecDeque::new());
+        let (key, waiting) = (key.into(), Line::default());
         let mut queue = ServerQueue { key, in_use: 0, refused_since: None, waiting };
         change(&mut queue);
         self.queues.push(queue);
@@ -66,9 +68,14 @@ impl<W> ServerQueues<W> {
         self.find(key).map_or(0, |queue| queue.waiting.len())
     }
 
-    /// The request that waits for this server, and was there first.
-    pub fn first(&self, key: &[u8]) -> Option<&W> {
-        self.find(key)?.waiting.front()
+    /// The line of those who wait for this server.
+    pub fn line(&self, key: &[u8]) -> Option<&Line<W>> {
+        self.find(key).map(|queue| &queue.waiting)
+    }
+
+    /// The same, to turn it.
+    pub fn line_mut(&mut self, key: &[u8]) -> Option<&mut Line<W>> {
+        self.find_mut(key).map(|queue| &mut queue.waiting)
     }
 
     /// The servers that requests wait for.
@@ -95,24 +102,29 @@ impl<W> ServerQueues<W> {
         }
     }
 
-    /// A request begins to wait.
-    pub fn push(&mut self, key: &[u8], waiting: W) {
-        self.change(key, |queue| queue.waiting.push_back(waiting));
+    /// A request begins to wait, or has not got a connection and waits on.
+    pub fn push(&mut self, key: &[u8], place: Place, waiting: W) {
+        self.change(key, |queue| queue.waiting.push(place, waiting));
         self.waiting += 1;
     }
 
-    /// A request that was the first has not got a connection, and is the first again.
-    pub fn push_first(&mut self, key: &[u8], waiting: W) {
-        self.change(key, |queue| queue.waiting.push_front(waiting));
-        self.waiting += 1;
-    }
-
-    /// Takes the request out whose turn it is. It comes back ([`Self::push_first`]), or leaves for
-    /// good ([`Self::left`]).
-    pub fn pop(&mut self, key: &[u8]) -> Option<W> {
-        let first = self.find_mut(key)?.waiting.pop_front()?;
+    /// Takes the request out whose turn it is: the first, or the first of the class that was served the
+    /// longest time ago. It comes back ([`Self::push`]), or leaves for good ([`Self::left`]).
+    pub fn pop(&mut self, key: &[u8], turn: Turn) -> Option<(Place, W)> {
+        let line = &mut self.find_mut(key)?.waiting;
+        let popped = match turn {
+            Turn::First => line.pop(),
+            Turn::Lower => line.pop_lower(),
+        }?;
         self.waiting -= 1;
-        Some(first)
+        Some(popped)
+    }
+
+    /// A request that had this place has been served.
+    pub fn served(&mut self, key: &[u8], place: Place, now: NonZeroU64) {
+        if let Some(queue) = self.find_mut(key) {
+            queue.waiting.served(place.class(), now);
+        }
     }
 
     /// A request that was the first waits no longer.
@@ -123,11 +135,10 @@ impl<W> ServerQueues<W> {
     /// Takes the request out that `is` the one looked for, whichever server it waits for.
     pub fn remove(&mut self, is: impl Fn(&W) -> bool) -> Option<W> {
         for queue in &mut self.queues {
-            if let Some(place) = queue.waiting.iter().position(&is) {
-                let removed = queue.waiting.remove(place);
+            if let Some((_, removed)) = queue.waiting.remove(&is) {
                 self.waiting -= 1;
                 self.tidy();
-                return removed;
+                return Some(removed);
             }
         }
         None
@@ -145,6 +156,15 @@ impl<W> ServerQueues<W> {
             queue.refused_since = None;
         }
     }
+}
+
+/// Whose turn it is in a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The first.
+    First,
+    /// The first of the class that was served the longest time ago.
+    Lower,
 }
 
 /// How the last attempt to connect ended.

@@ -28,6 +28,7 @@
 //! | | 2 | hash of the key | lock |
 //! | line 1 of it | 4 | the line: a bit for each worker with requests that wait | own bit |
 //! | | 1 | backoff: when the listen queue is tried again (56 bits, ms) and the pause (8 bits, ms) | all |
+//! | | 1 | turns: how many of those who waited have been served | all |
 //! | lines 2 to 5 | 1 + 31 | label: lengths of upstream and server, and their bytes | lock |
 //! | line 6 | 8 | health: state, lease, counts ([`super::health`]) | all |
 //! | shared: for each server | shape's | words for what all workers know of a server: state, history | all |
@@ -36,6 +37,7 @@
 //! | | 1 | requests that wait | own |
 //! | | 1 | the rank of the first of them | own |
 //! | | 1 | asked: an idle connection should be given up | all |
+//! | | 1 | of the class of them that was served the longest time ago: when (60 bits), and the class | own |
 //! | | shape's | counters, histograms' buckets | own |
 //!
 //! All of a worker's cells are together, so that those which were never used take no memory: nobody
@@ -55,7 +57,11 @@
 //! out of it with a place, does so first and then looks who is the next, and rings for that worker if there is
 //! room. One of the two sees the other. Requests of one worker are in a line of its own; the zone knows the
 //! rank of its first, and the lowest rank of all has the turn. Ranks are stamps of arrival, or whatever
-//! else is an order.
+//! else is an order ([`crate::pure::line`]). Who changes the order tells all that wait ([`Worker::ring_line`]).
+//!
+//! The four highest bits of a rank are its class, and a class of others has to wait. That it does not wait
+//! for ever, one turn in [`LOWER_TURNS`] goes to another class than that of the first: the one that was
+//! served the longest time ago, in whichever worker. Its rank is [`LOWER`] then.
 //!
 //! An idle connection takes a place as well. Who parks one says so first, and then looks whether somebody
 //! waits; who waits says so first, and then looks whether there is an idle one, and asks for it.
@@ -70,6 +76,8 @@
 //! | an idle connection does not suit the request whose turn it is | [`Worker::close_idle`], then [`Worker::acquire`] |
 //! | the listen queue is full | [`Worker::release`], whose answer does not matter, [`Worker::ask_for_idle`], [`Worker::pause`] and a timer for that moment |
 //! | a request that waits is given up | [`Worker::left`] |
+//! | before each of these that tells a rank | [`Worker::set_lower`] |
+//! | one that waited has its connection | [`Worker::count_turn`], and then [`Worker::left`] |
 //! | a request is done, and its connection may have another | [`Worker::park`] |
 //! | a connection is closed | [`Worker::release`], [`Worker::close_idle`] |
 //! | its eventfd was written to | [`Worker::answer`]; where connections are asked for, [`Worker::asked`] for servers with idle ones |
@@ -96,7 +104,7 @@ use std::sync::atomic::AtomicU64;
 
 pub use cells::{Counters, Gauges, Retry};
 pub use layout::{Layout, Shape};
-pub use line::{Join, Rank, Rung};
+pub use line::{Join, Rank, Rung, LOWER, LOWER_TURNS};
 pub use places::{Acquire, Park};
 pub use slots::{Generation, Label, NoSlot, SlotId};
 pub use word::Word;

@@ -7,8 +7,10 @@ mod beside;
 mod bursts;
 mod connect_retry;
 mod max_connections;
+mod order;
 mod queue;
 mod upgrade;
+mod vain;
 mod waiting;
 mod workers;
 

@@ -16,7 +16,7 @@ const DIFFERENT: [(&str, &str, &str); 1] = [
 ];
 
 /// Directives that stock does not have, and a test of each.
-const OWN: [(&str, &str); 17] = [
+const OWN: [(&str, &str); 18] = [
     ("drop_headers", "differences::dropped_headers"),
     ("max_vars", "differences::max_vars"),
     ("keepalive", "reuse::idle::so_many_are_kept_and_the_one_idle_longest_goes"),
@@ -26,6 +26,7 @@ const OWN: [(&str, &str); 17] = [
     ("reuse", "reuse::servers::behind_nginx_gunicorn_asgi"),
     ("max_connections", "overload::max_connections::never_more"),
     ("queue", "overload::queue::full"),
+    ("priority", "overload::order::priorities"),
     ("connect_retry", "overload::connect_retry::a_server_that_comes"),
     ("health_check", "health::with_every_balancer"),
     ("slow_start", "health::slow_start"),

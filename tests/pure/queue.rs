@@ -1,11 +1,11 @@
 //! The queues before servers against a list of all that happened, and the backoff.
 
-use ngx_http_rs_uwsgi_module::pure::queue::{Backoff, ServerQueues};
+use ngx_http_rs_uwsgi_module::pure::queue::{Backoff, ServerQueues, Turn};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::fuzz::queue::{check_pause, Both, Step, KEYS};
+use crate::fuzz::queue::{check_pause, place, Both, Step, KEYS};
 
 fn step() -> impl Strategy<Value = Step> {
     let key = || select(KEYS.to_vec());
@@ -42,12 +42,12 @@ fn refusals_are_remembered_while_somebody_waits() {
     let mut lines = ServerQueues::default();
     // nobody knows of it
     assert_eq!(lines.refused(b"a", 5), 5);
-    lines.push(b"a", 1);
+    lines.push(b"a", place(1), 1);
     assert_eq!(lines.refused(b"a", 7), 7);
     assert_eq!(lines.refused(b"a", 9), 7);
-    let first = lines.pop(b"a").unwrap();
+    let (place, first) = lines.pop(b"a", Turn::First).unwrap();
     assert_eq!(lines.refused(b"a", 10), 7, "the one whose turn it is still waits");
-    lines.push_first(b"a", first);
+    lines.push(b"a", place, first);
     lines.reached(b"a");
     assert_eq!(lines.refused(b"a", 11), 11);
     assert_eq!(lines.remove(|_| true), Some(1));

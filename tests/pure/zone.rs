@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread::{self, Thread};
 
+use ngx_http_rs_uwsgi_module::pure::overload::SHARED;
 use ngx_http_rs_uwsgi_module::pure::queue::{Backoff, LastAttempt};
 use ngx_http_rs_uwsgi_module::pure::stats;
 use ngx_http_rs_uwsgi_module::pure::zone::{
@@ -57,7 +58,7 @@ pub fn slot(zone: Zone<'_>, key: &[u8]) -> SlotId {
 /// The figure of docs/tuning.md.
 #[test]
 fn memory_of_a_server() {
-    let (counters, shared) = (stats::COUNTERS, stats::history::SHARED);
+    let (counters, shared) = (stats::COUNTERS, SHARED);
     let shape = Shape { workers: 16, servers: 64, counters, shared };
     let bytes = Layout::new(shape).unwrap().bytes_of_server();
     let tuning = include_str!("../../docs/tuning.md");

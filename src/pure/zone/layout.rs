@@ -93,6 +93,8 @@ pub(super) mod slot {
     /// Four words: which workers have requests that wait.
     pub const LINE_OF: usize = LINE;
     pub const RETRY: usize = LINE + 4;
+    /// How many of those who waited have had their turn.
+    pub const TURNS: usize = LINE + 5;
     /// How long the parts of the label are.
     pub const LABEL: usize = 2 * LINE;
     pub const LABEL_BYTES: usize = 2 * LINE + 1;
@@ -112,6 +114,7 @@ pub(super) mod cell {
     pub const WAITING: usize = 2;
     pub const FIRST: usize = 3;
     pub const ASKED: usize = 4;
+    pub const LOWER: usize = 5;
     pub const COUNTERS: usize = LINE;
 }
 

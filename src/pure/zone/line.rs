@@ -5,11 +5,20 @@ use std::num::NonZeroU64;
 use super::layout::{cell, slot, worker};
 use super::workers::WorkerId;
 use super::{SlotId, Word, Worker, Zone};
+use crate::pure::line::class_of;
 
 /// The place of a request in the line: the lowest of all is the first. For the order of arrival, the
 /// moment of it in nanoseconds of CLOCK_MONOTONIC, which is one for all processes. Of equal ones of
 /// two workers the lower worker's is before.
 pub type Rank = NonZeroU64;
+
+/// The rank of a request whose turn is one of those that go to lower classes: before all others.
+pub const LOWER: Rank = Rank::MIN;
+
+/// One turn in so many goes to another class than the first: lower classes take no more than a tenth from
+/// the higher ones, and with so many lower ones waiting in so many workers, each of these is served once in
+/// ten turns for each of them.
+pub const LOWER_TURNS: u64 = 10;
 
 /// What came of the wish to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +48,8 @@ pub struct Rung {
 pub(super) const TRIES: usize = 8;
 
 impl<'m, A: Word> Zone<'m, A> {
-    /// Whose request is the first of those that wait for this server.
+    /// Whose request is the first of those that wait for this server. With the rank [`LOWER`], it is the turn of
+    /// the class there that was served the longest time ago.
     #[inline]
     pub fn first(&self, of: SlotId) -> Option<(WorkerId, Rank)> {
         let bits = self.slot_word(of.index(), slot::LINE_OF).get();
@@ -53,6 +63,8 @@ impl<'m, A: Word> Zone<'m, A> {
     #[inline(never)]
     fn first_of(&self, of: SlotId, mut bits: u64) -> Option<(WorkerId, Rank)> {
         let mut first = None;
+        let is_lower =
+            self.slot_word(of.index(), slot::TURNS).get() % LOWER_TURNS == LOWER_TURNS - 1;
         for part in 0..self.layout.line_size {
             if part > 0 {
                 bits = self.slot_word(of.index(), slot::LINE_OF + part).get();
@@ -67,7 +79,24 @@ impl<'m, A: Word> Zone<'m, A> {
                 }
             }
         }
+        if is_lower {
+            first = first.map(|first| self.lower(of, first.1).map_or(first, |id| (id, LOWER)));
+        }
         first
+    }
+
+    /// Who has the class, other than that of the first, that was served the longest time ago.
+    fn lower(&self, of: SlotId, first: Rank) -> Option<WorkerId> {
+        let mut lower: Option<(u64, WorkerId)> = None;
+        for index in 0..self.high() {
+            let id = WorkerId(index as u16);
+            let waits = self.line_word(of.index(), id).get() & id.bit() != 0;
+            let word = self.cell_word(id, of, cell::LOWER).get();
+            if waits && word != 0 && (word & 0xf) as u8 != class_of(first) {
+                lower = Some(lower.map_or((word, id), |lowest| lowest.min((word, id))));
+            }
+        }
+        lower.map(|(_, id)| id)
     }
 
     /// How many requests wait for this server, in all workers.
@@ -151,6 +180,33 @@ impl<A: Word> Worker<'_, A> {
     pub fn reorder(&self, of: SlotId, limit: u64, first: Rank) -> bool {
         self.publish(of, Some(first));
         self.pass_on(of, limit)
+    }
+
+    /// What is to be known of this worker's line beside its first, before that is told:
+    /// [`crate::pure::line::Line::lower`].
+    pub fn set_lower(&self, of: SlotId, lower: u64) {
+        let word = self.own(of, cell::LOWER);
+        if word.get_relaxed() != lower {
+            word.set(lower);
+        }
+    }
+
+    /// One of those who waited has a connection.
+    pub fn count_turn(&self, of: SlotId) {
+        let turns = self.zone.slot_word(of.index(), slot::TURNS);
+        let before = turns.get();
+        // where others count at the same moment, one of them does
+        turns.replace(before, before.wrapping_add(1));
+    }
+
+    /// The order has changed: all who have requests in the line look at it again.
+    pub fn ring_line(&self, of: SlotId) {
+        for index in 0..self.zone.high() {
+            let id = WorkerId(index as u16);
+            if self.zone.line_word(of.index(), id).get() & id.bit() != 0 {
+                self.zone.ring(id, worker::TURN);
+            }
+        }
     }
 
     fn publish(&self, of: SlotId, first: Option<Rank>) {

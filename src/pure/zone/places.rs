@@ -1,7 +1,7 @@
 //! Places: connections to a server, in use or idle, of which there may be so many in all workers.
 
 use super::layout::cell;
-use super::line::{Rank, TRIES};
+use super::line::{Rank, LOWER, TRIES};
 use super::{SlotId, Word, Worker, Zone};
 
 /// What came of the wish to open a connection.
@@ -69,7 +69,7 @@ impl<'m, A: Word> Worker<'m, A> {
     /// The same where there is a limit, by one whose turn it is.
     #[inline(never)]
     fn acquire_one_of(&self, of: SlotId, limit: u64, rank: Rank) -> Acquire {
-        let waits = self.own(of, cell::FIRST).get_relaxed() == rank.get();
+        let waits = rank == LOWER || self.own(of, cell::FIRST).get_relaxed() == rank.get();
         for _ in 0..TRIES {
             if self.zone.in_use(of) >= limit {
                 if waits {

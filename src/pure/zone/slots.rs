@@ -1,6 +1,7 @@
 //! The table of servers: found by the hash of their key, made, wanted by configurations, freed.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 use super::layout::{cell, header, slot};
 use super::workers::{Busy, Locked};
@@ -168,6 +169,7 @@ impl<'m, A: Word> Zone<'m, A> {
         }
         at(slot::WANTED).set_relaxed(generation.0);
         at(slot::RETRY).set_relaxed(0);
+        at(slot::TURNS).set_relaxed(0);
         let (upstream, server) = label.shown();
         at(slot::LABEL).set_relaxed((upstream.len() << 32 | server.len()) as u64);
         let mut bytes = upstream.iter().chain(server).copied().peekable();
@@ -354,6 +356,13 @@ impl<'m, A: Word> Zone<'m, A> {
     pub fn health(&self, of: SlotId) -> &'m [A] {
         let base = self.layout.slot(of.index()) + slot::HEALTH;
         self.words.get(base..base + health::WORDS).unwrap_or_default()
+    }
+
+    /// Such words, as many as there are of those looked for.
+    #[inline]
+    pub fn shared_words(&self, of: SlotId, words: Range<usize>) -> &'m [A] {
+        let (base, most) = (self.layout.shared(of.index()), self.layout.shape.shared);
+        self.words.get(base + words.start.min(most)..base + words.end.min(most)).unwrap_or(&[])
     }
 
     #[inline]

@@ -15,7 +15,7 @@ const MANY: usize = 48;
 
 /// nginx, of whose workers each has a queue of its own for clients, and says with each answer which one it
 /// is.
-fn site(workers: usize, pass: &str, settings: &str) -> Nginx {
+pub(super) fn site(workers: usize, http: &str, pass: &str, settings: &str) -> Nginx {
     let server = format!(
         "server {{
             listen 127.0.0.1:@port@ backlog=2048 reuseport;
@@ -26,14 +26,14 @@ fn site(workers: usize, pass: &str, settings: &str) -> Nginx {
         }}"
     );
     let builder = Nginx::builder().workers(workers).worker_connections(4096);
-    let nginx = builder.log_level("debug_http").http(&server).start();
+    let nginx = builder.log_level("debug_http").http(http).http(&server).start();
     nginx.worker_ids();
     nginx
 }
 
 /// How many requests have ever had to wait. nginx's own count of those that it has is of no use: it comes
 /// before another worker's request is in the line, and what killed workers had is in it for ever.
-fn queued(nginx: &Nginx) -> usize {
+pub(super) fn queued(nginx: &Nginx) -> usize {
     nginx.logged("http rs_uwsgi wait for a connection to").len()
 }
 
@@ -79,7 +79,7 @@ fn in_the_order_of_arrival() {
         peer.write(CLOSED)
     });
     let pass = backend.address().to_string();
-    let nginx = site(4, &pass, "rs_uwsgi_max_connections 1;");
+    let nginx = site(4, "", &pass, "rs_uwsgi_max_connections 1;");
     let mut clients = Vec::new();
     for number in 0..MANY {
         let mut client = Client::connect(nginx.address());
@@ -109,7 +109,7 @@ fn the_queue_is_one() {
     const WAIT: usize = 7;
     let gate = Gate::new(false, CLOSED);
     let pass = gate.backend.address().to_string();
-    let nginx = site(4, &pass, &format!("rs_uwsgi_max_connections 2; rs_uwsgi_queue {WAIT};"));
+    let nginx = site(4, "", &pass, &format!("rs_uwsgi_max_connections 2; rs_uwsgi_queue {WAIT};"));
     let clients = send(nginx.address(), &vec![get("/"); MANY]);
     // all others are answered at once
     nginx.wait_requests(MANY - 2 - WAIT);
@@ -136,7 +136,7 @@ fn assert_whole_queue(nginx: &Nginx, gate: &Gate, wait: usize) {
 fn an_idle_connection_is_given_up() {
     let gate = Gate::new(false, KEPT);
     gate.open();
-    let nginx = site(4, &gate.backend.address().to_string(), "rs_uwsgi_max_connections 1;");
+    let nginx = site(4, "", &gate.backend.address().to_string(), "rs_uwsgi_max_connections 1;");
     let mut workers = HashSet::new();
     for _ in 0..MANY {
         let answer = client::get(nginx.address(), "/");
@@ -152,7 +152,7 @@ fn an_idle_connection_is_given_up() {
 fn killed_workers() {
     for answer in [CLOSED, KEPT] {
         let gate = Gate::new(false, answer);
-        let nginx = site(4, &gate.backend.address().to_string(), "rs_uwsgi_max_connections 2;");
+        let nginx = site(4, "", &gate.backend.address().to_string(), "rs_uwsgi_max_connections 2;");
         for _ in 0..3 {
             gate.settle(2);
             gate.shut();
@@ -178,7 +178,7 @@ fn killed_workers() {
 #[test]
 fn all_workers_killed() {
     let gate = Gate::new(false, CLOSED);
-    let nginx = site(4, &gate.backend.address().to_string(), "rs_uwsgi_max_connections 2;");
+    let nginx = site(4, "", &gate.backend.address().to_string(), "rs_uwsgi_max_connections 2;");
     let clients = send_and_wait(&nginx, &vec![get("/"); MANY], 2);
     let killed = nginx.worker_ids();
     killed.iter().for_each(|worker| kill_at_once(*worker));
@@ -198,7 +198,7 @@ fn all_workers_killed() {
 #[test]
 fn reloads() {
     let gate = Gate::new(false, KEPT);
-    let nginx = site(4, &gate.backend.address().to_string(), "rs_uwsgi_max_connections 2;");
+    let nginx = site(4, "", &gate.backend.address().to_string(), "rs_uwsgi_max_connections 2;");
     let (mut workers, mut left) = (4, 0);
     for next in [2, 4, 3, 6, 1, 4, 6, 2] {
         gate.shut();
@@ -235,7 +235,7 @@ fn a_real_server_has_no_more_than_it_can_serve() {
     for workers in [1, 4, 8] {
         let uwsgi = uwsgi(100);
         let address = uwsgi.address().to_string();
-        let nginx = site(workers, &address, &format!("rs_uwsgi_max_connections {LIMIT};"));
+        let nginx = site(workers, "", &address, &format!("rs_uwsgi_max_connections {LIMIT};"));
         let socket = address.strip_prefix("unix:").unwrap().trim_end_matches(':').to_string();
         uwsgi.pause();
         // its socket, and perhaps the connection by which it was seen to be there

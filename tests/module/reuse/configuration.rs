@@ -22,13 +22,24 @@ const ROWS: &[Row] = &[
         "invalid value",
     ),
     ("rs_uwsgi_max_connections", &["0", "1", "100000"], NUMBERS, "invalid number"),
-    ("rs_uwsgi_queue", &["0", "1", "5000", "1 timeout=1s", "0 timeout=1m30s"], QUEUES, ""),
+    ("rs_uwsgi_queue", QUEUES_OF_ALL_KINDS, QUEUES, ""),
     ("rs_uwsgi_slow_start", &["0", "1", "100ms", "1m30s"], TIMES, "invalid value"),
     ("rs_uwsgi_connect_retry", &["0", "1", "100ms", "1m30s"], TIMES, "invalid value"),
 ];
 
 /// Those that each location may say for its own.
 const OWN: [&str; 2] = ["rs_uwsgi_queue", "rs_uwsgi_connect_retry"];
+
+const QUEUES_OF_ALL_KINDS: &[&str] = &[
+    "0",
+    "1",
+    "5000",
+    "1 timeout=1s",
+    "0 timeout=1m30s",
+    "1 order=fair",
+    "1 order=arrival timeout=1s",
+    "1 timeout=1s order=newest",
+];
 
 const QUEUES: &[&str] = &[
     "",
@@ -42,6 +53,11 @@ const QUEUES: &[&str] = &[
     "1 timeout=-1",
     "1 timeout=1s 2",
     "1 timeouts=1s",
+    "1 order=",
+    "1 order=oldest",
+    "1 order=fair order=fair",
+    "1 timeout=1s timeout=2s",
+    "1 timeout=1s order=fair 2",
     "$n",
 ];
 
@@ -82,7 +98,7 @@ fn values() {
                 assert!(said.stderr.contains(&format!("\"{directive}\" directive")), "{about}");
                 assert!(said.stderr.contains(" in @dir@/nginx.conf:"), "{about}");
                 let words: Vec<_> = value.split(' ').filter(|word| !word.is_empty()).collect();
-                let most = if *directive == "rs_uwsgi_queue" { 2 } else { 1 };
+                let most = if *directive == "rs_uwsgi_queue" { 3 } else { 1 };
                 let right_number = (1..=most).contains(&words.len());
                 let expected = if right_number { message } else { "invalid number of arguments" };
                 assert!(said.stderr.contains(expected), "{expected}? {about}");

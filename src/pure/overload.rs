@@ -1,0 +1,169 @@
+//! What all workers know of the requests that wait for a server: do clients leave because they wait too
+//! long, and how long will one wait that comes now? In words that all of them read and write; what two
+//! write at the same moment may be one of the two, and no more depends on it.
+//!
+//! Times are in milliseconds of a clock that all workers have.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use super::line::{Direction, Order};
+use super::stats::history;
+use super::zone::Word;
+
+/// How many words there are of a server.
+pub const WORDS: usize = 24;
+/// Where these are among the words that all workers have of a server.
+pub const AT: Range<usize> = history::SHARED..history::SHARED + WORDS;
+/// How many words there are of a server in all: these, and its history.
+pub const SHARED: usize = AT.end;
+
+/// Until when the newest are served first; 0: they are not.
+const NEWEST_UNTIL: usize = 0;
+/// When a client last left that had waited too long.
+const LEFT_AT: usize = 1;
+/// How long the one had waited that was served last in the order of arrival.
+const WAIT: usize = 2;
+/// When one that waited was last served.
+const SERVED_AT: usize = 3;
+/// The beginning of the time in which is counted how many are (48 bits), and the count (16 bits).
+const WINDOW: usize = 4;
+/// The mean time from one to the next, in microseconds; 0: not known.
+const INTERVAL: usize = 5;
+
+/// Nobody has waited too long who has waited less: who closes a tab, or types the next letter of a search,
+/// leaves sooner.
+pub const IMPATIENCE: u64 = 200;
+/// For so long the newest are served first after a client has left that had waited too long. Clients that
+/// are served last leave one by one while too many come; with the second that a worker may take to look at
+/// it, the order is that of arrival again within two seconds.
+pub const HOLD: u64 = 1500;
+/// Those that are served are counted for at least so long, and so many.
+const WINDOW_TIME: u64 = 1000;
+const WINDOW_COUNT: u64 = 8;
+/// A pause as long as so many of the usual is a server that stands still, and says nothing of its speed.
+const STILL: u64 = 10;
+/// What was measured so long ago is forgotten.
+const OLD: u64 = 60_000;
+
+/// What all workers know of those who wait for one server. `words`: [`WORDS`] of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Overload<'m, A> {
+    words: &'m [A],
+}
+
+/// What a new request would have to expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// How many wait before it.
+    pub before: u64,
+    /// How many are served in 100 seconds.
+    pub rate: u64,
+    /// How long it would wait, in milliseconds.
+    pub wait: u64,
+}
+
+impl<'m, A: Word> Overload<'m, A> {
+    /// Where there are too few words, nothing is ever known.
+    pub fn new(words: &'m [A]) -> Self {
+        Overload { words }
+    }
+
+    fn get(&self, at: usize) -> u64 {
+        self.words.get(at).map_or(0, Word::get_relaxed)
+    }
+
+    fn set(&self, at: usize, value: u64) {
+        if let Some(word) = self.words.get(at) {
+            word.set_relaxed(value);
+        }
+    }
+
+    /// In which direction the line is to be served.
+    pub fn direction(&self, order: Order, now: u64) -> Direction {
+        match order {
+            Order::Arrival => Direction::Oldest,
+            Order::Newest => Direction::Newest,
+            Order::Fair if self.newest_until().is_some_and(|until| now < until) => {
+                Direction::Newest
+            }
+            Order::Fair => Direction::Oldest,
+        }
+    }
+
+    /// Until when the newest are served first, as far as is known now.
+    pub fn newest_until(&self) -> Option<u64> {
+        Some(self.get(NEWEST_UNTIL)).filter(|until| *until != 0)
+    }
+
+    /// A request has left the line without a connection, which it had waited for so long: the client has
+    /// gone, or its time was up (`timed_out`). True: from now on the newest are served first.
+    ///
+    /// A client that leaves says that it has waited too long, if it has waited for at least half as long as
+    /// those who are served do, and longer than [`IMPATIENCE`]. One may have left for any reason: it takes
+    /// two.
+    #[must_use]
+    pub fn left(&self, waited: u64, timed_out: bool, now: u64) -> bool {
+        let is_long = timed_out || waited >= IMPATIENCE.max(self.get(WAIT) / 2);
+        if !is_long {
+            return false;
+        }
+        let before = self.get(LEFT_AT);
+        self.set(LEFT_AT, now);
+        let is_newest = self.newest_until().is_some_and(|until| now < until);
+        if !is_newest && (before == 0 || now.saturating_sub(before) > HOLD) {
+            return false;
+        }
+        self.set(NEWEST_UNTIL, now + HOLD);
+        !is_newest
+    }
+
+    /// The time of serving the newest first is over, as one of the workers is the first to see.
+    #[must_use]
+    pub fn take_end(&self, now: u64) -> bool {
+        match (self.newest_until(), self.words.get(NEWEST_UNTIL)) {
+            (Some(until), Some(word)) if until <= now => word.replace(until, 0),
+            _ => false,
+        }
+    }
+
+    /// The first begins to wait, for whom nobody was before.
+    pub fn begin(&self, now: u64) {
+        if now.saturating_sub(self.get(SERVED_AT)) > OLD {
+            self.set(INTERVAL, 0);
+            self.set(WAIT, 0);
+        }
+        self.set(SERVED_AT, now);
+        self.set(WINDOW, now << 16);
+    }
+
+    /// One that had waited for so long has been served.
+    pub fn served(&self, waited: u64, direction: Direction, now: u64) {
+        if direction == Direction::Oldest {
+            self.set(WAIT, waited);
+        }
+        let (window, interval) = (self.get(WINDOW), self.get(INTERVAL));
+        let pause = now.saturating_sub(self.get(SERVED_AT));
+        self.set(SERVED_AT, now);
+        if interval != 0 && pause > WINDOW_TIME.max(STILL * interval / 1000) {
+            // it stood still; if that is what it does now, it is soon believed
+            self.set(INTERVAL, interval * 2);
+            return self.set(WINDOW, now << 16);
+        }
+        let (begin, count) = (window >> 16, (window & 0xffff) + 1);
+        let time = now.saturating_sub(begin);
+        if time < WINDOW_TIME || count < WINDOW_COUNT {
+            return self.set(WINDOW, begin << 16 | count.min(0xffff));
+        }
+        let measured = (time * 1000 / count).max(1);
+        self.set(INTERVAL, if interval == 0 { measured } else { (interval + measured) / 2 });
+        self.set(WINDOW, now << 16);
+    }
+
+    /// What a request would have to expect that has so many before it. None where that is not known.
+    pub fn expected(&self, before: u64) -> Option<Expected> {
+        let interval = Some(self.get(INTERVAL)).filter(|interval| *interval != 0)?;
+        let wait = before.saturating_mul(interval) / 1000;
+        Some(Expected { before, rate: 100_000_000 / interval, wait })
+    }
+}
