@@ -132,7 +132,7 @@ impl Both {
         let last = self.model.iter().enumerate().rev().filter(|(_, of)| of.server == server);
         let expected = last.take(32).find(|(_, of)| fit(of.left)).map(|(place, _)| place);
         let expected = expected.map(|place| self.model.remove(place));
-        let taken = self.pools[server.0].take(server.1, fit);
+        let taken = self.pools[server.0].take(server.1, |_, left| fit(left));
         assert_eq!(taken, expected.map(|of| (Connection(of.connection), of.left)));
     }
 
@@ -183,7 +183,7 @@ impl Both {
             for (key, count) in KEYS.into_iter().zip(counts) {
                 assert_eq!(pool.len_of(key), count);
                 assert_eq!(pool.excess(key, count), None);
-                assert_eq!(pool.take(key, |_| false), None);
+                assert_eq!(pool.take(key, |_, _| false), None);
             }
         }
     }

@@ -51,20 +51,18 @@ pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
     let pool_key = is_pooled.then(|| peer.pool_key(r)).flatten().unwrap_or_default();
     attempt.shared.set(!pool_key.is_empty());
     attempt.key.set(if pool_key.is_empty() { peer.address() } else { pool_key });
-    attempt.slot.set(places::find_slot(peer));
     if refused::is_known_too_large(peer) {
+        attempt.slot.set(places::find_slot(peer));
         return refuse(r, peer, if_full);
     }
     refused::begin(peer);
-    // nobody gets in before those who wait
-    let has_turn = places::has_turn(peer, places::LAST);
-    if has_turn {
-        if let Some((idle, if_dead)) = idle::take(r, peer) {
-            peer.attach(idle, if_dead);
-            return Chosen::Ready;
-        }
+    // a connection of the pool knows its slot
+    if let Some((idle, if_dead)) = idle::take(r, peer, places::LAST) {
+        peer.attach(idle, if_dead);
+        return Chosen::Ready;
     }
-    connect_or_wait(r, peer, settings, has_turn, if_full)
+    attempt.slot.set(places::find_slot(peer));
+    connect_or_wait(r, peer, settings, if_full)
 }
 
 /// The request is too large for this server: one that may take more is asked, or it is answered when nginx
@@ -85,11 +83,11 @@ fn connect_or_wait<'a>(
     r: Request<'a>,
     peer: Peer<'a>,
     settings: &EffectiveSettings,
-    has_turn: bool,
     if_full: IfFull,
 ) -> Chosen {
     let state = peer.state();
-    let has_place = has_turn && places::take_in_turn(peer, places::LAST);
+    // nobody gets in before those who wait
+    let has_place = places::take(peer, places::LAST);
     if has_place && !peer.is_unix() && settings.connect_retry == 0 {
         return Chosen::New;
     }

@@ -1,38 +1,32 @@
 //! What has happened, counted: in this worker's cells of the zone, for the server that it concerns
 //! ([`crate::pure::stats`]).
 
+use std::sync::atomic::AtomicU64;
+
 use super::event::Event;
 use crate::nginx::connection::Lost;
 use crate::nginx::{self, zone};
 use crate::pure::stats::history::History;
-use crate::pure::stats::{self, Cells, Closed, Count, Failure};
+use crate::pure::stats::{self, Cells, Closed, Count, Failure, Try};
 use crate::pure::zone::SlotId;
 
 /// A server's counters, and its history.
-type Counted = (&'static Cells, History<'static, std::sync::atomic::AtomicU64>);
+type Counted = (&'static Cells, History<'static, 'static, AtomicU64>);
 
-/// Counts an event. Without a zone, or a place in it for the server, nothing is.
-#[inline]
-pub fn count(slot: Option<SlotId>, event: &Event<'_>) {
-    let Some(slot) = slot else { return };
-    match event {
-        // every request comes by these
-        Event::Taken { .. } | Event::Parked { .. } => {}
-        Event::Over { tried } => {
-            let Some((cells, history)) = of(slot) else { return };
-            tried.count(cells);
-            let has_reached = tried.sent || tried.connect.is_some();
-            if history.is_unavailable() || !has_reached {
-                reached(cells, history, has_reached, tried.failure);
-            }
-        }
-        _ => count_rare(slot, event),
+/// Counts a try that is over. Without a zone, or a place in it for the server, nothing is.
+#[inline(always)]
+pub fn tried(slot: Option<SlotId>, tried: &Try) {
+    let Some((cells, history)) = of(slot, tried.now) else { return };
+    tried.count(cells);
+    let has_reached = tried.sent || tried.connect.is_some();
+    if history.is_unavailable() || !has_reached {
+        reached(cells, history, has_reached, tried.failure);
     }
 }
 
-#[cold]
-fn count_rare(slot: SlotId, event: &Event<'_>) {
-    let Some((cells, history)) = of(slot) else { return };
+/// Counts another event.
+pub fn rare(slot: Option<SlotId>, event: &Event<'_>) {
+    let Some((cells, history)) = of(slot, nginx::now() as u64) else { return };
     match event {
         Event::Lost { why, .. } => stats::count_closed(cells, in_pool(*why)),
         Event::Closed { refusal, .. } => stats::count_closed(cells, (*refusal).into()),
@@ -61,7 +55,7 @@ fn in_pool(why: Lost) -> Closed {
 #[cold]
 fn reached(
     cells: &Cells,
-    history: History<'_, std::sync::atomic::AtomicU64>,
+    history: History<'_, '_, AtomicU64>,
     has: bool,
     failure: Option<Failure>,
 ) {
@@ -84,9 +78,9 @@ fn reached(
 
 /// Where to count, once what was counted before has its place in the history.
 #[inline]
-fn of(slot: SlotId) -> Option<Counted> {
-    let (worker, _) = zone::this_worker()?;
+fn of(slot: Option<SlotId>, now: u64) -> Option<Counted> {
+    let (slot, (worker, _)) = slot.zip(zone::this_worker())?;
     let history = History::of(worker.zone(), slot);
-    history.tick(nginx::now() as u64);
+    history.tick(now);
     Some((worker.cells(slot)?, history))
 }

@@ -48,7 +48,7 @@ pub fn begin(servers: &Servers) -> Vec<(Box<[u8]>, usize)> {
 
 fn find_slot(servers: &Servers, target: Target<'_>) -> Option<SlotId> {
     let (worker, generation) = zone::this_worker()?;
-    let slot = servers.slot(&worker.zone(), generation, target.address, target.name);
+    let slot = servers.slot(worker.zone(), generation, target.address, target.name);
     if slot.is_err() {
         observe(servers, None, Log::of_worker(), Event::ZoneFull { name: target.name });
     }

@@ -1,5 +1,7 @@
 //! Connections in the pool: taken, parked, lost.
 
+use std::cell::Cell;
+
 use super::observe::{observe, Event};
 use super::places::{self, Parking};
 use super::queue::Parked;
@@ -10,33 +12,41 @@ use crate::nginx::connection::{Idle, Lost, Peek};
 use crate::nginx::peer::IfDead;
 use crate::nginx::{self, Request};
 use crate::pure::pool::policy::{self, LastUse, Refusal};
+use crate::pure::zone::Rank;
 use crate::state::ConnectionOrigin;
 
-/// Takes a connection from the pool, if one fits. Beside it: what becomes of the request if it turns out
-/// to be dead.
-pub fn take(r: Request<'_>, peer: Peer<'_>) -> Option<(Idle, IfDead)> {
+/// Takes a connection from the pool, if one fits, and nobody is before a request of this rank. Beside it: what
+/// becomes of the request if it turns out to be dead.
+pub fn take(r: Request<'_>, peer: Peer<'_>, rank: Rank) -> Option<(Idle, IfDead)> {
     let state = peer.state();
     let attempt = state.attempt();
     if !attempt.shared.get() || state.needs_new_connection.get() {
         return None;
     }
     let risk = Risk::of(r, state);
-    let Parked { idle, slot } = find(r, peer.servers(), attempt.key.get(), risk)?;
+    let Parked { idle, slot } = find(r, peer, rank, risk)?;
     places::take_idle(peer, slot);
     attempt.connection.set(Some(ConnectionOrigin::Reused));
     Some((idle, if risk == Risk::None { IfDead::TryAgain } else { IfDead::Fail }))
 }
 
 /// The connection of this server that was used last, and is fit for this request and alive.
-fn find(r: Request<'_>, servers: &Servers, key: &[u8], risk: Risk) -> Option<Parked> {
+fn find(r: Request<'_>, peer: Peer<'_>, rank: Rank, risk: Risk) -> Option<Parked> {
     if risk == Risk::Repetition {
         return None;
     }
+    let (servers, key) = (peer.servers(), peer.state().attempt().key.get());
+    // one server's connections have one slot, so that the first one answers for all
+    let turn = Cell::new(None);
+    let has_turn = |parked: &Parked| {
+        let known = turn.get().unwrap_or_else(|| places::has_turn_at(peer, parked.slot, rank));
+        turn.set(Some(known));
+        known
+    };
     // A server may close a connection that has been idle for long at this very moment.
     let now = if risk == Risk::None { nginx::now() } else { nginx::now_exactly() };
-    let fit = |last_use: LastUse| match risk {
-        Risk::None | Risk::Repetition => true,
-        Risk::Loss => last_use.is_fresh(now),
+    let fit = |parked: &Parked, last_use: LastUse| {
+        has_turn(parked) && (risk == Risk::None || last_use.is_fresh(now))
     };
     loop {
         let (parked, last_use) = servers.idle.borrow_mut().take(key, fit)?;

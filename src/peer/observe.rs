@@ -1,7 +1,7 @@
 //! What has happened to connections and requests, said once: it is counted, and the log's lines are written
 //! from it.
 
-use super::count::count;
+use super::count;
 pub use super::event::Event;
 
 use super::queue::QueuedStats;
@@ -22,9 +22,8 @@ const ADVICE: &str =
 
 /// Counts what has happened for the server that has this `slot`, and tells the log of it, as far as it is time
 /// for that: advice comes once a minute, a line that many requests would have once a second with a count.
-#[inline]
+#[inline(always)]
 pub fn observe(servers: &Servers, slot: Option<SlotId>, log: Log<'_>, event: Event<'_>) {
-    count(slot, &event);
     match event {
         // every request comes by these
         Event::Taken { idle, since } => debug!(
@@ -39,15 +38,20 @@ pub fn observe(servers: &Servers, slot: Option<SlotId>, log: Log<'_>, event: Eve
             idle.descriptor(),
             idle.requests(),
         ),
-        Event::Over { .. } => {}
-        _ => write(servers, log, event),
+        Event::Over { tried } => count::tried(slot, tried),
+        _ => observe_rare(servers, slot, log, &event),
     }
 }
 
 #[inline(never)]
-fn write(servers: &Servers, log: Log<'_>, event: Event<'_>) {
+fn observe_rare(servers: &Servers, slot: Option<SlotId>, log: Log<'_>, event: &Event<'_>) {
+    count::rare(slot, event);
+    write(servers, log, event);
+}
+
+fn write(servers: &Servers, log: Log<'_>, event: &Event<'_>) {
     let (hints, now) = (&servers.queue.hints, nginx::now());
-    match event {
+    match *event {
         Event::Taken { .. } | Event::Parked { .. } | Event::Over { .. } => {}
         Event::Waited { .. } | Event::ListenQueueFull => {}
         Event::Lost { idle, why: Lost::Data } if !idle.is_tls() => log.warn(format_args!(

@@ -45,7 +45,7 @@ pub fn find_slot(peer: Peer<'_>) -> Option<SlotId> {
 fn make_slot(peer: Peer<'_>) -> Option<SlotId> {
     let (worker, generation) = zone::this_worker()?;
     let (servers, key) = (peer.servers(), peer.state().attempt().key.get());
-    match servers.slot(&worker.zone(), generation, key, peer.name()) {
+    match servers.slot(worker.zone(), generation, key, peer.name()) {
         Ok(slot) => {
             servers.slots.borrow_mut().insert(key, slot);
             Some(slot)
@@ -65,9 +65,28 @@ pub(super) fn in_zone(state: &State<'_>) -> Option<InZone> {
 
 /// Is nobody before a request of this rank?
 #[inline(always)]
-pub fn has_turn(peer: Peer<'_>, rank: Rank) -> bool {
+fn has_turn(peer: Peer<'_>, rank: Rank) -> bool {
     match in_zone(peer.state()) {
         Some((worker, slot)) => worker.has_turn(slot, rank),
+        None => has_turn_here(peer, rank),
+    }
+}
+
+/// The same of a request that may take an idle connection, whose place is at this slot.
+#[inline(always)]
+pub fn has_turn_at(peer: Peer<'_>, slot: Option<SlotId>, rank: Rank) -> bool {
+    match slot.zip(zone::this_worker()) {
+        Some((slot, (worker, _))) => worker.has_turn(slot, rank),
+        None => has_turn_without(peer, rank),
+    }
+}
+
+/// There was no room in the zone for the server when the connection was made, but there may be now.
+#[cold]
+#[inline(never)]
+fn has_turn_without(peer: Peer<'_>, rank: Rank) -> bool {
+    match find_slot(peer).zip(zone::this_worker()) {
+        Some((slot, (worker, _))) => worker.has_turn(slot, rank),
         None => has_turn_here(peer, rank),
     }
 }
@@ -85,12 +104,9 @@ pub fn take(peer: Peer<'_>, rank: Rank) -> bool {
 }
 
 /// The same for a request whose turn it is ([`has_turn`]).
-pub fn take_in_turn(peer: Peer<'_>, rank: Rank) -> bool {
+fn take_in_turn(peer: Peer<'_>, rank: Rank) -> bool {
     let (state, servers) = (peer.state(), peer.servers());
     let (attempt, limit) = (state.attempt(), settings_of(peer).max_connections);
-    if attempt.counted.get() {
-        return true;
-    }
     let taken = match in_zone(state) {
         Some((worker, slot)) => match worker.acquire_in_turn(slot, limit as u64, rank) {
             Acquire::Full if close_unfit(peer) => {

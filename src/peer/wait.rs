@@ -210,12 +210,10 @@ enum Served {
 fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, rank: Rank) -> Served {
     let peer = waiter.peer();
     let (servers, settings) = (peer.servers(), settings_of(peer));
-    if places::has_turn(peer, rank) {
-        if let Some((idle, if_dead)) = idle::take(r, peer) {
-            end(r, waiter, QueueEnd::Served);
-            waiter.attach(idle, if_dead);
-            return Served::Yes;
-        }
+    if let Some((idle, if_dead)) = idle::take(r, peer, rank) {
+        end(r, waiter, QueueEnd::Served);
+        waiter.attach(idle, if_dead);
+        return Served::Yes;
     }
     let had_place = peer.state().attempt().counted.get();
     if !places::take(peer, rank) {

@@ -176,14 +176,14 @@ impl<C> Pool<C> {
     }
 
     /// Takes the connection to this server that was used last of those that are `fit`.
-    pub fn take(&mut self, key: &[u8], fit: impl Fn(LastUse) -> bool) -> Option<(C, LastUse)> {
+    pub fn take(&mut self, key: &[u8], fit: impl Fn(&C, LastUse) -> bool) -> Option<(C, LastUse)> {
         let place = self.servers.find(key)?;
         let mut next = self.servers.get(place)?.idle.newest;
         for _ in 0..LOOKED_AT {
             let number = next?;
             let worker = self.worker.borrow();
             let parked = worker.get(number)?;
-            if fit(parked.last_use) {
+            if fit(&parked.connection, parked.last_use) {
                 drop(worker);
                 return self.take_out(place, number);
             }

@@ -58,7 +58,7 @@ fn slot_of(servers: &Servers) -> Option<SlotId> {
     if let Some(slot) = servers.slots.borrow().find(UPSTREAM) {
         return Some(slot);
     }
-    let slot = servers.slot(&worker.zone(), generation, UPSTREAM, UPSTREAM).ok()?;
+    let slot = servers.slot(worker.zone(), generation, UPSTREAM, UPSTREAM).ok()?;
     servers.slots.borrow_mut().insert(UPSTREAM, slot);
     Some(slot)
 }

@@ -45,7 +45,7 @@ type Slots = BTreeMap<(Vec<u8>, Vec<u8>), Vec<SlotId>>;
 pub fn take_stock(r: Request<'_>, looks: bool) -> Inventory {
     let zone = this_worker().map(|(worker, _)| worker.zone());
     let mut slots = Slots::new();
-    for slot in zone.into_iter().flat_map(Zone::slots) {
+    for slot in zone.into_iter().flat_map(|zone| zone.slots()) {
         if let Some(label) = zone.and_then(|zone| zone.label(slot)) {
             slots.entry(label).or_default().push(slot);
         }
@@ -63,7 +63,7 @@ pub fn take_stock(r: Request<'_>, looks: bool) -> Inventory {
     inventory
 }
 
-fn about(zone: Option<Zone<'static>>) -> About {
+fn about(zone: Option<&'static Zone<'static>>) -> About {
     About {
         version: env!("CARGO_PKG_VERSION"),
         commit: env!("RS_UWSGI_COMMIT"),
@@ -87,7 +87,7 @@ fn about(zone: Option<Zone<'static>>) -> About {
 
 fn add_upstream(
     inventory: &mut Inventory,
-    zone: Option<Zone<'static>>,
+    zone: Option<&'static Zone<'static>>,
     slots: &mut Slots,
     servers: &Servers,
     uwsgi: Option<Known>,
@@ -138,7 +138,7 @@ fn add_upstream(
     }
 }
 
-fn totals(zone: Option<Zone<'static>>, slots: &[SlotId]) -> Totals {
+fn totals(zone: Option<&'static Zone<'static>>, slots: &[SlotId]) -> Totals {
     let mut totals = Totals::default();
     for row in slots.iter().flat_map(|slot| zone.into_iter().flat_map(|zone| zone.rows(*slot))) {
         if let Ok(cells) = row.try_into() {

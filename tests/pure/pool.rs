@@ -45,7 +45,7 @@ proptest! {
         for key in KEYS {
             let all = keys.iter().enumerate().filter(|(_, of)| **of == key);
             let expected: Vec<_> = all.map(|(number, _)| number).rev().take(most).collect();
-            let taken = std::iter::from_fn(|| pool.take(key, |_| true));
+            let taken = std::iter::from_fn(|| pool.take(key, |_, _| true));
             prop_assert_eq!(taken.map(|(number, _)| number).collect::<Vec<_>>(), expected);
         }
         prop_assert!(pool.is_empty());
@@ -58,13 +58,13 @@ fn one_that_does_not_fit_stays_where_it_is() {
     for (at, body) in [(1, 0), (2, 9), (3, 0), (4, 9)] {
         pool.park(b"a", at as u32, at, LastUse { started_at: at, body, since: None });
     }
-    let small = |left: LastUse| left.body == 0;
+    let small = |_: &usize, left: LastUse| left.body == 0;
     assert_eq!(pool.take(b"a", small), Some((3, LastUse { started_at: 3, body: 0, since: None })));
     assert_eq!(
-        pool.take(b"a", |_| true),
+        pool.take(b"a", |_, _| true),
         Some((4, LastUse { started_at: 4, body: 9, since: None }))
     );
-    assert_eq!(pool.take(b"b", |_| true), None);
+    assert_eq!(pool.take(b"b", |_, _| true), None);
     assert_eq!(pool.take(b"a", small), Some((1, LastUse { started_at: 1, body: 0, since: None })));
     assert_eq!(pool.take(b"a", small), None);
     assert_eq!(pool.len(), 1);
@@ -99,7 +99,7 @@ fn servers_without_connections_are_not_remembered_for_ever() {
         let last_use = LastUse { started_at: number, body: 0, since: None };
         pool.park(&key, number as u32, number, last_use);
         if number % 100 > 0 {
-            assert!(pool.take(&key, |_| true).is_some());
+            assert!(pool.take(&key, |_, _| true).is_some());
         }
     }
     assert_eq!(pool.len(), 10);
@@ -123,7 +123,7 @@ fn many_servers_are_all_found() {
     }
     for number in 0..2000 {
         let expected = (number % 3 != 0).then_some((number, last_use));
-        assert_eq!(pools[number % 2].take(&key(number / 2), |_| true), expected);
+        assert_eq!(pools[number % 2].take(&key(number / 2), |_, _| true), expected);
     }
     assert!(pools.iter().all(Pool::is_empty));
     assert_eq!(pools[0].oldest_of_worker(), None);
@@ -142,7 +142,7 @@ fn a_number_is_that_of_one_pool() {
     assert_eq!(pools[0].remove(7), Some("first"));
     pools[1].park(b"a", 7, "second", last_use);
     assert_eq!(pools[0].remove(7), None);
-    assert_eq!(pools[1].take(b"a", |_| true), Some(("second", last_use)));
+    assert_eq!(pools[1].take(b"a", |_, _| true), Some(("second", last_use)));
 }
 
 /// How long a server lets connections be idle is the longest time after which it closed one.

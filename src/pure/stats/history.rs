@@ -117,19 +117,22 @@ impl Second {
 
 /// The history of a server.
 #[derive(Clone, Copy, Debug)]
-pub struct History<'m, A> {
-    zone: Zone<'m, A>,
+pub struct History<'z, 'm, A> {
+    zone: &'z Zone<'m, A>,
     of: SlotId,
+    words: &'m [A],
 }
 
-impl<'m, A: Word> History<'m, A> {
+impl<'z, 'm, A: Word> History<'z, 'm, A> {
     /// That of this server.
-    pub fn of(zone: Zone<'m, A>, of: SlotId) -> Self {
-        History { zone, of }
+    #[inline]
+    pub fn of(zone: &'z Zone<'m, A>, of: SlotId) -> Self {
+        History { zone, of, words: zone.shared(of) }
     }
 
+    #[inline]
     fn word(&self, at: usize) -> Option<&'m A> {
-        self.zone.shared(self.of, at)
+        self.words.get(at)
     }
 
     fn get(&self, at: usize) -> u64 {

@@ -156,7 +156,13 @@ impl<'m, A: Word> Worker<'m, A> {
 
     #[inline]
     pub(super) fn own(&self, of: SlotId, at: usize) -> &'m A {
-        self.zone.word(self.row + of.index() * self.zone.layout.cell_size + at)
+        self.zone.word(self.own_base(of) + at)
+    }
+
+    /// Where this worker's cell begins.
+    #[inline]
+    pub(super) fn own_base(&self, of: SlotId) -> usize {
+        self.row + of.index() * self.zone.layout.cell_size
     }
 
     /// Adds to a word of this worker's own cell.

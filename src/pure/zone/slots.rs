@@ -343,12 +343,11 @@ impl<'m, A: Word> Zone<'m, A> {
         self.is_ready(of).then_some((upstream, server))
     }
 
-    /// A word that all workers have of a server; zero when its slot is made. None where there are not
-    /// so many.
+    /// The words that all workers have of a server; zeros when its slot is made.
     #[inline]
-    pub fn shared(&self, of: SlotId, index: usize) -> Option<&'m A> {
-        let is_there = index < self.layout.shape.shared;
-        is_there.then(|| self.word(self.layout.shared(of.index()) + index))
+    pub fn shared(&self, of: SlotId) -> &'m [A] {
+        let base = self.layout.shared(of.index());
+        self.words.get(base..base + self.layout.shape.shared).unwrap_or_default()
     }
 
     /// The words of a server's health ([`crate::pure::health`]); zeros when its slot is made.

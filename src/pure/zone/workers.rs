@@ -184,8 +184,9 @@ impl<'m, A: Word> Worker<'m, A> {
     }
 
     /// The zone.
-    pub fn zone(&self) -> Zone<'m, A> {
-        self.zone
+    #[inline]
+    pub fn zone(&self) -> &Zone<'m, A> {
+        &self.zone
     }
 
     /// The worker ends: its cells are another's. Places that it has not given back come free.
