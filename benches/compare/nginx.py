@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backends import accepts
 from demo_lib.processes import STOP_DEADLINE, Process, StartFailed, free_ports, pause
-from plan import KEEPALIVE, LIMITED, METHODS, NEW, OURS, PROXY, QUEUED, STOCK
+from plan import ALONE, KEEPALIVE, LIMITED, METHODS, NEW, OURS, PROXY, QUEUED, STOCK
 from shared import params, user_line
 
 CONFIGURATION = """\
@@ -56,6 +56,7 @@ UPSTREAM = """\
 PASS = {
     STOCK: "uwsgi_pass {address};",
     OURS: "rs_uwsgi_pass {address};",
+    ALONE: "rs_uwsgi_pass {address};",
     NEW: "rs_uwsgi_reuse off;\n            rs_uwsgi_pass {address};",
     LIMITED: "rs_uwsgi_max_connections 64;\n            rs_uwsgi_pass {address};",
     QUEUED: "rs_uwsgi_max_connections 1;\n            rs_uwsgi_pass {address};",
@@ -63,7 +64,7 @@ PASS = {
     '            proxy_set_header Connection "";\n            proxy_set_header Host $http_host;',
 }
 
-PROTOCOL = dict.fromkeys((STOCK, OURS, NEW, LIMITED, QUEUED), "uwsgi") | {PROXY: "http"}
+PROTOCOL = dict.fromkeys((STOCK, OURS, ALONE, NEW, LIMITED, QUEUED), "uwsgi") | {PROXY: "http"}
 
 
 def endpoint(scenario, method):
@@ -91,6 +92,8 @@ def location(uri, lines):
 def compared(scenarios, addresses, methods=METHODS):
     """A location for each scenario and method. `addresses` has one for each endpoint."""
     upstreams, locations = {}, ""
+    if ALONE in methods:
+        upstreams[ALONE] = "    rs_uwsgi_zone off;\n"
     for scenario in scenarios:
         for method in methods:
             key = endpoint(scenario, method)

@@ -16,6 +16,9 @@ NEW = "rs_uwsgi_pass-new"
 # Ours with a limit that is never reached, and with one that all requests but one wait for: only in the
 # profile.
 LIMITED, QUEUED = "rs_uwsgi_pass-limited", "rs_uwsgi_pass-queued"
+# Ours without the zone that workers share, and without what is counted in it: only in the profile. As long as
+# OURS, so that requests for the two are.
+ALONE = "rs_uwsgi_solo"
 COUNTED = (STOCK, NEW, OURS, PROXY)
 KINDS = ("unix", "tcp")
 

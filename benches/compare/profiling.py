@@ -3,13 +3,14 @@
 Leaves callgrind's profiles and what callgrind_annotate makes of them in target/bench/profile.
 """
 
+import re
 import shutil
 import subprocess
 
 import callgrind
 import instructions
 from backends import Null
-from plan import LIMITED, NEW, OURS, QUEUED, STOCK, Scenario
+from plan import ALONE, LIMITED, NEW, OURS, QUEUED, STOCK, Scenario
 from shared import machine, nginx_version, table
 
 SCENARIO = Scenario(Null.name, "none", "unix")
@@ -17,7 +18,11 @@ COUNTS = (200, 1200)
 PROFILED = {STOCK: "stock", NEW: "ours-new", OURS: "ours-pooled"}
 TOP = 10
 # What limits cost, with so many clients at once.
-LIMITS = {OURS: "no limit", LIMITED: "64 connections", QUEUED: "1 connection, so that requests wait"}
+LIMITS = {
+    OURS: "no limit",
+    LIMITED: "64 connections",
+    QUEUED: "1 connection, so that requests wait",
+}
 CLIENTS = 8
 
 NOTE = """\
@@ -40,21 +45,34 @@ def run(setup, addresses, running):
     profiles = {}
     for method, name in PROFILED.items():
         print(f"profiling {name}", flush=True)
-        _, paths = instructions.per_request(setup, SCENARIO, method, COUNTS, addresses, running)
-        few, many = map(callgrind.read, paths)
-        profiles[method] = many.per_request(few, COUNTS[1] - COUNTS[0])
-        shutil.copyfile(paths[1], folder / f"{name}.out")
+        profiles[method], path = _per_request(setup, method, addresses, running)
+        shutil.copyfile(path, folder / f"{name}.out")
         _annotate(folder, name)
+    print("profiling without the zone", flush=True)
+    alone = _per_request(setup, ALONE, addresses, running)[0]
     limits = {}
     for method, name in LIMITS.items():
         print(f"counting instructions with {name}", flush=True)
         limits[name], _ = instructions.per_request(
             setup, SCENARIO, method, COUNTS, addresses, running, CLIENTS
         )
-    text = _report(setup, profiles, limits)
+    text = _report(setup, profiles, alone, limits)
     (folder / "summary.md").write_text(text, encoding="utf-8")
     files = "summary.md, and for each .out, .inclusive.txt and .exclusive.txt"
     return f"\n{text}\nwritten to {folder}: {files}"
+
+
+def _per_request(setup, method, addresses, running):
+    """The profile of a request, and the path of the larger one of the two that it is the difference of."""
+    _, paths = instructions.per_request(setup, SCENARIO, method, COUNTS, addresses, running)
+    few, many = map(callgrind.read, paths)
+    return many.per_request(few, COUNTS[1] - COUNTS[0]), paths[1]
+
+
+def _of_module(profile):
+    """What the module itself costs, with the comparisons of bytes that it calls: not what nginx's allocator
+    happens to do in one configuration and not in the other."""
+    return sum(cost for name, cost in profile.own.items() if re.fullmatch(f"{_MODULE}|__memcmp.*", name))
 
 
 def _annotate(folder, name):
@@ -110,7 +128,7 @@ STEPS = {
 }
 
 
-def _report(setup, profiles, limits):
+def _report(setup, profiles, alone, limits):
     steps = {
         method: _stock(profile) if method == STOCK else _ours(profile)
         for method, profile in profiles.items()
@@ -122,6 +140,9 @@ def _report(setup, profiles, limits):
     text = f"{machine()}. {nginx_version(setup.nginx)}. Unix socket, null backend.\n\n"
     text += NOTE.format(least=COUNTS[0], most=COUNTS[1])
     text += f"\n{table(['instructions a request', *PROFILED.values()], lines)}\n"
+    price = _of_module(profiles[OURS]) - _of_module(alone)
+    text += "\nWhat the zone that workers share costs a pooled request, with all that is counted in it, against "
+    text += f"`rs_uwsgi_zone off`: {price:.0f} instructions.\n"
     rows = [[name, f"{cost:.0f}"] for name, cost in limits.items()]
     text += f"\n{table([f'ours, {CLIENTS} clients at once', 'instructions a request'], rows)}\n"
     for method, profile in profiles.items():
