@@ -71,8 +71,6 @@ pub struct Attempt<'a> {
     pub peer: Cell<Option<Peer<'a>>>,
     /// What is configured for connections to it.
     pub settings: Cell<Option<&'a EffectiveSettings>>,
-    /// Is it known to refuse the request, which waits to be told so?
-    pub too_large: Cell<bool>,
     /// When this try began, in milliseconds of nginx's clock.
     pub started_at: Cell<usize>,
     /// The key by which the server is known in the queue and, if `shared`, in the pool.
@@ -83,10 +81,8 @@ pub struct Attempt<'a> {
     pub shared: Cell<bool>,
     /// What was before it.
     pub after: Cell<Before>,
-    /// Is the request in the queue?
-    pub queued: Cell<bool>,
-    /// How it has left the queue.
-    pub queue_end: Cell<Option<QueueEnd>>,
+    /// Its wait for a connection.
+    pub wait: Cell<Wait>,
     /// How it failed, where that is known before its end.
     pub failure: Cell<Option<Failure>>,
     /// Has the try a place, one of those that `rs_uwsgi_max_connections` counts?
@@ -95,6 +91,31 @@ pub struct Attempt<'a> {
     pub expected: Cell<Option<Expected>>,
     /// What the server has answered.
     pub response: Response<'a>,
+}
+
+/// The wait of a try for a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Wait {
+    /// It has had no need to, or waits for one that is being made.
+    #[default]
+    None,
+    /// It is in the queue, or has been and its connection is being made.
+    Queued,
+    /// It is refused. nginx can answer it only when it is done with it, so that it waits for no time.
+    Refused(WhyRefused),
+    /// It is over.
+    Over(QueueEnd),
+}
+
+/// Why a try does not get as far as the queue.
+#[derive(Clone, Copy, Debug)]
+pub enum WhyRefused {
+    /// The server is known not to take a request as large as this one.
+    TooLarge,
+    /// As many wait as may.
+    QueueFull,
+    /// It would wait for longer than it may.
+    WaitTooLong(Expected),
 }
 
 /// The response of the server of a try.

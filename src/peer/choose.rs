@@ -13,6 +13,7 @@ use crate::nginx::status::NOT_IMPLEMENTED;
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::Request;
 use crate::pure::pool::policy::Reuse;
+use crate::state::{Wait, WhyRefused};
 
 /// A request with a body must not go to a puwsgi-socket, which takes the bytes of a body for the next
 /// request.
@@ -71,7 +72,7 @@ fn refuse<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
     if if_full == IfFull::TryNextPeer && peer.has_others() {
         return Chosen::TryNextPeer;
     }
-    peer.state().attempt().too_large.set(true);
+    peer.state().attempt().wait.set(Wait::Refused(WhyRefused::TooLarge));
     if peer.open().is_err() {
         return Chosen::Failed;
     }

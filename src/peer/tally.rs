@@ -8,7 +8,7 @@ use crate::nginx::peer::Outcome;
 use crate::nginx::{self, Request};
 use crate::pure::stats::{Failure, QueueEnd, Try};
 use crate::pure::uwsgi::framing::End;
-use crate::state::{Answer, Before, Body, ConnectionOrigin};
+use crate::state::{Answer, Before, Body, ConnectionOrigin, Wait};
 
 /// Counts a try that has ended with this outcome. `connection`: none where there could be none.
 pub fn count<'a>(
@@ -75,7 +75,7 @@ fn classify(
         return Some(known);
     }
     // what it waited for was not the server's doing
-    if attempt.queue_end.get().is_some_and(|end| end != QueueEnd::Served) {
+    if matches!(attempt.wait.get(), Wait::Over(end) if end != QueueEnd::Served) {
         return None;
     }
     let Some(connection) = connection else { return Some(Failure::ConnectError) };

@@ -21,7 +21,7 @@ use crate::pure::line::Place;
 use crate::pure::queue::LastAttempt;
 use crate::pure::stats::QueueEnd;
 use crate::pure::zone::{Rank, Rung, SlotId};
-use crate::state::RequestState;
+use crate::state::{RequestState, Wait, WhyRefused};
 
 /// For how long one may wait before the log tells of it, in milliseconds.
 const LONG: usize = 1000;
@@ -49,17 +49,19 @@ pub fn enqueue<'a>(
         Cause::Refused(_) => None,
         _ => line::expected(peer, place).filter(|expected| expected.wait > limit as u64),
     };
-    state.attempt().expected.set(expected);
     let joined = match expected {
-        None => line::join(peer, waiter, Some(settings.queue), place),
-        Some(_) => None,
+        None => line::join(peer, waiter, Some(settings.queue), place).ok_or(WhyRefused::QueueFull),
+        Some(expected) => Err(WhyRefused::WaitTooLong(expected)),
     };
-    let Some(before) = joined else {
-        // It can be answered only when nginx is done with it: it waits for no time.
-        waiter.expire();
-        return Chosen::Waiting;
+    let before = match joined {
+        Ok(before) => before,
+        Err(why) => {
+            state.attempt().wait.set(Wait::Refused(why));
+            waiter.expire();
+            return Chosen::Waiting;
+        }
     };
-    state.attempt().queued.set(true);
+    state.attempt().wait.set(Wait::Queued);
     let slot = state.attempt().slot.get();
     observe(servers, slot, r.log(), Event::Queued { name: peer.name(), cause, before });
     let mut stats = queue.stats.get();
@@ -114,8 +116,9 @@ fn end(r: Request<'_>, waiter: &Waiter<'_>, how: QueueEnd) {
     let (peer, time) = (waiter.peer(), waiter.time());
     let (state, queue) = (peer.state(), &peer.servers().queue);
     let attempt = state.attempt();
-    if attempt.queued.take() || matches!(how, QueueEnd::Overflow | QueueEnd::Expected) {
-        attempt.queue_end.set(Some(how));
+    let is_refusal = matches!(how, QueueEnd::Overflow | QueueEnd::Expected);
+    if is_refusal || matches!(attempt.wait.get(), Wait::Queued) {
+        attempt.wait.set(Wait::Over(how));
         observe(peer.servers(), attempt.slot.get(), r.log(), Event::Waited { end: how, time });
     }
     if !waiter.is_pending() {
@@ -292,21 +295,26 @@ pub fn on_queue_timeout(r: Request<'_>) -> Next {
     let waiting = places::waiting_for(peer);
     let queued = remove(waiter);
     let (name, time, why) = (peer.name(), waiter.time(), why(peer));
-    let was_queued = queued.is_some();
     if let Some(slot) = queued.filter(|_| !nginx::is_exiting()) {
         line::left_in_vain(peer, slot, time, true);
     }
-    let is_overflow = !(was_queued || waiter.is_pending() || attempt.too_large.get());
-    let how = match (is_overflow, attempt.expected.get()) {
-        (true, Some(_)) => QueueEnd::Expected,
-        (true, None) => QueueEnd::Overflow,
-        (false, _) => QueueEnd::Timeout,
+    let limit = limit(state, settings_of(peer));
+    let (how, refused, longer) = match attempt.wait.get() {
+        Wait::Refused(WhyRefused::TooLarge) => {
+            end(r, waiter, QueueEnd::Failed);
+            waiter.leave();
+            return refused::answer_at_once(r);
+        }
+        Wait::Refused(WhyRefused::QueueFull) => {
+            (QueueEnd::Overflow, Event::QueueFull { name, waiting, why }, time)
+        }
+        Wait::Refused(WhyRefused::WaitTooLong(expected)) => {
+            let too_long = Event::WaitTooLong { name, expected, limit };
+            (QueueEnd::Expected, too_long, expected.wait as usize)
+        }
+        _ => (QueueEnd::Timeout, Event::QueueTimeout { name, time, why }, time),
     };
     end(r, waiter, how);
-    if attempt.too_large.get() {
-        waiter.leave();
-        return refused::answer_at_once(r);
-    }
     let goes_on =
         peer.has_others() && state.conf.tries_again_on_timeout() || r.has_stale_response();
     if waiter.is_pending() || goes_on {
@@ -314,14 +322,6 @@ pub fn on_queue_timeout(r: Request<'_>) -> Next {
         return Next::Wait;
     }
     waiter.leave();
-    let limit = limit(state, settings_of(peer));
-    let (refused, longer) = match (queued, attempt.expected.get()) {
-        (Some(_), _) => (Event::QueueTimeout { name, time, why }, time),
-        (None, None) => (Event::QueueFull { name, waiting, why }, time),
-        (None, Some(expected)) => {
-            (Event::WaitTooLong { name, expected, limit }, expected.wait as usize)
-        }
-    };
     observe(servers, attempt.slot.get(), r.log(), refused);
     Next::Refuse { status: SERVICE_UNAVAILABLE, retry_after: Some(hints::retry_after(longer)) }
 }
