@@ -13,7 +13,7 @@ use std::rc::Rc;
 use super::{health, LocConf};
 use crate::module::{UpstreamRef, Uwsgi};
 use crate::nginx::block::Block;
-use crate::nginx::conf::{self, Conf, ConfPosition, Error, Level};
+use crate::nginx::conf::{self, one_of, Conf, ConfPosition, Error, Level, A_NUMBER, A_TIME};
 use crate::nginx::log::Printable;
 use crate::pure::line::Order;
 use crate::pure::pool::policy::{Limits, Reuse};
@@ -208,7 +208,8 @@ pub fn set_number(cf: Conf<'_>, said: &mut Said<usize>) -> Result<(), Error> {
 /// As of [`set_number`].
 pub fn set_time(cf: Conf<'_>, said: &mut Said<usize>) -> Result<(), Error> {
     said.check_unset()?;
-    let time = conf::parse_milliseconds(cf.arg(1)).ok_or_else(|| invalid(cf, "value"))?;
+    let time = conf::parse_milliseconds(cf.arg(1))
+        .ok_or_else(|| invalid("value", cf.quoted_values(), A_TIME))?;
     said.set(time, &Rc::new(cf.position()));
     Ok(())
 }
@@ -230,11 +231,13 @@ pub fn set_queue(
     let (mut time, mut word) = (None, None);
     for parameter in cf.words().skip(2) {
         if let (Some(value), None) = (parameter.strip_prefix(b"timeout="), time) {
-            time = Some(conf::parse_milliseconds(value).ok_or_else(|| invalid(cf, "value"))?);
+            let parsed = conf::parse_milliseconds(value);
+            time = Some(parsed.ok_or_else(|| invalid("value", quoted(parameter), A_TIME))?);
         } else if let (Some(value), None) = (parameter.strip_prefix(b"order="), word) {
-            word = Some(find(ORDER, value).ok_or_else(|| invalid(cf, "value"))?);
+            let wrong = || invalid("value", quoted(parameter), &one_of(names_of(ORDER)));
+            word = Some(find(ORDER, value).ok_or_else(wrong)?);
         } else {
-            return Err(invalid(cf, "parameter"));
+            return Err(invalid("parameter", quoted(parameter), QUEUE_PARAMETERS));
         }
     }
     let position = Rc::new(cf.position());
@@ -269,6 +272,10 @@ pub const REUSE: Words<Reuse> =
 const ORDER: Words<Order> =
     &[("fair", Order::Fair), ("arrival", Order::Arrival), ("newest", Order::Newest)];
 
+fn names_of<T>(words: Words<T>) -> impl Iterator<Item = &'static [u8]> {
+    words.iter().map(|(name, _)| name.as_bytes())
+}
+
 fn find<T: Copy>(words: Words<T>, word: &[u8]) -> Option<T> {
     let found = words.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word));
     found.map(|(_, value)| *value)
@@ -285,19 +292,26 @@ pub fn set_word<T: Copy + PartialEq>(
     words: Words<T>,
 ) -> Result<(), Error> {
     said.check_unset()?;
-    let value = find(words, cf.arg(1)).ok_or_else(|| invalid(cf, "value"))?;
+    let value = find(words, cf.arg(1))
+        .ok_or_else(|| invalid("value", cf.quoted_values(), &one_of(names_of(words))))?;
     said.set(value, &Rc::new(cf.position()));
     Ok(())
 }
 
 fn number(cf: Conf<'_>) -> Result<usize, Error> {
-    conf::parse_number(cf.arg(1)).ok_or_else(|| invalid(cf, "number"))
+    conf::parse_number(cf.arg(1)).ok_or_else(|| invalid("number", quoted(cf.arg(1)), A_NUMBER))
 }
 
-fn invalid(cf: Conf<'_>, what: &str) -> Error {
-    let values: Vec<_> =
-        cf.words().skip(1).map(|value| format!("\"{}\"", Printable(value))).collect();
-    Error::Directive(format!("invalid {what} {}", values.join(" ")).into())
+const QUEUE_PARAMETERS: &str =
+    "it must be \"timeout=\" with a time or \"order=\" with a word, each once";
+
+/// What the directive does not take, and what it takes.
+fn invalid(what: &str, value: String, expected: &str) -> Error {
+    Error::Directive(format!("invalid {what} {value}, {expected}").into())
+}
+
+fn quoted(value: &[u8]) -> String {
+    format!("\"{}\"", Printable(value))
 }
 
 /// What tells the servers of an upstream apart in the pool, in the queue and in the zone.
@@ -327,10 +341,10 @@ pub fn merge_users(
         }
         let mut settings = block.settings::<Uwsgi>().cloned().unwrap_or_else(Settings::unset);
         for user in users.iter().filter(|user| user.upstream == block) {
-            settings.merge_shared(cf, block.name(), &user.settings)?;
+            settings.merge_shared(cf, &block.shown_name(), &user.settings)?;
         }
         let mut of_block = users.iter().filter(|user| user.upstream == block);
-        health::check_users(cf, block.name(), &settings.health, of_block.clone())?;
+        health::check_users(cf, &block.shown_name(), &settings.health, of_block.clone())?;
         let keyed_by = match of_block.any(|user| !user.tls) {
             true => KeyedBy::Address,
             false => KeyedBy::TlsIdentity,

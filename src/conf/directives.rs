@@ -152,7 +152,7 @@ static TABLES: Tables = Tables(&[&[
     #[cfg(ngx_feature = "http_ssl")] key_value(c"rs_uwsgi_ssl_conf_command", TWO, at!(tls.conf_commands)),
     // this module's own
     own::<Uwsgi>(c"rs_uwsgi_drop_headers", MORE, set!(params::set_drop_headers, drop_headers)),
-    size(c"rs_uwsgi_max_vars", ONE, at!(max_vars)),
+    own::<Uwsgi>(c"rs_uwsgi_max_vars", ONE, set!(params::set_max_vars, max_vars)),
     shared::<Uwsgi>(c"rs_uwsgi_keepalive", SHARED, set_shared!(connections::set_number, idle)),
     shared::<Uwsgi>(c"rs_uwsgi_keepalive_timeout", SHARED, set_shared!(connections::set_time, timeout)),
     shared::<Uwsgi>(c"rs_uwsgi_keepalive_requests", SHARED, set_shared!(connections::set_number, requests)),

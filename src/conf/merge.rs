@@ -61,12 +61,6 @@ pub fn merge(cf: Conf<'_>, outer: &mut LocConf, own: &mut LocConf) -> Result<(),
     let says_check = own.connections.health.is_some();
     own.connections.inherit(&outer.connections);
     inherit(&mut own.max_vars, outer.max_vars, MAX_VARS);
-    if own.max_vars > MAX_VARS {
-        return Err(cf.error(format_args!(
-            "\"rs_uwsgi_max_vars\" {} is greater than {MAX_VARS}, the most that the protocol allows",
-            own.max_vars
-        )));
-    }
     own.modifier1 = own.modifier1.or(outer.modifier1);
     own.modifier2 = own.modifier2.or(outer.modifier2);
     own.status_zone = own.status_zone.or(outer.status_zone);

@@ -6,12 +6,13 @@
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
-use crate::nginx::conf::{Conf, Error};
+use crate::nginx::conf::{parse_size, Conf, Error, A_SIZE};
 use crate::nginx::log::Printable;
+use crate::nginx::merge::Unset;
 use crate::nginx::value::{ComplexValue, Variable};
 use crate::pure::uwsgi::header_set::HeaderSet;
 use crate::pure::uwsgi::names::{self, STANDARD_PARAMS};
-use crate::pure::uwsgi::packet::VarName;
+use crate::pure::uwsgi::packet::{VarName, MAX_VARS};
 
 /// A `rs_uwsgi_param` line.
 #[derive(Debug)]
@@ -89,7 +90,12 @@ pub fn add(cf: Conf<'_>, own: &mut Vec<ParamSource>) -> Result<(), Error> {
         match word {
             b"if_not_empty" if !if_not_empty => if_not_empty = true,
             b"unsafe" if !vouched_for => vouched_for = true,
-            _ => return Err(cf.error(format_args!("invalid parameter \"{}\"", Printable(word)))),
+            _ => {
+                return Err(cf.error(format_args!(
+                "invalid parameter \"{}\", it must be \"if_not_empty\" or \"unsafe\", each once",
+                Printable(word)
+            )))
+            }
         }
     }
     if name.len() > usize::from(u16::MAX) {
@@ -106,6 +112,28 @@ pub fn add(cf: Conf<'_>, own: &mut Vec<ParamSource>) -> Result<(), Error> {
         )));
     }
     own.push(ParamSource { name: name.into(), value: value.into(), if_not_empty });
+    Ok(())
+}
+
+/// The directive `rs_uwsgi_max_vars SIZE`.
+///
+/// # Errors
+///
+/// No size, or one that is more than a packet can have; a second directive in the same block.
+pub fn set_max_vars(cf: Conf<'_>, max_vars: &mut usize) -> Result<(), Error> {
+    if *max_vars != Unset::UNSET {
+        return Err(Error::Directive("is duplicate".into()));
+    }
+    let size = parse_size(cf.arg(1)).ok_or_else(|| {
+        let value = Printable(cf.arg(1));
+        Error::Directive(format!("invalid value \"{value}\", {A_SIZE}").into())
+    })?;
+    if size > MAX_VARS {
+        return Err(cf.error(format_args!(
+            "\"rs_uwsgi_max_vars\" {size} is greater than {MAX_VARS}, the most that the protocol allows"
+        )));
+    }
+    *max_vars = size;
     Ok(())
 }
 

@@ -83,7 +83,10 @@ pub fn set_certificate_cache(
             None
         };
         if parsed.is_none() {
-            return Err(cf.error(format_args!("invalid parameter \"{}\"", Printable(word))));
+            return Err(cf.error(format_args!(
+                "invalid parameter \"{}\", it must be \"off\" or one of \"max=\", \"inactive=\", \"valid=\"",
+                Printable(word)
+            )));
         }
     }
     if off {

@@ -75,6 +75,23 @@ impl Block {
         unsafe { bytes_of((*self.0.as_ptr()).host) }
     }
 
+    /// The name that people are shown: as an address is written, where it is one.
+    pub fn shown_name(self) -> Vec<u8> {
+        let name = self.name();
+        match self.port() {
+            // nginx takes the scheme away, and no block has such a name
+            0 if name.starts_with(b"/") => [&b"unix:"[..], name].concat(),
+            0 => name.to_vec(),
+            port => [name, &b":"[..], port.to_string().as_bytes()].concat(),
+        }
+    }
+
+    /// The port in an address; 0 for a block and for a socket.
+    pub fn port(self) -> u16 {
+        // SAFETY: upstreams live as long as the configuration, and are made before they are found.
+        unsafe { (*self.0.as_ptr()).port }
+    }
+
     /// How many addresses its servers have, as far as they are known: one at least.
     pub fn server_count(self) -> usize {
         self.servers().iter().map(|server| server.naddrs.max(1)).sum::<usize>().max(1)

@@ -10,7 +10,7 @@ use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
 
 use super::callbacks;
-use super::log::with_text;
+use super::log::{with_text, Printable};
 use super::module::Handler;
 use super::status::ERROR;
 use super::sys::{
@@ -102,6 +102,13 @@ impl<'a> Conf<'a> {
     /// An argument of the directive, from 1; empty where there is none.
     pub fn arg(self, n: usize) -> &'a [u8] {
         self.words().nth(n).unwrap_or_default()
+    }
+
+    /// The arguments of the directive, each in quotes.
+    pub fn quoted_values(self) -> String {
+        let values: Vec<_> =
+            self.words().skip(1).map(|value| format!("\"{}\"", Printable(value))).collect();
+        values.join(" ")
     }
 
     /// Where the directive stands that is being set.
@@ -224,6 +231,19 @@ impl<'a> Conf<'a> {
         // SAFETY: just got, and only one field is read.
         self.core_loc_conf().is_some_and(|core| unsafe { flag!(core.as_ptr(), lmt_excpt) != 0 })
     }
+}
+
+/// What a message says of a value that is no number.
+pub const A_NUMBER: &str = "it must be a whole number";
+/// What a message says of a value that is no size.
+pub const A_SIZE: &str = "it must be a size such as \"8k\" or \"1m\"";
+/// What a message says of a value that is no time.
+pub const A_TIME: &str = "it must be a time such as \"30s\" or \"500ms\"";
+
+/// What a message says of a value that is none of these words.
+pub fn one_of<'a>(words: impl Iterator<Item = &'a [u8]>) -> String {
+    let words: Vec<_> = words.map(|word| format!("\"{}\"", Printable(word))).collect();
+    format!("it must be one of {}", words.join(", "))
 }
 
 /// A string literal in nginx's form.

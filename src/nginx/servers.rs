@@ -96,12 +96,7 @@ impl<H: Module> Servers<H> {
 
     /// The name that people are shown: as an address is written, where it is one.
     pub fn shown_name(&self) -> Vec<u8> {
-        match self.port() {
-            // nginx takes the scheme away, and no block has such a name
-            0 if self.name.starts_with(b"/") => [&b"unix:"[..], &self.name].concat(),
-            0 => self.name.clone(),
-            port => [&self.name, &b":"[..], port.to_string().as_bytes()].concat(),
-        }
+        self.block.shown_name()
     }
 
     /// Is this one of its servers, as the zone has their labels? Any is, where they are not known.
@@ -115,8 +110,7 @@ impl<H: Module> Servers<H> {
 
     /// The port in an address; 0 for a block and for a socket.
     pub(super) fn port(&self) -> u16 {
-        // SAFETY: the upstream lives as long as the configuration, which we are a part of.
-        unsafe { (*self.block.0.as_ptr()).port }
+        self.block.port()
     }
 
     /// Those of all upstreams, of the configuration that a request runs under.

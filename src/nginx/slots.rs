@@ -7,7 +7,7 @@ use core::ptr::{self, NonNull};
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 
-use super::conf::{result_in, string, Conf, Error};
+use super::conf::{one_of, result_in, string, Conf, Error, A_NUMBER, A_SIZE, A_TIME};
 use super::log::Printable;
 use super::module::{with_conf, Module, ModuleConf};
 use super::sys::{
@@ -20,6 +20,7 @@ use super::sys::{
     ngx_http_upstream_bind_set_slot, ngx_http_upstream_ignore_headers_masks, ngx_str_t, ngx_uint_t,
     NGX_HTTP_LOC_CONF_OFFSET,
 };
+use super::{bytes_of, slice_of};
 
 /// A row of the directive table.
 pub type Directive = ngx_command_t;
@@ -107,14 +108,17 @@ const fn row(
 /// One of nginx's setters.
 trait Slot {
     const SET: RawSetter;
+    /// What a message says of a value that it does not take; nothing where nginx says it.
+    const EXPECTED: &str = "";
 }
 
 macro_rules! slots {
-    ($($(#[$doc:meta])* $name:ident, $slot:ident, $set:ident;)*) => { $(
+    ($($(#[$doc:meta])* $name:ident, $slot:ident, $set:ident $(, $expected:expr)?;)*) => { $(
         enum $slot {}
 
         impl Slot for $slot {
             const SET: RawSetter = $set;
+            $(const EXPECTED: &str = $expected;)?
         }
 
         $(#[$doc])*
@@ -128,13 +132,13 @@ slots! {
     /// A row for "on" or "off".
     flag, Flag, ngx_conf_set_flag_slot;
     /// A row for a number.
-    num, Num, ngx_conf_set_num_slot;
+    num, Num, ngx_conf_set_num_slot, A_NUMBER;
     /// A row for a time in milliseconds.
-    msec, Msec, ngx_conf_set_msec_slot;
+    msec, Msec, ngx_conf_set_msec_slot, A_TIME;
     /// A row for a size in bytes.
-    size, Size, ngx_conf_set_size_slot;
+    size, Size, ngx_conf_set_size_slot, A_SIZE;
     /// A row for a number of buffers and their size.
-    bufs, Bufs, ngx_conf_set_bufs_slot;
+    bufs, Bufs, ngx_conf_set_bufs_slot, "it must be a number and a size such as \"8 8k\"";
     /// A row for a string.
     str, Str, ngx_conf_set_str_slot;
     /// A row for strings that add up.
@@ -144,7 +148,7 @@ slots! {
     /// A row for the access rights of files.
     access, Access, ngx_conf_set_access_slot;
     /// A row for an offset in bytes.
-    off, Off, ngx_conf_set_off_slot;
+    off, Off, ngx_conf_set_off_slot, A_SIZE;
     /// A row for a local address, with or without "transparent".
     bind, Bind, ngx_http_upstream_bind_set_slot;
     /// A row for conditions.
@@ -162,7 +166,40 @@ slots! {
 enum Bitmask {}
 
 impl Slot for Bitmask {
-    const SET: RawSetter = ngx_conf_set_bitmask_slot;
+    const SET: RawSetter = set_bits;
+}
+
+/// nginx's `ngx_conf_set_bitmask_slot`, but for what it says of a word that is none: here with those that are.
+unsafe extern "C" fn set_bits(
+    cf: *mut ngx_conf_t,
+    cmd: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let checked = with_conf(cf, |cf| {
+        // SAFETY: nginx calls with a row of the table; its `post` is a table of masks in static memory, whose
+        // last row has no name.
+        let masks = unsafe {
+            let first = (*cmd).post.cast::<ngx_conf_bitmask_t>().cast_const();
+            let count = (0..).take_while(|n| (*first.add(*n)).name.len > 0).count();
+            slice_of(first, count)
+        };
+        // SAFETY: names are constants.
+        let names = || masks.iter().map(|mask| unsafe { bytes_of(mask.name) });
+        let is_known = |word: &[u8]| names().any(|name| name.eq_ignore_ascii_case(word));
+        match cf.words().skip(1).find(|word| !is_known(word)) {
+            Some(word) => Err(cf.error(format_args!(
+                "invalid value \"{}\", {}",
+                Printable(word),
+                one_of(names())
+            ))),
+            None => Ok(()),
+        }
+    });
+    match checked {
+        // SAFETY: as nginx calls it.
+        Ok(()) => unsafe { ngx_conf_set_bitmask_slot(cf, cmd, conf) },
+        Err(_) => NGX_CONF_ERROR,
+    }
 }
 
 /// The words of a bitmask directive and their bits; the last row is [`END_OF_MASKS`].
@@ -326,7 +363,8 @@ unsafe extern "C" fn set<S: Slot>(
     if !reason.starts_with("invalid") {
         return result;
     }
-    let values: Vec<_> =
-        handle.words().skip(1).map(|value| format!("\"{}\"", Printable(value))).collect();
-    result_in(cf, Err(Error::Directive(format!("{reason} {}", values.join(" ")).into())))
+    let before = if S::EXPECTED.is_empty() { "" } else { ", " };
+    let values = handle.quoted_values();
+    let message = format!("{reason} {values}{before}{}", S::EXPECTED);
+    result_in(cf, Err(Error::Directive(message.into())))
 }

@@ -7,6 +7,7 @@ use crate::cached::{
     answer, begin, cached_in, end, files, run, same_cache, summary, Does::Nothing, Does::Says,
     Step, NEW, SIDES,
 };
+use crate::conf_errors::without_remedies;
 use crate::prelude::*;
 
 const SERVER: &str = "location / { uwsgi_cache uwsgi_zone; uwsgi_pass @pass@; }";
@@ -222,7 +223,7 @@ const WRONG: [(&str, &str); 30] = [
 /// What `nginx -t` says to `http`, in stock's names, and whether it accepts it.
 fn said(http: &str) -> (bool, String) {
     let check = Nginx::builder().http(&format!("{http} server {{ listen unix:@dir@/s; }}")).check();
-    (check.status.success(), check.stderr.replace("rs_uwsgi", "uwsgi"))
+    (check.status.success(), without_remedies(&check.stderr).replace("rs_uwsgi", "uwsgi"))
 }
 
 #[test]

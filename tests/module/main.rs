@@ -33,6 +33,7 @@ mod intended;
 mod left_behind;
 mod links;
 mod migrate;
+mod named_values;
 mod oracle_http3;
 mod oracle_requests;
 mod oracle_responses;

@@ -129,7 +129,13 @@ impl<'a> Said<'a> {
                 self.headers.push(header);
                 true
             }
-            _ => return Err(format!("invalid parameter \"{shown}\"")),
+            _ => {
+                return Err(format!(
+                    "invalid parameter \"{shown}\", it must be one of \"ping\", \"mandatory\", \"uri=\", \
+                     \"interval=\", \"jitter=\", \"timeout=\", \"fails=\", \"passes=\", \"status=\", \"host=\", \
+                     \"header=\""
+                ))
+            }
         };
         if is_new {
             Ok(())

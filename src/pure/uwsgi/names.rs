@@ -41,9 +41,11 @@ pub const STANDARD_PARAMS: &[(&str, &str, bool)] = &[
     ("SERVER_NAME", "$server_name", false),
 ];
 
-/// Modifiers (modifier1) by name, after uWSGI's table of packet types.
+/// Modifiers (modifier1) by name, after uWSGI's table of packet types. Without those whose answer is a packet
+/// and no response: "ping" and "response".
 pub const MODIFIERS: &[(&str, u8)] = &[
     ("wsgi", 0),
+    ("python", 0),
     ("psgi", 5),
     ("lua", 6),
     ("rack", 7),
@@ -64,14 +66,12 @@ pub const MODIFIERS: &[(&str, u8)] = &[
     ("brutal_reload", 97),
     ("reload", 98),
     ("config", 99),
-    ("ping", 100),
     ("echo", 101),
     ("legion", 109),
     ("signal", 110),
     ("cache", 111),
     ("rpc", 173),
     ("subscription", 224),
-    ("response", 255),
 ];
 
 /// Vars by which uWSGI loads code or changes how it runs: a configuration must not fill them from

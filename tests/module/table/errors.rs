@@ -89,7 +89,7 @@ pub const DIFFERENT: [(&[&str], Option<&str>, &str, &str); 3] = [
     (
         &[],
         None,
-        "where stock says only `invalid value` or `invalid number`, the value is named",
+        "of a wrong value the message also says what it must be; where stock says only `invalid value` or `invalid number`, the value is named",
         "table::errors::nonsense",
     ),
 ];
