@@ -97,8 +97,12 @@ impl Both {
             Step::Remove(index) => {
                 let number = index % (self.count + 1);
                 let place = self.waiting.iter().position(|(_, waiting)| *waiting == number);
-                let expected = place.map(|place| Waiting(self.waiting.remove(place).1));
-                assert_eq!(self.lines.remove(|waiting| waiting.0 == number), expected);
+                let removed = place.map(|place| self.waiting.remove(place));
+                for key in KEYS {
+                    let expected =
+                        removed.filter(|(of, _)| *of == key).map(|(_, one)| Waiting(one));
+                    assert_eq!(self.lines.remove(key, |waiting| waiting.0 == number), expected);
+                }
             }
             Step::Begin(key) => {
                 self.lines.begin(key);
@@ -137,7 +141,7 @@ impl Both {
         match place_of.zip(first) {
             Some((place, first)) if back => self.lines.push(key, place, first),
             _ => {
-                self.lines.left();
+                self.lines.left(key);
                 place.map(|place| self.waiting.remove(place));
             }
         }
@@ -152,6 +156,8 @@ impl Both {
             assert_eq!(self.lines.in_use(key), self.in_use.iter().filter(|of| **of == key).count());
             awaited.extend((waiting > 0).then_some(key));
         }
+        let known = |key: &&[u8]| self.in_use.contains(key) || awaited.contains(key);
+        assert_eq!(self.lines.servers(), KEYS.iter().filter(|key| known(key)).count());
         let mut said = self.lines.awaited();
         said.sort();
         assert!(said.iter().map(|key| &**key).eq(awaited));

@@ -150,7 +150,8 @@ impl Queue {
 
     /// Takes a request out that waits no longer.
     pub fn remove(&self, waiter: &Waiter<'_>) -> Option<Queued> {
-        self.queues.borrow_mut().remove(|queued| queued.waiting.is_of(waiter))
+        let key = waiter.peer().state().attempt().key.get();
+        self.queues.borrow_mut().remove(key, |queued| queued.waiting.is_of(waiter))
     }
 
     /// The milliseconds until this worker's next attempt to connect.

@@ -127,7 +127,7 @@ fn end(r: Request<'_>, waiter: &Waiter<'_>, how: QueueEnd) {
     }
     state.waiter.set(None);
     state.waited.set(state.waited.get() + time);
-    queue.queues.borrow_mut().left();
+    queue.queues.borrow_mut().left(attempt.key.get());
     let QueuedStats { count, longest } = queue.stats.get();
     if count > 0 {
         queue.stats.set(QueuedStats { count, longest: longest.max(time) });
@@ -178,6 +178,7 @@ pub fn wake(servers: &Servers) {
                 Some((_, Served::Never)) | None => line::leave(servers, &key, slot),
             }
         }
+        queue.queues.borrow_mut().left(&key);
     }
     if queue.queues.borrow().waiting() == 0 {
         servers.let_sleep();

@@ -7,19 +7,19 @@
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
+use super::keys::Keys;
 use super::line::{Line, Place};
 
 /// The queues before the servers of an upstream, and how many connections to each are in use.
 #[derive(Debug)]
 pub struct ServerQueues<W> {
-    queues: Vec<ServerQueue<W>>,
+    queues: Keys<ServerQueue<W>>,
     waiting: usize,
 }
 
 /// The queue before one server.
 #[derive(Debug)]
 struct ServerQueue<W> {
-    key: Rc<[u8]>,
     /// Connections that requests have now, as far as they are counted.
     in_use: usize,
     /// Since when the server refuses connections, in milliseconds.
@@ -29,33 +29,40 @@ struct ServerQueue<W> {
 
 impl<W> Default for ServerQueues<W> {
     fn default() -> Self {
-        ServerQueues { queues: Vec::new(), waiting: 0 }
+        ServerQueues { queues: Keys::default(), waiting: 0 }
     }
 }
 
 impl<W> ServerQueues<W> {
     fn find(&self, key: &[u8]) -> Option<&ServerQueue<W>> {
-        self.queues.iter().find(|queue| *queue.key == *key)
+        self.queues.get(self.queues.find(key)?)
     }
 
     fn find_mut(&mut self, key: &[u8]) -> Option<&mut ServerQueue<W>> {
-        self.queues.iter_mut().find(|queue| *queue.key == *key)
+        self.queues.get_mut(self.queues.find(key)?)
     }
 
     /// Changes the queue of this server, which may be new.
     fn change(&mut self, key: &[u8], change: impl FnOnce(&mut ServerQueue<W>)) {
-        if let Some(queue) = self.find_mut(key) {
-            return change(queue);
+        let new = || ServerQueue { in_use: 0, refused_since: None, waiting: Line::default() };
+        let place = self.queues.find(key).unwrap_or_else(|| self.queues.insert(key, new()));
+        if let Some(queue) = self.queues.get_mut(place) {
+            change(queue);
         }
-        let (key, waiting) = (key.into(), Line::default());
-        let mut queue = ServerQueue { key, in_use: 0, refused_since: None, waiting };
-        change(&mut queue);
-        self.queues.push(queue);
     }
 
-    /// Forgets servers that nobody waits for or has a connection to.
-    fn tidy(&mut self) {
-        self.queues.retain(|queue| queue.in_use > 0 || !queue.waiting.is_empty());
+    /// Forgets this server if nobody waits for it or has a connection to it.
+    fn tidy(&mut self, key: &[u8]) {
+        let Some(place) = self.queues.find(key) else { return };
+        let is_idle = |queue: &ServerQueue<W>| queue.in_use == 0 && queue.waiting.is_empty();
+        if self.queues.get(place).is_some_and(is_idle) {
+            self.queues.remove(place);
+        }
+    }
+
+    /// How many servers are known.
+    pub fn servers(&self) -> usize {
+        self.queues.len()
     }
 
     /// How many requests wait, for whichever server.
@@ -80,8 +87,8 @@ impl<W> ServerQueues<W> {
 
     /// The servers that requests wait for.
     pub fn awaited(&self) -> Vec<Rc<[u8]>> {
-        let awaited = self.queues.iter().filter(|queue| !queue.waiting.is_empty());
-        awaited.map(|queue| queue.key.clone()).collect()
+        let awaited = self.queues.iter().filter(|(_, queue)| !queue.waiting.is_empty());
+        awaited.map(|(key, _)| key.clone()).collect()
     }
 
     /// How many connections to this server are in use.
@@ -98,7 +105,7 @@ impl<W> ServerQueues<W> {
     pub fn end(&mut self, key: &[u8]) {
         if let Some(queue) = self.find_mut(key) {
             queue.in_use = queue.in_use.saturating_sub(1);
-            self.tidy();
+            self.tidy(key);
         }
     }
 
@@ -128,20 +135,16 @@ impl<W> ServerQueues<W> {
     }
 
     /// A request that was the first waits no longer.
-    pub fn left(&mut self) {
-        self.tidy();
+    pub fn left(&mut self, key: &[u8]) {
+        self.tidy(key);
     }
 
-    /// Takes the request out that `is` the one looked for, whichever server it waits for.
-    pub fn remove(&mut self, is: impl Fn(&W) -> bool) -> Option<W> {
-        for queue in &mut self.queues {
-            if let Some((_, removed)) = queue.waiting.remove(&is) {
-                self.waiting -= 1;
-                self.tidy();
-                return Some(removed);
-            }
-        }
-        None
+    /// Takes the request out that waits for this server and `is` the one looked for.
+    pub fn remove(&mut self, key: &[u8], is: impl Fn(&W) -> bool) -> Option<W> {
+        let (_, removed) = self.find_mut(key)?.waiting.remove(is)?;
+        self.waiting -= 1;
+        self.tidy(key);
+        Some(removed)
     }
 
     /// The server has refused a connection: since when it does, as far as requests that wait for it

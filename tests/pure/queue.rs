@@ -50,7 +50,7 @@ fn refusals_are_remembered_while_somebody_waits() {
     lines.push(b"a", place, first);
     lines.reached(b"a");
     assert_eq!(lines.refused(b"a", 11), 11);
-    assert_eq!(lines.remove(|_| true), Some(1));
+    assert_eq!(lines.remove(b"a", |_| true), Some(1));
     assert_eq!(lines.refused(b"a", 20), 20);
     assert_eq!(lines.refused(b"a", 21), 21);
 }
