@@ -14,7 +14,7 @@ from shared import params, user_line
 CONFIGURATION = """\
 daemon off;
 master_process {master};
-worker_processes 1;
+worker_processes {workers};
 {user}pid {prefix}/nginx.pid;
 error_log {prefix}/error.log warn;
 {main}
@@ -82,6 +82,7 @@ class Site:
     has_module: bool = True
     connections: int = 1024
     main: str = ""
+    workers: int = 1
 
 
 def location(uri, lines):
@@ -173,6 +174,7 @@ class Nginx:
             user=user_line(),
             prefix=self.prefix,
             main=main,
+            workers=site.workers,
             connections=site.connections,
             http=f"{site.params}\n{http}",
             listen=self.address,

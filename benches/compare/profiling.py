@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 import callgrind
+import handover
 import instructions
 from backends import Null
 from plan import ALONE, LIMITED, NEW, OURS, QUEUED, STOCK, Scenario
@@ -24,6 +25,7 @@ LIMITS = {
     QUEUED: "1 connection, so that requests wait",
 }
 CLIENTS = 8
+HANDED_OVER = "1 connection, handed over between two workers with a client each"
 
 NOTE = """\
 The module has line tables and symbols. Debian's nginx is stripped: it names the functions that it
@@ -56,7 +58,9 @@ def run(setup, addresses, running):
         limits[name], _ = instructions.per_request(
             setup, SCENARIO, method, COUNTS, addresses, running, CLIENTS
         )
-    text = _report(setup, profiles, alone, limits)
+    print("counting instructions of hand-overs", flush=True)
+    limits[HANDED_OVER], part = handover.measure(setup, SCENARIO, addresses, running)
+    text = _report(setup, profiles, alone, limits, part)
     (folder / "summary.md").write_text(text, encoding="utf-8")
     files = "summary.md, and for each .out, .inclusive.txt and .exclusive.txt"
     return f"\n{text}\nwritten to {folder}: {files}"
@@ -128,7 +132,7 @@ STEPS = {
 }
 
 
-def _report(setup, profiles, alone, limits):
+def _report(setup, profiles, alone, limits, part):
     steps = {
         method: _stock(profile) if method == STOCK else _ours(profile)
         for method, profile in profiles.items()
@@ -144,7 +148,10 @@ def _report(setup, profiles, alone, limits):
     text += "\nWhat the zone that workers share costs a pooled request, with all that is counted in it, against "
     text += f"`rs_uwsgi_zone off`: {price:.0f} instructions.\n"
     rows = [[name, f"{cost:.0f}"] for name, cost in limits.items()]
-    text += f"\n{table([f'ours, {CLIENTS} clients at once', 'instructions a request'], rows)}\n"
+    text += f"\n{table([f'ours, {CLIENTS} clients at once where none are named', 'instructions a request'], rows)}\n"
+    more = (limits[HANDED_OVER] - profiles[OURS].total()) / part
+    text += f"\nA hand-over, {part:.2f} of them a request, costs both workers {more:.0f} instructions more than a "
+    text += "pooled request.\n"
     for method, profile in profiles.items():
         most = profile.own.most_common(TOP)
         costs = [[f"`{name}`", f"{cost:.0f}"] for name, cost in most]
