@@ -47,6 +47,9 @@ mod nginx {
         }
         // what a balancer calls its server in sessions: 1.29.6 (build/layout.rs)
         println!("cargo::rustc-check-cfg=cfg(peer_sid)");
+        // names of servers are looked up again and again: 1.27.3, and in Angie's way (build/layout.rs)
+        println!("cargo::rustc-check-cfg=cfg(peers_config)");
+        println!("cargo::rustc-check-cfg=cfg(peers_generation)");
         println!("cargo::rustc-check-cfg=cfg(ngx_feature, values(any()))");
     }
 

@@ -104,6 +104,18 @@ pub fn generate(include: &str, cflags: &str, out: &Path) {
     if peer.members.iter().any(|member| member.name == "sid") {
         println!("cargo::rustc-cfg=peer_sid");
     }
+    let has = |structure: &str, members: [&str; 2]| {
+        let found = structures.iter().find(|found| found.name == structure);
+        found.is_some_and(|found| {
+            members.iter().all(|name| found.members.iter().any(|member| member.name == *name))
+        })
+    };
+    if has("ngx_http_upstream_rr_peers_s", ["resolve", "config"]) {
+        println!("cargo::rustc-cfg=peers_config");
+    }
+    if has("ngx_http_upstream_rr_peers_s", ["resolve", "generation"]) {
+        println!("cargo::rustc-cfg=peers_generation");
+    }
     let object = measure(&structures, include, cflags, out);
     let mut entries = Entries::of(&object);
 

@@ -4,10 +4,11 @@
 //! Mirrors `ngx_http_uwsgi_handler` of nginx's src/http/modules/ngx_http_uwsgi_module.c.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use crate::conf::connections::{self, Settings};
 use crate::conf::{merge, status, LocConf};
-use crate::module::{Peer, Servers, State, Uwsgi};
+use crate::module::{Peer, Probed, Servers, State, Uwsgi};
 use crate::nginx::answer::{AnswerHandler, AnswerHead};
 use crate::nginx::callbacks::{Content, Next, RequestHandler};
 use crate::nginx::conf::{self, Conf};
@@ -17,6 +18,7 @@ use crate::nginx::log::debug;
 use crate::nginx::module::{Module, ModuleConf};
 use crate::nginx::peer::{Choice, Chosen, IfFull, Outcome, PeerHandler};
 use crate::nginx::probe::{Prober, Turn, Well};
+use crate::nginx::resolved::{Current, ServersOwner};
 use crate::nginx::status::INTERNAL_SERVER_ERROR;
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::wait::QueueHandler;
@@ -24,7 +26,7 @@ use crate::nginx::watch::Whose;
 use crate::nginx::zone::ZoneOwner;
 use crate::nginx::{Error, Request};
 use crate::peer::queue::ServersState;
-use crate::peer::{choose, health, idle, places, refused, release, wait};
+use crate::peer::{checked, choose, health, idle, places, refused, release, wait};
 use crate::pure::health::{Failure, Reading};
 use crate::pure::overload::SHARED;
 use crate::pure::pool::{Pool, Worker};
@@ -43,6 +45,7 @@ impl Module for Uwsgi {
     type Block = Settings;
     type Servers = ServersState;
     type State<'a> = RequestState<'a>;
+    type Probed = Rc<checked::Server>;
 
     #[cfg(feature = "faults")]
     fn begin_step(r: Request<'_>, step: &'static str) {
@@ -195,12 +198,12 @@ impl QueueHandler for Uwsgi {
 }
 
 impl Prober for Uwsgi {
-    fn begin_probes(servers: &Servers) -> Vec<(Box<[u8]>, usize)> {
-        health::begin(servers)
+    fn probed(servers: &Servers, now: Vec<Current>) -> Vec<Probed> {
+        health::probed(servers, now)
     }
 
-    fn probe_turn(servers: &Servers, index: usize) -> Turn {
-        health::turn(servers, index)
+    fn probe_turn(servers: &Servers, server: &Self::Probed) -> Turn {
+        health::turn(servers, server)
     }
 
     fn probe_packet(servers: &Servers) -> &[u8] {
@@ -211,12 +214,22 @@ impl Prober for Uwsgi {
         health::read(servers, bytes, ended)
     }
 
-    fn probe_ended(servers: &Servers, index: usize, result: Result<Well, Failure>) -> usize {
-        health::ended(servers, index, result)
+    fn probe_ended(
+        servers: &Servers,
+        server: &Self::Probed,
+        result: Result<Well, Failure>,
+    ) -> usize {
+        health::ended(servers, server, result)
     }
 
     fn leave_probes(servers: &Servers) {
         health::leave(servers);
+    }
+}
+
+impl ServersOwner for Uwsgi {
+    fn close_gone(servers: &Servers) {
+        health::close_gone(servers);
     }
 }
 

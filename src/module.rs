@@ -16,6 +16,8 @@ pub type State<'a> = state::State<'a, Uwsgi>;
 pub type Waiter<'a> = wait::Waiter<'a, Uwsgi>;
 /// A request in a queue.
 pub type Waiting = wait::Waiting<Uwsgi>;
+/// A server that is probed.
+pub type Probed = nginx::probe::Probed<Uwsgi>;
 /// A location that passes to an upstream.
 pub type UpstreamRef = nginx::block::UpstreamRef<Uwsgi>;
 /// The function behind a location's directive.

@@ -10,7 +10,7 @@
 //! What this layer calls stands above it, and it knows nothing of it but [`module::Module`] and the traits
 //! beside the callbacks: [`callbacks::RequestHandler`], [`peer::PeerHandler`], [`wait::QueueHandler`],
 //! [`connection::IdleOwner`], [`probe::Prober`], [`filter::ChunkDecoder`], [`zone::ZoneOwner`],
-//! [`answer::AnswerHandler`], [`module::ModuleConf`].
+//! [`resolved::ServersOwner`], [`answer::AnswerHandler`], [`module::ModuleConf`].
 //!
 //! | what | files |
 //! |---|---|
@@ -23,7 +23,7 @@
 //! | the choice of a server | servers.rs, balancer.rs, balancer_callbacks.rs, stock_keepalive.rs, peer.rs |
 //! | connections: made, waited for, kept | connect.rs, wait.rs, wake.rs, connection.rs |
 //! | what all workers share | zone.rs |
-//! | probes of servers | probe.rs |
+//! | probes of servers, and which there are | probe.rs, resolved.rs |
 //! | what is read beside requests | fetch.rs |
 //! | the request on its way to the server | early.rs, cut.rs |
 //! | the response on its way to the client | headers.rs, body.rs, filter.rs |
@@ -72,6 +72,7 @@ pub mod peer;
 pub mod pool;
 pub mod probe;
 pub mod request;
+pub mod resolved;
 pub mod servers;
 pub mod slots;
 pub mod state;

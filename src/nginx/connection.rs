@@ -146,6 +146,8 @@ pub enum Lost {
     Timeout,
     /// There are too many.
     Excess,
+    /// Its server is none of the upstream's any more.
+    Gone,
     /// nginx is leaving.
     Leaving,
 }
@@ -157,6 +159,7 @@ impl fmt::Display for Lost {
             Lost::Data => "the server sent data",
             Lost::Timeout => "\"rs_uwsgi_keepalive_timeout\" is reached",
             Lost::Excess => "there are too many",
+            Lost::Gone => "its server is none any more",
             Lost::Leaving => "the worker is exiting",
         })
     }

@@ -16,6 +16,7 @@ use super::filter::ChunkDecoder;
 use super::headers::KnownHeaders;
 use super::peer::PeerHandler;
 use super::probe::{self, Prober};
+use super::resolved::ServersOwner;
 use super::servers::Servers;
 use super::slots::Directives;
 use super::status::{ERROR, OK};
@@ -49,6 +50,8 @@ pub trait Module: Registered {
     type Servers: 'static;
     /// What belongs to an upstream of a request.
     type State<'a>;
+    /// A server that is probed.
+    type Probed: 'static;
 
     /// A step of a request begins, by the name of its callback. May panic, as a fault of the step would.
     #[inline(always)]
@@ -65,6 +68,7 @@ pub trait Handler:
     + ChunkDecoder
     + ZoneOwner
     + Prober
+    + ServersOwner
     + AnswerHandler
 {
 }
@@ -78,6 +82,7 @@ impl<H> Handler for H where
         + ChunkDecoder
         + ZoneOwner
         + Prober
+        + ServersOwner
         + AnswerHandler
 {
 }

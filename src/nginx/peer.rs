@@ -136,7 +136,7 @@ impl<'a, H: Module> Peer<'a, H> {
     }
 
     /// What tells this server's connections from all others of the upstream: its address, and with
-    /// TLS what is verified and shown. None where connections must not be shared: their own address
+    /// TLS what is verified and shown. It begins with the address. None where connections must not be shared: their own address
     /// is chosen for each request.
     pub fn pool_key(self, r: Request<'a>) -> Option<&'a [u8]> {
         let u = self.state().upstream;
@@ -152,8 +152,9 @@ impl<'a, H: Module> Peer<'a, H> {
         if local.is_empty() && identity.is_empty() {
             return Some(address);
         }
+        // no address has such numbers in it, so that one which is longer makes another key
         let size = [address.len().to_ne_bytes(), local.len().to_ne_bytes()].concat();
-        r.pool().concat([&size, address, local, identity]).ok().map(|key| &*key)
+        r.pool().concat([address, &size, local, identity]).ok().map(|key| &*key)
     }
 
     /// The address of the server.

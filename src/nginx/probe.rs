@@ -1,16 +1,18 @@
 //! Probes: a connection of its own to a server that is checked, from time to time, with none of a request's
 //! machinery.
 
-use core::cell::{Cell, OnceCell, RefCell, UnsafeCell};
+use core::cell::{Cell, RefCell, UnsafeCell};
 use core::ffi::{c_int, c_void};
 use core::mem::{offset_of, zeroed};
 use core::ptr::{self, NonNull};
+use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::callbacks::log_panic;
 use super::connect::{connect_socket, connection_of_its_own, outcome, watch, Errno, Progress};
 use super::connection::close;
 use super::module::{Handler, Module};
+use super::resolved::{self, Current};
 use super::servers::Servers;
 use super::status::OK;
 use super::sys::{
@@ -23,21 +25,34 @@ use super::Log;
 use crate::pure::health::answer::MOST_ANSWER;
 use crate::pure::health::{Failure, Phase, Reading};
 
-/// What a module does with probes. A probe is known by its number among those of its upstream.
+/// What a module does with probes.
 pub trait Prober: Module {
-    /// A worker begins. Returns the addresses that it probes, and after which pause each for the first
-    /// time, in milliseconds.
-    fn begin_probes(servers: &Servers<Self>) -> Vec<(Box<[u8]>, usize)>;
+    /// A worker begins, or the servers are others. Returns those that it probes from now on.
+    fn probed(servers: &Servers<Self>, now: Vec<Current>) -> Vec<Probed<Self>>;
     /// It is time for a probe.
-    fn probe_turn(servers: &Servers<Self>, index: usize) -> Turn;
+    fn probe_turn(servers: &Servers<Self>, server: &Self::Probed) -> Turn;
     /// What a probe sends; where this is nothing, it ends when it is connected.
     fn probe_packet(servers: &Servers<Self>) -> &[u8];
     /// What the server has answered so far, and whether this is all.
     fn read_probe(servers: &Servers<Self>, bytes: &[u8], ended: bool) -> Reading;
     /// A probe has ended. Returns the pause until the next, in milliseconds.
-    fn probe_ended(servers: &Servers<Self>, index: usize, result: Result<Well, Failure>) -> usize;
+    fn probe_ended(
+        servers: &Servers<Self>,
+        server: &Self::Probed,
+        result: Result<Well, Failure>,
+    ) -> usize;
     /// This worker will not probe any more.
     fn leave_probes(servers: &Servers<Self>);
+}
+
+/// A server that a worker probes.
+pub struct Probed<H: Module> {
+    /// What the module knows it by.
+    pub server: H::Probed,
+    /// Its address.
+    pub address: Box<[u8]>,
+    /// After which pause it is probed for the first time, in milliseconds.
+    pub pause: usize,
 }
 
 /// What a worker does when it is time for a probe.
@@ -65,7 +80,7 @@ pub(super) struct Probe<H: Module> {
     // nginx's debug log looks for a descriptor in what a timer points to, as in a connection
     _unused: [*mut c_void; 2],
     fd: c_int,
-    index: usize,
+    server: H::Probed,
     address: Box<[u8]>,
     /// The next probe, or the end of the time of the one in hand.
     timer: UnsafeCell<ngx_event_t>,
@@ -78,8 +93,8 @@ pub(super) struct Probe<H: Module> {
     result: Cell<Option<Result<Well, Failure>>>,
 }
 
-/// The probes of an upstream.
-pub(super) type Probes<H> = OnceCell<Vec<Box<Probe<H>>>>;
+/// The probes of an upstream, by addresses.
+pub(super) type Probes<H> = RefCell<BTreeMap<Box<[u8]>, Box<Probe<H>>>>;
 
 /// A response is read to its end, so that the application can write it; but not more of it than this.
 const MOST_SURPLUS: usize = 1 << 16;
@@ -88,19 +103,28 @@ const MOST_SURPLUS: usize = 1 << 16;
 pub(super) fn begin<H: Handler>(cycle: NonNull<ngx_cycle_t>) {
     // SAFETY: the worker's cycle, with its configuration.
     let Some(main) = (unsafe { main_conf_of::<H>(cycle.as_ptr()) }) else { return };
+    // SAFETY: a cycle has a log, as long as the worker.
+    let log = unsafe { (*cycle.as_ptr()).log };
     for servers in &main.upstreams {
-        let addresses = H::begin_probes(servers);
-        if addresses.is_empty() {
-            continue;
-        }
-        // SAFETY: the cycle has a log, as long as the worker.
-        let log = unsafe { (*cycle.as_ptr()).log };
-        let all = addresses.into_iter().enumerate().map(|(index, (address, pause))| {
-            let probe = Box::new(Probe::new(servers, index, address, log));
+        update(servers, log);
+        resolved::begin(servers, log);
+    }
+}
+
+/// Probes the servers that there are now. Those that were there before are probed when it is their time.
+pub(super) fn update<H: Handler>(servers: &Servers<H>, log: *mut ngx_log_t) {
+    let all = H::probed(servers, servers.current());
+    let mut probes = servers.probes.borrow_mut();
+    let mut before = core::mem::take(&mut *probes);
+    for probed in all {
+        let address = probed.address.clone();
+        let probe = before.remove(&address).unwrap_or_else(|| {
+            let pause = probed.pause;
+            let probe = Box::new(Probe::new(servers, probed, log));
             probe.look_in(pause);
             probe
         });
-        let _ = servers.probes.set(all.collect());
+        probes.insert(address, probe);
     }
 }
 
@@ -109,7 +133,9 @@ pub(super) fn begin<H: Handler>(cycle: NonNull<ngx_cycle_t>) {
 pub(super) fn change<H: Handler>(cycle: NonNull<ngx_cycle_t>) {
     // SAFETY: nginx's cycle is still that of before; the first process has one without "http".
     let Some(before) = (unsafe { main_conf_of::<H>(ngx_cycle) }) else { return };
-    if before.upstreams.iter().any(|servers| servers.probes.get().is_some()) {
+    let is_begun =
+        |servers: &Servers<H>| resolved::is_begun(servers) || !servers.probes.borrow().is_empty();
+    if before.upstreams.iter().any(|servers| is_begun(servers)) {
         stop_all::<H>(&before.upstreams);
         begin::<H>(cycle);
     }
@@ -125,10 +151,9 @@ pub(super) fn end<H: Handler>(cycle: *mut ngx_cycle_t) {
 
 fn stop_all<H: Handler>(upstreams: &[Box<Servers<H>>]) {
     for servers in upstreams {
-        if let Some(probes) = servers.probes.get() {
-            probes.iter().for_each(|probe| probe.stop());
-            H::leave_probes(servers);
-        }
+        resolved::end(servers);
+        servers.probes.borrow_mut().clear();
+        H::leave_probes(servers);
     }
 }
 
@@ -156,7 +181,8 @@ impl<H: Module> Drop for Probe<H> {
 }
 
 impl<H: Handler> Probe<H> {
-    fn new(servers: &Servers<H>, index: usize, address: Box<[u8]>, log: *mut ngx_log_t) -> Self {
+    fn new(servers: &Servers<H>, probed: Probed<H>, log: *mut ngx_log_t) -> Self {
+        let Probed { server, address, .. } = probed;
         const { assert!(offset_of!(Probe<H>, fd) == offset_of!(ngx_connection_t, fd)) };
         // SAFETY: all zeros is an event that nobody waits for.
         let mut timer = unsafe { zeroed::<ngx_event_t>() };
@@ -168,7 +194,7 @@ impl<H: Handler> Probe<H> {
             servers: ptr::from_ref(servers),
             _unused: [ptr::null_mut(); 2],
             fd: -1,
-            index,
+            server,
             address,
             timer: UnsafeCell::new(timer),
             connection: Cell::new(ptr::null_mut()),
@@ -205,7 +231,7 @@ impl<H: Handler> Probe<H> {
         if super::is_exiting() {
             return H::leave_probes(self.servers());
         }
-        match H::probe_turn(self.servers(), self.index) {
+        match H::probe_turn(self.servers(), &self.server) {
             Turn::Wait(pause) => self.look_in(pause),
             Turn::Probe(timeout) => {
                 self.look_in(timeout);
@@ -367,7 +393,7 @@ impl<H: Handler> Probe<H> {
     /// The probe has ended.
     fn finish(&self, result: Result<Well, Failure>) {
         self.disconnect();
-        let pause = H::probe_ended(self.servers(), self.index, result);
+        let pause = H::probe_ended(self.servers(), &self.server, result);
         self.look_in(pause);
     }
 }

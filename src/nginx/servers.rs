@@ -12,11 +12,12 @@ use super::block::{Block, Configured, Target};
 use super::callbacks::with_request;
 use super::module::{self, Handler, Module};
 use super::probe::Probes;
+use super::resolved::Watch;
 use super::status::{ERROR, OK};
 use super::sys::{
     ngx_http_request_t, ngx_http_upstream_init_peer_pt, ngx_http_upstream_srv_conf_t, ngx_int_t,
 };
-use super::wake::Wake;
+use super::wake::{on_wake, Wake};
 use super::zone::patiently;
 use super::Request;
 use crate::pure::zone::{Generation, Label, NoSlot, SlotId, Zone};
@@ -30,6 +31,7 @@ pub struct Servers<H: Module> {
     own: H::Servers,
     pub(super) wake: Wake<H>,
     pub(super) probes: Probes<H>,
+    pub(super) watch: Watch<H>,
 }
 
 impl<H: Module> Deref for Servers<H> {
@@ -64,8 +66,9 @@ impl<H: Module> Servers<H> {
             init,
             name: block.name().to_vec(),
             own,
-            wake: Wake::new(),
-            probes: Probes::new(),
+            wake: Wake::new(on_wake::<H>),
+            probes: Probes::default(),
+            watch: Watch::new(),
         }
     }
 

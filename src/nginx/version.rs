@@ -8,6 +8,7 @@
 //! | 1.23.0 | headers that repeat are linked (`ngx_table_elt_t.next`) | [`header`], [`is_joined`] |
 //! | 1.25.3 | a Status header without a phrase is no status line | [`STATUS_IS_LINE`] |
 //! | 1.27.0 | `upstream.limit_rate` is a complex value | [`limit_rate`] |
+//! | 1.27.3 | names of servers are looked up again and again | [`changes`], [`has_zone`], [`while_locked`] |
 //! | 1.27.4 | `ssl_certificate_cache` | `ssl_certificate_cache`, `set_certificate_cache` |
 //! | 1.27.5 | passwords of keys are merged by a function of nginx's | `merge_passwords` |
 //! | 1.29.0 | 103 is passed on | [`unset`], [`Upstream::passes_early_hints`], [`early_hints`] |
@@ -25,12 +26,73 @@ use super::module::Module;
 use super::peer::Peer;
 use super::slots::Directive;
 use super::sys::{
-    ngx_http_upstream_conf_t, ngx_peer_connection_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+    ngx_http_upstream_conf_t, ngx_http_upstream_rr_peers_t, ngx_http_upstream_srv_conf_t,
+    ngx_peer_connection_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
+#[cfg(any(peers_config, peers_generation))]
+use super::sys::{ngx_rwlock_rlock, ngx_rwlock_unlock};
 use super::{Error, Request, Upstream};
 
 /// Does a Status header without a phrase become the whole status line?
 pub const STATUS_IS_LINE: bool = cfg!(not(nginx1_25_3));
+
+/// Are the servers of an upstream in memory that all workers share? Asked only where nginx may look up their names
+/// ([`changes`]); none are before 1.27.3.
+pub(super) fn has_zone(upstream: &ngx_http_upstream_srv_conf_t) -> bool {
+    #[cfg(any(peers_config, peers_generation))]
+    return !upstream.shm_zone.is_null();
+    #[cfg(not(any(peers_config, peers_generation)))]
+    {
+        let _ = upstream;
+        false
+    }
+}
+
+/// How often the servers in the list have changed; None where nginx looks up none of their names.
+///
+/// # Safety
+///
+/// `peers` must be the valid list of an upstream that [`has_zone`].
+pub(super) unsafe fn changes(peers: *mut ngx_http_upstream_rr_peers_t) -> Option<usize> {
+    #[cfg(any(peers_config, peers_generation))]
+    // SAFETY: the caller's promise. Another worker writes the number, which is one word.
+    unsafe {
+        let backup = (*peers).next;
+        let looks_up =
+            !(*peers).resolve.is_null() || !backup.is_null() && !(*backup).resolve.is_null();
+        #[cfg(peers_config)]
+        let number = (*peers).config;
+        #[cfg(peers_generation)]
+        let number = (*peers).generation;
+        (looks_up && !number.is_null()).then(|| number.read_volatile())
+    }
+    #[cfg(not(any(peers_config, peers_generation)))]
+    {
+        let _ = peers;
+        None
+    }
+}
+
+/// Runs this while nobody changes the list.
+///
+/// # Safety
+///
+/// As of [`changes`].
+pub(super) unsafe fn while_locked(peers: *mut ngx_http_upstream_rr_peers_t, run: impl FnOnce()) {
+    #[cfg(any(peers_config, peers_generation))]
+    // SAFETY: the caller's promise; other workers wait meanwhile.
+    unsafe {
+        let lock = &raw mut (*peers).rwlock;
+        ngx_rwlock_rlock(lock);
+        run();
+        ngx_rwlock_unlock(lock);
+    }
+    #[cfg(not(any(peers_config, peers_generation)))]
+    {
+        let _ = peers;
+        run();
+    }
+}
 
 /// A header for one of nginx's lists.
 #[inline(always)]

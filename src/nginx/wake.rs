@@ -1,4 +1,5 @@
-//! The event at which the requests that wait for an upstream look for connections again.
+//! Events of an upstream, with none of a request's machinery: at one, the requests that wait for it look for
+//! connections again.
 
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
@@ -11,11 +12,11 @@ use super::module::{Handler, Module};
 use super::servers::Servers;
 use super::sys::{
     ngx_add_timer, ngx_connection_t, ngx_cycle, ngx_del_timer, ngx_delete_posted_event,
-    ngx_event_t, ngx_msec_t, ngx_post_event, ngx_posted_events,
+    ngx_event_t, ngx_log_t, ngx_msec_t, ngx_post_event, ngx_posted_events,
 };
 use super::Log;
 
-/// The event at which the requests of an upstream look for connections again.
+/// An event of an upstream.
 pub(super) struct Wake<H: Module> {
     event: UnsafeCell<ngx_event_t>,
     data: UnsafeCell<WakeData<H>>,
@@ -29,41 +30,75 @@ struct WakeData<H: Module> {
     fd: c_int,
 }
 
-impl<H: Handler> Wake<H> {
-    pub(super) fn new() -> Self {
+impl<H: Module> Wake<H> {
+    /// One that calls this.
+    pub(super) fn new(handler: unsafe extern "C" fn(*mut ngx_event_t)) -> Self {
         const { assert!(offset_of!(WakeData<H>, fd) == offset_of!(ngx_connection_t, fd)) };
         // SAFETY: all zeros is an event that nobody waits for.
         let mut event = unsafe { zeroed::<ngx_event_t>() };
-        event.handler = Some(on_wake::<H>);
+        event.handler = Some(handler);
         let data = WakeData { servers: ptr::null(), _unused: [ptr::null_mut(); 2], fd: -1 };
         Wake { event: UnsafeCell::new(event), data: UnsafeCell::new(data) }
     }
-}
 
-impl<H: Module> Servers<H> {
-    /// The event, ready for use.
-    fn wake_event(&self) -> *mut ngx_event_t {
-        let (event, data) = (self.wake.event.get(), self.wake.data.get());
+    /// The event of these servers, ready for use.
+    fn event(&self, servers: &Servers<H>) -> *mut ngx_event_t {
+        let (event, data) = (self.event.get(), self.data.get());
         // SAFETY: the event is this upstream's, which does not move any more; a worker has a cycle,
         // and a cycle a log.
         unsafe {
-            (*data).servers = ptr::from_ref(self);
+            (*data).servers = ptr::from_ref(servers);
             (*event).data = data.cast();
             (*event).log = (*ngx_cycle).log;
         }
         event
     }
 
+    /// Sets it as a timer, which a worker that is to end does not wait for.
+    pub(super) fn set(&self, servers: &Servers<H>, log: *mut ngx_log_t, pause: ngx_msec_t) {
+        let event = self.event(servers);
+        // SAFETY: see [`event`](Self::event).
+        unsafe {
+            (*event).log = log;
+            flag!(event, cancelable = 1);
+            cancel(event);
+            ngx_add_timer(event, pause);
+        }
+    }
+
+    /// It does not happen any more.
+    pub(super) fn cancel(&self, servers: &Servers<H>) {
+        // SAFETY: see [`event`](Self::event).
+        unsafe { cancel(self.event(servers)) };
+    }
+
+    /// Whose it is.
+    ///
+    /// # Safety
+    ///
+    /// `event` must be one that [`event`](Self::event) made ready, and its upstream still be there.
+    pub(super) unsafe fn servers_of<'a>(event: *mut ngx_event_t) -> &'a Servers<H> {
+        // SAFETY: the caller's promise.
+        unsafe { &*(*(*event).data.cast::<WakeData<H>>()).servers }
+    }
+}
+
+impl<H: Module> Servers<H> {
+    /// The event at which the requests that wait look for connections.
+    fn wake_event(&self) -> *mut ngx_event_t {
+        self.wake.event(self)
+    }
+
     /// Lets the requests that wait look for connections, after the event that is being handled.
     pub fn wake_soon(&self) {
-        // SAFETY: see `wake_event`.
+        // SAFETY: see `Wake::event`.
         unsafe { ngx_post_event(self.wake_event(), &raw mut ngx_posted_events) };
     }
 
     /// Lets them look in so many milliseconds.
     pub fn wake_in(&self, pause: ngx_msec_t) {
         let event = self.wake_event();
-        // SAFETY: see `wake_event`.
+        // SAFETY: see `Wake::event`.
         unsafe {
             if flag!(event, timer_set) != 0 {
                 // nginx would leave it as it is: it takes so short times for the same
@@ -75,8 +110,7 @@ impl<H: Module> Servers<H> {
 
     /// Nobody waits any more.
     pub fn let_sleep(&self) {
-        // SAFETY: see `wake_event`.
-        unsafe { cancel(self.wake_event()) };
+        self.wake.cancel(self);
     }
 }
 
@@ -97,10 +131,10 @@ pub(super) unsafe fn cancel(event: *mut ngx_event_t) {
     }
 }
 
-unsafe extern "C" fn on_wake<H: Handler>(event: *mut ngx_event_t) {
-    // SAFETY: nginx calls with the event of an upstream, which `wake_event` made ready, and which
+pub(super) unsafe extern "C" fn on_wake<H: Handler>(event: *mut ngx_event_t) {
+    // SAFETY: nginx calls with the event of an upstream, which `Wake::event` made ready, and which
     // lives as long as requests wait.
-    let servers = unsafe { &*(*(*event).data.cast::<WakeData<H>>()).servers };
+    let servers = unsafe { Wake::<H>::servers_of(event) };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| H::wake(servers))) {
         log_panic(Log::of_worker(), &*panic);
     }

@@ -1,7 +1,8 @@
 //! The servers of an upstream that are checked, and what is known of them: in the zone that all workers share,
 //! or, where there is no room for it, in this worker.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
 use crate::nginx::zone;
@@ -11,8 +12,8 @@ use crate::pure::zone::SlotId;
 /// The servers of an upstream that are checked, in one worker.
 #[derive(Default)]
 pub struct Checked {
-    /// By their addresses.
-    pub servers: OnceCell<Vec<Server>>,
+    /// In the order of their addresses.
+    pub servers: RefCell<Vec<Rc<Server>>>,
     /// Requests that a server was chosen for while another's share grew.
     pub requests: Cell<u64>,
 }

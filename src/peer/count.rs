@@ -46,7 +46,7 @@ fn in_pool(why: Lost) -> Closed {
         Lost::Closed => Closed::IdleClosed,
         Lost::Data => Closed::IdleData,
         Lost::Timeout => Closed::IdleTimeout,
-        Lost::Excess => Closed::IdleExcess,
+        Lost::Excess | Lost::Gone => Closed::IdleExcess,
         Lost::Leaving => Closed::IdleExiting,
     }
 }

@@ -6,11 +6,13 @@ use std::sync::atomic::AtomicU64;
 
 use super::checked::Server;
 use super::observe::{observe, Event};
-use crate::module::{Peer, Servers};
-use crate::nginx::block::Target;
+use super::places;
+use crate::module::{Peer, Probed, Servers};
+use crate::nginx::connection::Lost;
 use crate::nginx::log::{debug, Log, Printable};
 use crate::nginx::peer::Choice;
 use crate::nginx::probe::{Turn, Well};
+use crate::nginx::resolved::Current;
 use crate::nginx::{self, zone};
 use crate::pure::health::{self, is_in_share, pause, Change, Check, Failure, Lease, State, FULL};
 use crate::pure::status::health::Servers as Known;
@@ -25,38 +27,64 @@ fn now() -> u64 {
     nginx::now() as u64
 }
 
-/// A worker begins: the addresses of servers that it probes, and when.
-pub fn begin(servers: &Servers) -> Vec<(Box<[u8]>, usize)> {
+/// A worker begins, or the servers are others: those that it probes from now on.
+pub fn probed(servers: &Servers, now: Vec<Current>) -> Vec<Probed> {
     let Some(check) = check_of(servers) else { return Vec::new() };
-    let mut all: Vec<_> = servers
-        .targets()
-        .map(|target| Server {
-            slot: find_slot(servers, target),
-            address: target.address.into(),
-            name: target.name.into(),
-            words: [const { AtomicU64::new(0) }; health::WORDS],
+    let before = servers.checked.servers.take();
+    let known = |address: &[u8]| before.get(place(&before, address)?).cloned();
+    let make = |current: Current| {
+        known(&current.address).unwrap_or_else(|| {
+            Rc::new(Server {
+                slot: find_slot(servers, &current),
+                address: current.address,
+                name: current.name,
+                words: [const { AtomicU64::new(0) }; health::WORDS],
+            })
         })
-        .collect();
+    };
+    let mut all: Vec<_> = now.into_iter().map(make).collect();
     all.sort_by(|a, b| a.address.cmp(&b.address));
     all.dedup_by(|a, b| a.address == b.address);
+    for gone in before.iter().filter(|server| place(&all, &server.address).is_none()) {
+        gone.known().let_go(worker_number());
+    }
     // soon, and not all at once
-    let first = |_: &Server| pause(1, check.interval.min(1000), nginx::random()) as usize;
-    let probes = all.iter().map(|server| (server.address.clone(), first(server))).collect();
-    let _ = servers.checked.servers.set(all);
+    let first = || pause(1, check.interval.min(1000), nginx::random()) as usize;
+    let probed = |server: &Rc<Server>| Probed {
+        address: server.address.clone(),
+        pause: first(),
+        server: server.clone(),
+    };
+    let probes = all.iter().map(probed).collect();
+    servers.checked.servers.replace(all);
     probes
 }
 
-fn find_slot(servers: &Servers, target: Target<'_>) -> Option<SlotId> {
-    let (worker, generation) = zone::this_worker()?;
-    let slot = servers.slot(worker.zone(), generation, target.address, target.name);
-    if slot.is_err() {
-        observe(servers, None, Log::of_worker(), Event::ZoneFull { name: target.name });
+/// Closes the idle connections to servers that there are no more.
+pub fn close_gone(servers: &Servers) {
+    if servers.idle.borrow().is_empty() {
+        return;
     }
-    slot.ok()
+    let mut now: Vec<_> = servers.current().into_iter().map(|server| server.address).collect();
+    now.sort_unstable();
+    // a key begins with the address, and no address with another
+    let is_gone = |key: &[u8]| {
+        let place = now.partition_point(|address| **address <= *key).checked_sub(1);
+        !place.and_then(|place| now.get(place)).is_some_and(|address| key.starts_with(address))
+    };
+    let gone = || servers.idle.borrow_mut().take_of(is_gone);
+    while let Some(parked) = gone() {
+        places::close(servers, parked, Lost::Gone);
+    }
 }
 
-fn server(servers: &Servers, index: usize) -> Option<(&Rc<Check>, &Server)> {
-    Some((check_of(servers)?, servers.checked.servers.get()?.get(index)?))
+fn find_slot(servers: &Servers, current: &Current) -> Option<SlotId> {
+    let (worker, generation) = zone::this_worker()?;
+    let slot = servers.slot(worker.zone(), generation, &current.address, &current.name);
+    if slot.is_err() {
+        observe(servers, None, Log::of_worker(), Event::ZoneFull { name: &current.name });
+    }
+    slot.ok()
 }
 
 /// The number of this worker, for leases; without a zone there is none but this one.
@@ -65,8 +93,8 @@ fn worker_number() -> usize {
 }
 
 /// It is time for a probe, where this worker is the one that probes.
-pub fn turn(servers: &Servers, index: usize) -> Turn {
-    let Some((check, server)) = server(servers, index) else { return Turn::Wait(1000) };
+pub fn turn(servers: &Servers, server: &Server) -> Turn {
+    let Some(check) = check_of(servers) else { return Turn::Wait(1000) };
     let now = now();
     // until the next one has ended; what a busy worker may be late by comes on top
     let until = now + check.timeout + check.interval + check.jitter + 500;
@@ -90,8 +118,8 @@ pub fn read(servers: &Servers, bytes: &[u8], ended: bool) -> health::Reading {
 }
 
 /// A probe has ended. Returns the pause until the next.
-pub fn ended(servers: &Servers, index: usize, result: Result<Well, Failure>) -> usize {
-    let Some((check, server)) = server(servers, index) else { return 1000 };
+pub fn ended(servers: &Servers, server: &Server, result: Result<Well, Failure>) -> usize {
+    let Some(check) = check_of(servers) else { return 1000 };
     let code = result.as_ref().err().map(Failure::code);
     let change = server.known().record(code, check.rules, now());
     if let (Ok(Well::Reached), Some(Change { to: State::Up, .. })) = (&result, change) {
@@ -103,7 +131,7 @@ pub fn ended(servers: &Servers, index: usize, result: Result<Well, Failure>) -> 
 
 /// This worker does not probe any more: another does at once.
 pub fn leave(servers: &Servers) {
-    for server in servers.checked.servers.get().into_iter().flatten() {
+    for server in &*servers.checked.servers.borrow() {
         server.known().let_go(worker_number());
     }
 }
@@ -113,7 +141,7 @@ pub fn request_failed(peer: Peer<'_>) {
     let servers = peer.servers();
     let Some((check, server)) = find(servers, peer.address()) else { return };
     let change = server.known().failed(check.rules, now());
-    tell(servers, server, change, None);
+    tell(servers, &server, change, None);
 }
 
 fn tell(servers: &Servers, server: &Server, change: Option<Change>, reason: Option<&Failure>) {
@@ -125,24 +153,30 @@ fn tell(servers: &Servers, server: &Server, change: Option<Change>, reason: Opti
     }
 }
 
-fn find<'s>(servers: &'s Servers, address: &[u8]) -> Option<(&'s Rc<Check>, &'s Server)> {
-    let all = servers.checked.servers.get()?;
-    let place = all.binary_search_by(|server| (*server.address).cmp(address)).ok()?;
-    server(servers, place)
+/// The place of the server with this address.
+fn place(all: &[Rc<Server>], address: &[u8]) -> Option<usize> {
+    all.binary_search_by(|server| (*server.address).cmp(address)).ok()
+}
+
+fn find<'s>(servers: &'s Servers, address: &[u8]) -> Option<(&'s Rc<Check>, Rc<Server>)> {
+    let all = servers.checked.servers.borrow();
+    Some((check_of(servers)?, all.get(place(&all, address)?)?.clone()))
 }
 
 /// Does a request take the server that the balancer has chosen?
 #[inline]
 pub fn choice(peer: Peer<'_>) -> Choice {
-    match peer.servers().checked.servers.get() {
-        None => Choice::Take,
-        Some(all) => choice_among(peer, all),
+    let all = peer.servers().checked.servers.borrow();
+    match all.is_empty() {
+        true => Choice::Take,
+        false => choice_among(peer, &all),
     }
 }
 
-fn choice_among(peer: Peer<'_>, all: &[Server]) -> Choice {
+fn choice_among(peer: Peer<'_>, all: &[Rc<Server>]) -> Choice {
     let servers = peer.servers();
-    let Some((check, server)) = find(servers, peer.address()) else { return Choice::Take };
+    let server = place(all, peer.address()).and_then(|place| all.get(place));
+    let Some((check, server)) = check_of(servers).zip(server) else { return Choice::Take };
     let (known, slow_start) = (server.known(), slow_start_of(servers));
     let others = || all.iter().filter(|other| other.address != server.address);
     if known.state() == State::Down {
@@ -160,7 +194,7 @@ fn choice_among(peer: Peer<'_>, all: &[Server]) -> Choice {
     if share == FULL {
         return Choice::Take;
     }
-    let has_all = |other: &Server| {
+    let has_all = |other: &Rc<Server>| {
         let known = other.known();
         known.state() != State::Down && known.share(slow_start, now) == FULL
     };
@@ -180,7 +214,7 @@ fn slow_start_of(servers: &Servers) -> u64 {
 pub fn count(servers: &Servers) -> Option<Known> {
     check_of(servers)?;
     let mut known = Known::default();
-    for server in servers.checked.servers.get().into_iter().flatten() {
+    for server in &*servers.checked.servers.borrow() {
         known.add(server.known().state());
     }
     Some(known)

@@ -162,6 +162,13 @@ impl<C> Pool<C> {
         self.take_out(place, oldest).map(|(connection, _)| connection)
     }
 
+    /// Gives up a connection to a server with such a key.
+    pub fn take_of(&mut self, is: impl Fn(&[u8]) -> bool) -> Option<C> {
+        let has = |(key, server): &(&Rc<[u8]>, &Server)| server.len > 0 && is(key);
+        let oldest = self.servers.iter().find(has)?.1.idle.oldest?;
+        self.remove(oldest)
+    }
+
     /// The pool with the connection that was parked first of all pools of the worker.
     pub fn oldest_of_worker(&self) -> Option<usize> {
         let worker = self.worker.borrow();

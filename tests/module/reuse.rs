@@ -1,6 +1,6 @@
 //! Connections that are reused.
 
-mod balancers;
+pub mod balancers;
 mod chunks;
 mod configuration;
 mod desync;

@@ -53,6 +53,19 @@ proptest! {
 }
 
 #[test]
+fn connections_to_servers_that_are_gone() {
+    let mut pool = Pool::new(&Worker::new(), 0);
+    for (at, key) in [b"a", b"b", b"a", b"c"].into_iter().enumerate() {
+        pool.park(key, at as u32, at, LastUse { started_at: at, body: 0, since: None });
+    }
+    let mut gone: Vec<_> =
+        std::iter::from_fn(|| pool.take_of(|key| key == b"a" || key == b"c")).collect();
+    gone.sort();
+    assert_eq!(gone, [0, 2, 3]);
+    assert_eq!((pool.len(), pool.len_of(b"b")), (1, 1));
+}
+
+#[test]
 fn one_that_does_not_fit_stays_where_it_is() {
     let mut pool = Pool::new(&Worker::new(), 0);
     for (at, body) in [(1, 0), (2, 9), (3, 0), (4, 9)] {
