@@ -28,8 +28,9 @@ const WAIT: usize = 2;
 const SERVED_AT: usize = 3;
 /// The beginning of the time in which is counted how many are (48 bits), and the count (16 bits).
 const WINDOW: usize = 4;
-/// The mean time from one to the next, in microseconds; 0: not known.
-const INTERVAL: usize = 5;
+/// The mean times from one to the next in the times that were counted last, in microseconds, the last one
+/// first; 0: not known.
+const INTERVALS: Range<usize> = 5..8;
 
 /// Nobody has waited too long who has waited less: who closes a tab, or types the next letter of a search,
 /// leaves sooner.
@@ -130,7 +131,7 @@ impl<'m, A: Word> Overload<'m, A> {
     /// The first begins to wait, for whom nobody was before.
     pub fn begin(&self, now: u64) {
         if now.saturating_sub(self.get(SERVED_AT)) > OLD {
-            self.set(INTERVAL, 0);
+            INTERVALS.for_each(|at| self.set(at, 0));
             self.set(WAIT, 0);
         }
         self.set(SERVED_AT, now);
@@ -142,12 +143,12 @@ impl<'m, A: Word> Overload<'m, A> {
         if direction == Direction::Oldest {
             self.set(WAIT, waited);
         }
-        let (window, interval) = (self.get(WINDOW), self.get(INTERVAL));
+        let (window, interval) = (self.get(WINDOW), self.get(INTERVALS.start));
         let pause = now.saturating_sub(self.get(SERVED_AT));
         self.set(SERVED_AT, now);
         if interval != 0 && pause > WINDOW_TIME.max(STILL * interval / 1000) {
             // it stood still; if that is what it does now, it is soon believed
-            self.set(INTERVAL, interval * 2);
+            self.set_interval(interval * 2);
             return self.set(WINDOW, now << 16);
         }
         let (begin, count) = (window >> 16, (window & 0xffff) + 1);
@@ -155,14 +156,23 @@ impl<'m, A: Word> Overload<'m, A> {
         if time < WINDOW_TIME || count < WINDOW_COUNT {
             return self.set(WINDOW, begin << 16 | count.min(0xffff));
         }
-        let measured = (time * 1000 / count).max(1);
-        self.set(INTERVAL, if interval == 0 { measured } else { (interval + measured) / 2 });
+        self.set_interval((time * 1000 / count).max(1));
         self.set(WINDOW, now << 16);
     }
 
+    fn set_interval(&self, interval: u64) {
+        for at in INTERVALS.skip(1).rev() {
+            self.set(at, self.get(at - 1));
+        }
+        self.set(INTERVALS.start, interval);
+    }
+
     /// What a request would have to expect that has so many before it. None where that is not known.
+    ///
+    /// The shortest of the last intervals counts: to refuse a request that would have been served is worse than
+    /// to let one wait in vain, and while very many clients come at once the workers have no time to serve.
     pub fn expected(&self, before: u64) -> Option<Expected> {
-        let interval = Some(self.get(INTERVAL)).filter(|interval| *interval != 0)?;
+        let interval = INTERVALS.map(|at| self.get(at)).min().filter(|interval| *interval != 0)?;
         let wait = before.saturating_mul(interval) / 1000;
         Some(Expected { before, rate: 100_000_000 / interval, wait })
     }

@@ -254,8 +254,8 @@ fn the_wait_is_measured() {
             overload.served(0, Direction::Oldest, *now);
         }
     };
-    serve(&mut now, 19, 50);
-    assert_eq!(overload.expected(100), None, "not for a second yet");
+    serve(&mut now, 59, 50);
+    assert_eq!(overload.expected(100), None, "not for three seconds yet");
     serve(&mut now, 2, 50);
     let expected = overload.expected(100).unwrap();
     assert_eq!((expected.before, expected.rate, expected.wait), (100, 2000, 5000));
@@ -265,6 +265,11 @@ fn the_wait_is_measured() {
     assert!((4900..6500).contains(&wait), "{wait}");
     // ten times slower from now on
     serve(&mut now, 100, 500);
+    let wait = overload.expected(100).unwrap().wait;
+    assert!((45_000..51_000).contains(&wait), "{wait}");
+    // for a moment they are nearly not served at all
+    serve(&mut now, 8, 900);
+    serve(&mut now, 8, 4000);
     let wait = overload.expected(100).unwrap().wait;
     assert!((45_000..51_000).contains(&wait), "{wait}");
     // nobody waits for two minutes
