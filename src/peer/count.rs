@@ -33,6 +33,7 @@ pub fn rare(slot: Option<SlotId>, event: &Event<'_>) {
         Event::Queued { before, .. } => history.see_waiting(*before as u64 + 1),
         Event::Waited { end, time } => stats::count_queued(cells, *end, *time as u64),
         Event::ListenQueueFull => stats::count(cells, Count::ListenQueueFull),
+        Event::WorkedInVain { .. } => stats::count(cells, Count::WorkedInVain),
         Event::VarsRefused { .. } | Event::KnownTooLarge { .. } => {
             stats::count(cells, Count::VarsRefused);
         }

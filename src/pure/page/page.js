@@ -217,6 +217,7 @@ function sectionsOf(peer) {
       ["came here after another server", number(peer.next_tries)],
       ["sent again", number(peer.repeated), peer.repeated ? "An idle connection was dead, or the server restarted." : ""],
       ["answered before all was sent", number(peer.early_answers)], ["their client left while they were served", number(peer.client_gone)],
+      ["their client left before an answer", number(peer.worked_in_vain), peer.worked_in_vain ? "The server worked in vain." : ""],
       ["refused with 431", number(peer.vars_refused), peer.vars_refused ? "Their vars are more than the server takes: see its buffer-size and rs_uwsgi_max_vars." : ""],
       ["sent", size(peer.sent)], ["received", size(peer.received)], ["vars, p50 · p95 · p99", quantiles(peer.vars_size, size)],
     ]],

@@ -46,6 +46,8 @@ kinds! {
         EarlyAnswers = "early_answers",
         /// Requests whose client left while they were served.
         ClientGone = "client_gone",
+        /// Requests whose client left before the server had answered.
+        WorkedInVain = "worked_in_vain",
         /// Requests answered with 431.
         VarsRefused = "vars_refused",
         /// Interim responses (1xx).

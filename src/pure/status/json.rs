@@ -245,6 +245,7 @@ fn our_own(writer: &mut Writer<'_>, about: &About, peer: &Peer) {
         Count::Repeated,
         Count::EarlyAnswers,
         Count::ClientGone,
+        Count::WorkedInVain,
         Count::VarsRefused,
         Count::Interim,
         Count::ListenQueueFull,

@@ -270,7 +270,7 @@ static GAUGES: [Family; 7] = [
     ),
 ];
 
-static COUNTERS: [Family; 14] = counters! {
+static COUNTERS: [Family; 15] = counters! {
     "upstream_requests", Count::Requests, "Requests of which something was sent to the server";
     "upstream_sent_bytes", Count::Sent, "Bytes sent to the server";
     "upstream_received_bytes", Count::Received, "Bytes received from the server";
@@ -282,6 +282,7 @@ static COUNTERS: [Family; 14] = counters! {
     "upstream_repeated_requests", Count::Repeated, "Requests that were sent to the same server again";
     "upstream_early_answers", Count::EarlyAnswers, "Answers that came before all of the request was sent";
     "upstream_client_gone", Count::ClientGone, "Requests whose client left while they were served";
+    "upstream_worked_in_vain", Count::WorkedInVain, "Requests whose client left before the server had answered, while it worked on them";
     "upstream_vars_refused", Count::VarsRefused, "Requests that were answered with 431 because the server refuses vars of their size";
     "upstream_interim_responses", Count::Interim, "Responses of 1xx before the final one";
     "upstream_listen_queue_full", Count::ListenQueueFull, "Attempts to connect that found the listen queue of the server full";

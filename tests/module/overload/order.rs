@@ -4,6 +4,7 @@
 use super::max_connections::CLOSED;
 use super::workers::{queued, site};
 use super::{answers, get};
+use crate::status::Metrics;
 use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::nginx::{self, Nginx};
@@ -237,7 +238,8 @@ fn refused_in_time() {
         peer.write(CLOSED)
     });
     let pass = backend.address().to_string();
-    let settings = "rs_uwsgi_max_connections 1; rs_uwsgi_queue 1000 timeout=10s;";
+    let settings = "rs_uwsgi_max_connections 1; rs_uwsgi_queue 1000 timeout=10s;
+        location /status/ { rs_uwsgi_status; }";
     let nginx = site(1, "", &pass, settings);
     nginx.expects("is too long");
     let clients = super::send(nginx.address(), &vec![get("/"); 300]);
@@ -257,4 +259,7 @@ fn refused_in_time() {
     assert!(line.text.contains(" ms of 10000 ms: 1 refused"), "{}", line.text);
     drop(clients);
     assert_eq!(nginx.logged("is too long").len(), 1, "one a minute");
+    let ends = Metrics::of(&nginx).by_label("upstream_queue_requests_total");
+    // some may have come before the line was in the log
+    assert!(ends.get("expected").is_some_and(|count| *count >= 1.0), "{ends:?}");
 }

@@ -3,6 +3,7 @@
 use super::max_connections::CLOSED;
 use super::workers::{queued, site};
 use super::{answers, get, send};
+use crate::status::Metrics;
 use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::nginx;
@@ -20,7 +21,8 @@ fn worked_in_vain() {
         }
     });
     let address = backend.address().to_string();
-    let nginx = site(1, "", &address, "rs_uwsgi_max_connections 1;");
+    let settings = "rs_uwsgi_max_connections 1; location /status/ { rs_uwsgi_status; }";
+    let nginx = site(1, "", &address, settings);
     answers(send(nginx.address(), &[get("/")]));
     let mut slow = Client::connect(nginx.address());
     slow.send(&get("/slow"));
@@ -36,4 +38,8 @@ fn worked_in_vain() {
     nginx.wait_requests(3);
     answers(send(nginx.address(), &[get("/")]));
     assert_eq!(nginx.logged("client has left while").len(), 1);
+    let metrics = Metrics::of(&nginx);
+    assert_eq!(metrics.sum("upstream_worked_in_vain_total", &[]), 1.0);
+    let ends = metrics.by_label("upstream_queue_requests_total");
+    assert_eq!(ends.get("client_gone"), Some(&1.0), "{ends:?}");
 }
