@@ -49,6 +49,7 @@ pub mod address;
 pub mod answer;
 pub mod balancer;
 mod balancer_callbacks;
+mod bell;
 pub mod block;
 mod body;
 mod cache;

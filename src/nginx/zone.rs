@@ -1,17 +1,14 @@
-//! The zone of memory that all workers share (`ngx_shared_memory_add`), the worker's cells in it, and the
-//! bells by which workers wake each other: an eventfd(2) for each, made before the workers are, so that all
-//! of them have all.
+//! The zone of memory that all workers share (`ngx_shared_memory_add`), and the worker's cells in it.
 //!
 //! What is in the zone, and by which rules, says [`crate::pure::zone`].
 
 use core::cell::Cell;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::io;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 
-use super::callbacks::log_panic;
+use super::bell;
 use super::conf::{Conf, Error};
 use super::module::{buffer_tag, context_index, MainConf, Module};
 use super::probe::Prober;
@@ -19,14 +16,12 @@ use super::servers::Servers;
 use super::status::{ERROR, OK};
 use super::sys::{
     ngx_close_connection, ngx_connection_t, ngx_core_conf_t, ngx_core_module, ngx_cycle_t,
-    ngx_event_t, ngx_get_connection, ngx_handle_read_event, ngx_http_conf_ctx_t, ngx_http_module,
-    ngx_int_t, ngx_log_t, ngx_process, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_alloc,
-    ngx_slab_page_t, ngx_slab_pool_t, NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER,
+    ngx_http_conf_ctx_t, ngx_http_module, ngx_int_t, ngx_process, ngx_shared_memory_add,
+    ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_page_t, ngx_slab_pool_t, NGX_PROCESS_SINGLE,
+    NGX_PROCESS_WORKER,
 };
 use super::{str_of, Log};
-use crate::pure::zone::{
-    Busy, Generation, Host, Layout, Process, Rung, Shape, Worker, WorkerId, Zone,
-};
+use crate::pure::zone::{Busy, Generation, Host, Layout, Process, Rung, Shape, Worker, Zone};
 
 /// What a module does when another worker has rung.
 pub trait ZoneOwner: Module {
@@ -220,7 +215,7 @@ pub fn random() -> u64 {
     if count == 8 {
         return u64::from_ne_bytes(seed);
     }
-    super::monotonic_nanoseconds().get() ^ (&raw const BELLS).addr() as u64
+    super::monotonic_nanoseconds().get() ^ (&raw const THIS).addr() as u64
 }
 
 /// Tries again what fails only while another process is at it, for some microseconds.
@@ -240,24 +235,12 @@ pub fn patiently<T, E: PartialEq + From<Busy>>(attempt: impl Fn() -> Result<T, E
     result
 }
 
-/// The bells, by worker: descriptors of eventfd(2), or −1.
-static BELLS: [AtomicI32; Shape::MOST_WORKERS] =
-    [const { AtomicI32::new(-1) }; Shape::MOST_WORKERS];
-
 /// This process.
 fn host() -> Host {
-    Host { me: Process::new(std::process::id(), started("self").unwrap_or(0)), is_alive, ring }
-}
-
-/// Wakes a worker. One that was started with more workers than there were bells for when this process
-/// was made looks by itself, once a second.
-fn ring(id: WorkerId) {
-    let bell = BELLS.get(id.index()).map_or(-1, |bell| bell.load(Ordering::Relaxed));
-    let one = 1_u64;
-    if bell >= 0 {
-        // SAFETY: eight bytes. The descriptor is ours until the process ends; a bell that has been rung too
-        // often is full, and rings all the same.
-        let _ = unsafe { libc::write(bell, (&raw const one).cast(), size_of::<u64>()) };
+    Host {
+        me: Process::new(std::process::id(), started("self").unwrap_or(0)),
+        is_alive,
+        ring: bell::ring,
     }
 }
 
@@ -319,18 +302,9 @@ pub(super) fn begin<H: ZoneOwner + Prober>(cycle: NonNull<ngx_cycle_t>, log: Log
         })
     });
     let _ = patiently(|| zone.end_generation(generation));
-    for bell in BELLS.iter().take(zone.layout().shape().workers) {
-        if bell.load(Ordering::Relaxed) >= 0 {
-            continue;
-        }
-        // SAFETY: makes a descriptor.
-        let descriptor = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
-        if descriptor == -1 {
-            let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
-            log.alert_of(errno, format_args!("eventfd() failed"));
-            return;
-        }
-        bell.store(descriptor, Ordering::Relaxed);
+    if let Err(errno) = bell::make(zone.layout().shape().workers) {
+        log.alert_of(errno, format_args!("eventfd() failed"));
+        return;
     }
     // one process does it all ("master_process off"), and nginx frees the zone of before next
     if this_worker().is_some() {
@@ -367,7 +341,7 @@ pub(super) fn enter<H: ZoneOwner>(cycle: NonNull<ngx_cycle_t>, log: Log<'_>) {
         return;
     };
     // SAFETY: the worker's own cycle.
-    let bell = unsafe { watch_bell::<H>(worker.id(), (*cycle.as_ptr()).log) };
+    let bell = unsafe { bell::watch::<H>(worker.id(), (*cycle.as_ptr()).log) };
     let this = Box::leak(Box::new(ThisWorker { worker, generation, bell }));
     THIS.store(this, Ordering::Relaxed);
 }
@@ -379,65 +353,8 @@ pub(super) fn leave() {
     let Some(this) = this else { return };
     this.worker.leave();
     if !this.bell.is_null() {
-        // SAFETY: the connection that `watch_bell` made, of which only its own event knows.
+        // SAFETY: the connection that [`bell::watch`] made, of which only its own event knows.
         unsafe { ngx_close_connection(this.bell) };
-    }
-}
-
-/// Lets the event loop watch a worker's own bell. Null where it cannot.
-///
-/// # Safety
-///
-/// `log` must be valid as long as the worker.
-unsafe fn watch_bell<H: ZoneOwner>(id: WorkerId, log: *mut ngx_log_t) -> *mut ngx_connection_t {
-    let bell = BELLS.get(id.index()).map_or(-1, |bell| bell.load(Ordering::Relaxed));
-    if bell < 0 {
-        return ptr::null_mut();
-    }
-    // SAFETY: an open descriptor; its copy is the connection's, which closes it.
-    unsafe {
-        let copy = libc::fcntl(bell, libc::F_DUPFD_CLOEXEC, 0);
-        if copy == -1 {
-            return ptr::null_mut();
-        }
-        let c = ngx_get_connection(copy, log);
-        if c.is_null() {
-            libc::close(copy);
-            return c;
-        }
-        (*c).log = log;
-        (*(*c).read).log = log;
-        (*(*c).write).log = log;
-        (*(*c).read).handler = Some(on_bell::<H>);
-        if ngx_handle_read_event((*c).read, 0) != OK {
-            ngx_close_connection(c);
-            return ptr::null_mut();
-        }
-        c
-    }
-}
-
-/// The bell has been rung.
-unsafe extern "C" fn on_bell<H: ZoneOwner>(event: *mut ngx_event_t) {
-    let mut count = 0_u64;
-    // SAFETY: nginx calls with the event of the connection that `watch_bell` made; room for eight bytes.
-    unsafe {
-        let c = (*event).data.cast::<ngx_connection_t>();
-        let _ = libc::read((*c).fd, (&raw mut count).cast(), size_of::<u64>());
-        flag!(event, ready = 0);
-        // where it is told once, and no more
-        let _ = ngx_handle_read_event(event, 0);
-    }
-    let Some((worker, _)) = this_worker() else { return };
-    let rung = worker.answer();
-    // SAFETY: a worker has a cycle with a configuration.
-    let Some(main) = (unsafe { main_conf_of::<H>(super::sys::ngx_cycle) }) else {
-        return;
-    };
-    for servers in &main.upstreams {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| H::on_ring(servers, rung))) {
-            log_panic(Log::of_worker(), &*panic);
-        }
     }
 }
 
