@@ -2,10 +2,12 @@
 
 use std::rc::Rc;
 
+use super::modifiers::Modifier;
 use super::LocConf;
 use crate::module::UpstreamRef;
-use crate::nginx::conf::{parse_milliseconds, Conf, ConfPosition, Error};
+use crate::nginx::conf::{parse_milliseconds, Conf, ConfPosition, Error, Level};
 use crate::nginx::log::Printable;
+use crate::pure::health::request::Place;
 use crate::pure::health::{Check, Kind};
 
 /// A check, and where it is said.
@@ -54,9 +56,61 @@ pub fn merge(
     if here.check == there.check {
         return Ok(());
     }
-    let (here, there) = (&here.position, &there.position);
-    let why = format_args!("the servers of upstream \"{}\" have one check", Printable(name));
-    Err(cf.contradiction(here, there, why))
+    let is_same = here.check.is_same_but_for_params(&there.check);
+    if is_same && here.position.level == Level::Upstream {
+        return Ok(());
+    }
+    let why = format!(
+        "the servers of upstream \"{}\" have one check{}",
+        Printable(name),
+        if is_same { ", and the params of the two places differ" } else { "" }
+    );
+    Err(cf.contradiction(&here.position, &there.position, format_args!("{why}")))
+}
+
+/// Has the probes of a location send its own params. To be called when these are known.
+///
+/// # Errors
+///
+/// Where they are more than a request may have.
+pub fn place(cf: Conf<'_>, own: &mut LocConf) -> Result<(), Error> {
+    let (Some(said), Some(params)) = (&own.connections.health, &own.params) else { return Ok(()) };
+    let mut unknown = Vec::new();
+    let modifiers = [("rs_uwsgi_modifier1", own.modifier1), ("rs_uwsgi_modifier2", own.modifier2)];
+    let [modifier1, modifier2] = modifiers.map(|(name, modifier)| match modifier {
+        None => 0,
+        Some(Modifier::Fixed(number)) => number,
+        Some(Modifier::Variable(_)) => {
+            unknown.push(name.as_bytes().to_vec());
+            0
+        }
+    });
+    let place = Place {
+        params: params.source().collect(),
+        server_name: Some(cf.server_name()),
+        document_root: cf.document_root(),
+        mount: own.mount.as_deref(),
+        string: own.string(),
+        modifiers: (modifier1, modifier2),
+    };
+    let position = said.position.clone();
+    let (directive, file, line) = (&position.directive, &position.file, position.line);
+    let (check, left_out) = said.check.placed(&place).map_err(|reason| {
+        cf.log()
+            .emerg(format_args!("\"{directive}\" in {file}:{line} has too large params: {reason}"));
+        Error::Logged
+    })?;
+    if check.kind == Kind::Uri {
+        for name in unknown.iter().chain(&left_out) {
+            cf.log().warn(format_args!(
+                "\"{directive}\" in {file}:{line} sends no \"{}\": its value has variables that only \
+                 requests of clients have",
+                Printable(name)
+            ));
+        }
+    }
+    own.connections.health = Some(Rc::new(SaidCheck { check: Rc::new(check), position }));
+    Ok(())
 }
 
 /// A location says a check, and where requests go is known or not.

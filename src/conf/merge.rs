@@ -79,6 +79,7 @@ pub fn merge(cf: Conf<'_>, outer: &mut LocConf, own: &mut LocConf) -> Result<(),
     merge_pass(cf, outer, own);
     if says_check {
         health::check_location(cf, own)?;
+        health::place(cf, own)?;
     }
     if own.passes() {
         connections::register(cf, own);

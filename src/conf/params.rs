@@ -10,6 +10,7 @@ use crate::nginx::conf::{parse_size, Conf, Error, A_SIZE};
 use crate::nginx::log::Printable;
 use crate::nginx::merge::Unset;
 use crate::nginx::value::{ComplexValue, Variable};
+use crate::pure::health::request;
 use crate::pure::uwsgi::header_set::HeaderSet;
 use crate::pure::uwsgi::names::{self, STANDARD_PARAMS};
 use crate::pure::uwsgi::packet::{VarName, MAX_VARS};
@@ -203,6 +204,15 @@ impl ParamSet {
         ParamSet::new(
             source.map(|(name, value, skip)| ParamSource::new(name, value, *skip)).collect(),
         )
+    }
+
+    /// The parameters as they are written.
+    pub fn source(&self) -> impl Iterator<Item = request::Param<'_>> {
+        self.source.iter().map(|ParamSource { name, value, if_not_empty }| request::Param {
+            name,
+            value,
+            if_not_empty: *if_not_empty,
+        })
     }
 
     /// Is there one with this name?

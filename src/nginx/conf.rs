@@ -7,7 +7,7 @@ use core::ptr::{self, NonNull};
 use std::borrow::Cow;
 
 use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
-use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
+use ngx::http::{HttpModuleLocationConf, HttpModuleServerConf, NgxHttpCoreModule};
 
 use super::callbacks;
 use super::log::{with_text, Printable};
@@ -30,7 +30,7 @@ pub enum Error {
 }
 
 /// Where something is configured.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ConfPosition {
     /// The directive with its arguments.
     pub directive: String,
@@ -192,6 +192,25 @@ impl<'a> Conf<'a> {
     pub(super) fn core_loc_conf(self) -> Option<NonNull<ngx_http_core_loc_conf_t>> {
         // SAFETY: in a location (or server, or http) block the core module has its configuration.
         NgxHttpCoreModule::location_conf_mut(unsafe { self.ptr.as_ref() }).map(NonNull::from)
+    }
+
+    /// The first name of the server that the location is in.
+    pub fn server_name(self) -> &'a [u8] {
+        // SAFETY: in a location the core module has a configuration of its server, which lives as long.
+        unsafe {
+            NgxHttpCoreModule::server_conf(self.ptr.as_ref())
+                .map_or(&[][..], |server| bytes_of(server.server_name))
+        }
+    }
+
+    /// What `$document_root` is in the location; None where `root` or `alias` has variables.
+    pub fn document_root(self) -> Option<&'a [u8]> {
+        let core = self.core_loc_conf()?;
+        // SAFETY: just got, and merged before this module's; its strings live as long as the configuration.
+        unsafe {
+            let core = core.as_ptr();
+            (*core).root_lengths.is_null().then(|| bytes_of((*core).root))
+        }
     }
 
     /// Makes `H` the content handler of the location.

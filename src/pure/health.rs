@@ -20,6 +20,7 @@
 
 pub mod answer;
 pub mod check;
+pub mod request;
 
 use super::zone::Word;
 

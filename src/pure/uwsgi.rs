@@ -5,6 +5,7 @@
 //! | [`packet`] | the request: four header bytes and the vars, written in one pass |
 //! | [`vars`] | the vars, read back |
 //! | [`names`] | how headers, parameters and modifiers are called |
+//! | [`mount`] | where a path is split for `rs_uwsgi_mount` |
 //! | [`header_set`] | sets of header names, as the application tells them apart |
 //! | [`framing`] | where a response ends, and what it says of its connection |
 //! | [`head`] | the response head, line by line, in the language that nginx accepts |
@@ -18,6 +19,7 @@ pub mod chunked;
 pub mod framing;
 pub mod head;
 pub mod header_set;
+pub mod mount;
 pub mod names;
 pub mod packet;
 pub mod trailers;

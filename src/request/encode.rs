@@ -7,7 +7,6 @@
 use std::cell::Cell;
 
 use crate::conf::modifiers::Modifier;
-use crate::conf::mount;
 use crate::conf::params::{CompiledParams, Param, Role, Value};
 use crate::conf::{Encoding, LocConf};
 use crate::nginx::chain::ChainBuilder;
@@ -16,6 +15,7 @@ use crate::nginx::status::INTERNAL_SERVER_ERROR;
 use crate::nginx::status::REQUEST_HEADER_FIELDS_TOO_LARGE;
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::{Error, Request};
+use crate::pure::uwsgi::mount;
 use crate::pure::uwsgi::packet::{Packet, TooLarge};
 use crate::state::RequestState;
 

@@ -2,6 +2,7 @@
 
 mod asked;
 mod leaving;
+mod params;
 mod real;
 
 use crate::prelude::*;

@@ -346,3 +346,52 @@ fn the_request_of_a_probe() {
     }
     assert_eq!(of("HTTP_X_KEY"), [b"k", b"l"]);
 }
+
+#[test]
+fn the_request_of_a_place() {
+    use ngx_http_rs_uwsgi_module::pure::health::request::{Made, Param, Place};
+    let check = parse("uri=/app/x?y").unwrap();
+    let param = |name: &'static str, value: &'static str| Param {
+        name: name.as_bytes(),
+        value: value.as_bytes(),
+        if_not_empty: false,
+    };
+    let place = Place {
+        params: vec![
+            param("A", "a $document_uri ${args}b"),
+            param("B", "$request_id"),
+            param("C", "${unclosed"),
+            param("D", "$1"),
+            param("E", "$document_root/x"),
+            param("F", "$server_name $host $http_host"),
+            param("PATH_INFO", "$uri"),
+        ],
+        server_name: Some(b"_"),
+        document_root: None,
+        mount: Some(b"/app"),
+        string: b"\x01\0G\x01\0g",
+        modifiers: (5, 6),
+    };
+    let Made { packet, left_out } = check.target.clone().unwrap().request(&place).unwrap();
+    assert_eq!(left_out, [b"B", b"C", b"D", b"E"]);
+    assert_eq!((packet[0], packet[3]), (5, 6));
+    let vars: Vec<_> = Vars::new(&packet[HEADER_SIZE..]).map(Result::unwrap).collect();
+    let mut expected = [
+        (&b"A"[..], &b"a /app/x yb"[..]),
+        (b"F", b"_ localhost localhost"),
+        (b"PATH_INFO", b"/x"),
+        (b"SCRIPT_NAME", b"/app"),
+        (b"HTTP_HOST", b"localhost"),
+        (b"HTTP_X_RS_UWSGI_HEALTH_CHECK", b"1"),
+        (b"HTTP_CONNECTION", b"close"),
+        (b"G", b"g"),
+    ]
+    .to_vec();
+    assert_eq!(vars, expected);
+    // a location of a server with a name
+    let named = Place { server_name: Some(b"app.test"), mount: None, ..place };
+    let (check, _) = check.placed(&named).unwrap();
+    let vars: Vec<_> = Vars::new(&check.packet[HEADER_SIZE..]).map(Result::unwrap).collect();
+    expected[1].1 = b"app.test app.test app.test";
+    assert!(vars.contains(&expected[1]), "{vars:?}");
+}

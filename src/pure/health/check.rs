@@ -1,7 +1,7 @@
 //! What is asked of a server, and how often: the parameters of `rs_uwsgi_health_check`.
 
+use super::request::{Made, Place, Target, MARK};
 use super::Rules;
-use crate::pure::uwsgi::packet::{Packet, MAX_VARS};
 
 /// What a probe is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Kind {
 pub struct Check {
     /// What a probe is.
     pub kind: Kind,
+    /// What a request asks for.
+    pub target: Option<Target>,
     /// What it sends.
     pub packet: Vec<u8>,
     /// The time from the end of one probe to the next, in milliseconds.
@@ -37,9 +39,6 @@ pub struct Check {
 
 /// uWSGI's ping: modifier1 100, no vars.
 const PING: [u8; 4] = [100, 0, 0, 0];
-/// The header that tells an application what a request is.
-const MARK: &[u8] = b"X-Rs-Uwsgi-Health-Check";
-
 /// What is said so far.
 #[derive(Default)]
 struct Said<'a> {
@@ -72,6 +71,27 @@ impl Check {
         }
         said.check()
     }
+
+    /// The same check in another place than an upstream, and the names of params that its requests are without
+    /// ([`Made::left_out`]).
+    ///
+    /// # Errors
+    ///
+    /// As of [`parse`](Self::parse).
+    pub fn placed(&self, place: &Place<'_>) -> Result<(Check, Vec<Vec<u8>>), String> {
+        let Some(target) = &self.target else { return Ok((self.clone(), Vec::new())) };
+        let Made { packet, left_out } = target.request(place).map_err(too_large)?;
+        Ok((Check { packet, ..self.clone() }, left_out))
+    }
+
+    /// Do the two differ in nothing but in what they send?
+    pub fn is_same_but_for_params(&self, other: &Check) -> bool {
+        *self == Check { packet: self.packet.clone(), ..other.clone() }
+    }
+}
+
+fn too_large(size: usize) -> String {
+    format!("makes a request of {size} bytes of vars")
 }
 
 impl<'a> Said<'a> {
@@ -156,13 +176,22 @@ impl<'a> Said<'a> {
         if kind != Kind::Uri && of_requests {
             return Err("has \"status\", \"host\" or \"header\" without \"uri\"".into());
         }
-        let packet = match (kind, self.uri) {
-            (Kind::Uri, Some(uri)) => self.request(uri)?,
+        let owned = |(name, value): (&[u8], &[u8])| (name.to_vec(), value.to_vec());
+        let target = self.uri.map(|uri| Target {
+            uri: uri.to_vec(),
+            host: self.host.map(<[u8]>::to_vec),
+            headers: self.headers.into_iter().map(owned).collect(),
+        });
+        let packet = match (kind, &target) {
+            (Kind::Uri, Some(target)) => {
+                target.request(&Place::upstream()).map_err(too_large)?.packet
+            }
             (Kind::Ping, _) => PING.to_vec(),
             _ => Vec::new(),
         };
         Ok(Check {
             kind,
+            target,
             packet,
             interval: self.interval.unwrap_or(5000),
             jitter: self.jitter.unwrap_or(0),
@@ -171,46 +200,6 @@ impl<'a> Said<'a> {
             statuses: self.statuses.unwrap_or_else(|| vec![(200, 399)]),
             mandatory: self.mandatory,
         })
-    }
-
-    /// The request of a probe: the vars of nginx's standard uwsgi_params, and the headers.
-    fn request(&self, uri: &[u8]) -> Result<Vec<u8>, String> {
-        let at = uri.iter().position(|byte| *byte == b'?').unwrap_or(uri.len());
-        let (path, query) = uri.split_at(at);
-        let path = decoded(path);
-        let host = self.host.unwrap_or(b"localhost");
-        let name = match host.iter().rposition(|byte| *byte == b':') {
-            Some(colon) if !host.ends_with(b"]") => host.get(..colon).unwrap_or(host),
-            _ => host,
-        };
-        let mut packet = Packet::new();
-        for (var, value) in [
-            (&b"QUERY_STRING"[..], query.strip_prefix(b"?").unwrap_or_default()),
-            (b"REQUEST_METHOD", b"GET"),
-            (b"CONTENT_TYPE", b""),
-            (b"CONTENT_LENGTH", b""),
-            (b"REQUEST_URI", uri),
-            (b"PATH_INFO", &path),
-            (b"DOCUMENT_ROOT", b""),
-            (b"SERVER_PROTOCOL", b"HTTP/1.1"),
-            (b"REQUEST_SCHEME", b"http"),
-            (b"REMOTE_ADDR", b"127.0.0.1"),
-            (b"REMOTE_PORT", b"0"),
-            (b"SERVER_PORT", b"80"),
-            (b"SERVER_NAME", name),
-        ] {
-            packet.var(var, value);
-        }
-        packet.header(b"Host", host);
-        packet.header(MARK, b"1");
-        // no connection is kept for the next probe
-        packet.header(b"Connection", b"close");
-        for (name, value) in &self.headers {
-            packet.header(name, value);
-        }
-        let size = packet.vars_size();
-        let packet = packet.finish(0, 0, MAX_VARS);
-        packet.map(<[u8]>::to_vec).map_err(|_| format!("makes a request of {size} bytes of vars"))
     }
 }
 
@@ -229,27 +218,6 @@ fn is_uri(uri: &[u8]) -> bool {
             b'#' => false,
             byte => byte.is_ascii_graphic(),
         })
-}
-
-/// A path without its escapes.
-fn decoded(path: &[u8]) -> Vec<u8> {
-    let mut rest = path;
-    let mut out = Vec::with_capacity(path.len());
-    while let [byte, after @ ..] = rest {
-        let escaped = match rest {
-            [b'%', high, low, ..] => {
-                let digit = |byte: &u8| char::from(*byte).to_digit(16);
-                digit(high).zip(digit(low)).map(|(high, low)| (high << 4 | low) as u8)
-            }
-            _ => None,
-        };
-        out.push(escaped.unwrap_or(*byte));
-        rest = match escaped {
-            Some(_) => rest.get(3..).unwrap_or_default(),
-            None => after,
-        };
-    }
-    out
 }
 
 /// "200-399,404".
