@@ -78,7 +78,8 @@ help:
 	@echo 'make parity       write docs/parity.md anew, the part of this nginx'
 	@echo 'make bench        compare speed with uwsgi_pass and proxy_pass (BENCH=quick: the short way)'
 	@echo '                  BENCH=costs: large bodies, memory, many headers; README=write: into the README'
-	@echo 'make bench-overload  what becomes of bursts, with uwsgi_pass and here'
+	@echo 'make bench-overload  what becomes of more requests than can be served: bursts (PART=bursts, 5 min), and clients'
+	@echo '                  who arrive at a rate and leave (PART=open, 30 min; PART=open-quick), with HAProxy'
 	@echo 'make profile      where the instructions of a request go, by function'
 	@echo 'make deb          packages for Debian, in target/deb/packages (DIST=trixie: for that Debian)'
 	@echo 'make rpm          packages for Fedora and nginx.org, in target/rpm'
@@ -264,15 +265,19 @@ bench: module
 	@mkdir -p target/bench
 	@rustc --edition 2021 -C opt-level=3 -o target/bench/null_backend benches/compare/null_backend.rs
 	@gunicorn=$$(scripts/install-gunicorn target/gunicorn) || exit 1; \
-	lighttpd=$$(scripts/unpack-lighttpd target/lighttpd) || exit 1; \
+	lighttpd=$$(scripts/unpack-package lighttpd target/lighttpd) || exit 1; \
 	/usr/bin/python3 benches/compare $(BENCH) --null-backend target/bench/null_backend \
 		--gunicorn "$$gunicorn" $${lighttpd:+--lighttpd "$$lighttpd"} $(WRITE_README)
 
 profile:
 	@$(MAKE) --no-print-directory bench BENCH=profile README=
 
+# PART is "all", "bursts", "open" or "open-quick".
+PART ?= all
+
 bench-overload: module
-	@/usr/bin/python3 benches/overload $(WRITE_README)
+	@haproxy=$$(scripts/unpack-package haproxy target/haproxy) || exit 1; \
+	/usr/bin/python3 benches/overload $(PART) $${haproxy:+--haproxy "$$haproxy"} $(WRITE_README)
 
 clean:
 	rm -rf target

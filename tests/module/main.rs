@@ -34,6 +34,7 @@ mod left_behind;
 mod links;
 mod migrate;
 mod named_values;
+mod open_loop;
 mod oracle_http3;
 mod oracle_requests;
 mod oracle_responses;
