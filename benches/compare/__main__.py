@@ -82,8 +82,9 @@ def count_connections(setup, plan, addresses, running):
     """Connections opened a request, by scenario and method, through relays."""
     relays = {}
     for name in dict.fromkeys(key[0] for key in addresses):
-        for (protocol, kind), address in new_addresses(setup.folder, f"relay-{name}").items():
-            key = (name, protocol, kind)
+        kinds = dict.fromkeys(key[2] for key in addresses if key[0] == name)
+        for endpoint_of, address in new_addresses(setup.folder, f"relay-{name}", kinds).items():
+            key = (name, *endpoint_of)
             relays[key] = Relay(address, addresses[key])
     listening = {key: relay.address for key, relay in relays.items()}
     nginx = Nginx(setup, "counting", compared(plan.scenarios, listening), running)

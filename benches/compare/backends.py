@@ -12,7 +12,7 @@ from pathlib import Path
 import django
 from demo_lib.processes import Process, free_ports
 from onecpu import one_cpu
-from plan import KINDS
+from plan import KINDS, TLS
 
 HERE = Path(__file__).resolve().parent
 PROTOCOLS = ("uwsgi", "http")
@@ -40,13 +40,14 @@ def accepts(address):
         return False
 
 
-def new_addresses(folder, name):
-    """Free addresses of each kind for each protocol."""
-    ports = iter(free_ports(*[[0] for _ in PROTOCOLS]))
+def new_addresses(folder, name, kinds=KINDS):
+    """Free addresses of these kinds for each protocol."""
+    ports = iter(free_ports(*[[0] for _ in PROTOCOLS for _ in kinds]))
     addresses = {}
     for protocol in PROTOCOLS:
-        addresses[protocol, "unix"] = f"unix:{folder / f'{name}-{protocol}.sock'}"
-        addresses[protocol, "tcp"] = f"127.0.0.1:{next(ports)}"
+        for kind in kinds:
+            socket_path = f"unix:{folder / f'{name}-{protocol}.sock'}"
+            addresses[protocol, kind] = socket_path if kind == "unix" else f"127.0.0.1:{next(ports)}"
     return addresses
 
 
@@ -54,10 +55,11 @@ class Backend:
     """One or more processes that serve `addresses`. `folder` is for sockets and logs."""
 
     name = None
+    kinds = KINDS
 
     def __init__(self, folder, running):
         self.folder = folder
-        self.addresses = new_addresses(folder, self.name)
+        self.addresses = new_addresses(folder, self.name, self.kinds)
         for number, argv in enumerate(self.commands()):
             log = folder / f"{self.name}-{number}.log"
             running.append(Process(self.name, argv, self.environment(), [log], folder))
@@ -87,7 +89,7 @@ class Backend:
 
     def listening(self, protocol):
         """The addresses of one protocol."""
-        return [self.addresses[protocol, kind] for kind in KINDS]
+        return [self.addresses[protocol, kind] for kind in self.kinds]
 
 
 class Null(Backend):
@@ -173,20 +175,46 @@ class Gunicorn(Backend):
 
     def commands(self):
         return [
-            [self.program, "--protocol", protocol, "--worker-class", "gthread"]
+            [self.program, "--protocol", protocol, "--worker-class", "gthread", *self.tls()]
             + ["--workers", str(PROCESSES), "--threads", str(THREADS)]
             + [f"--bind={address}" for address in self.listening(protocol)]
             + ["--no-control-socket", "application:application"]
             for protocol in PROTOCOLS
         ]
 
+    def tls(self):
+        """Options for TLS."""
+        return []
+
     def version(self):
         version = _output(self.program, "--version").split()[-1].rstrip(")")
         return f"gunicorn {version}, gthread, {PROCESSES} processes of {THREADS} threads"
+
+
+class GunicornTls(Gunicorn):
+    """The same with TLS, whose certificate nobody verifies: that is nginx's default."""
+
+    name = "gunicorn-tls"
+    kinds = (TLS,)
+
+    def tls(self):
+        key, certificate = self.folder / "tls.key", self.folder / "tls.pem"
+        if not certificate.exists():
+            subprocess.run(
+                ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+                + ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", key]
+                + ["-out", certificate],
+                check=True,
+                capture_output=True,
+            )
+        return ["--keyfile", key, "--certfile", certificate]
+
+    def version(self):
+        return "the same with TLS"
 
 
 def _output(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-CLASSES = {backend.name: backend for backend in (Null, Uwsgi, Gunicorn)}
+CLASSES = {backend.name: backend for backend in (Null, Uwsgi, Gunicorn, GunicornTls)}

@@ -36,18 +36,23 @@ class Bodies:
     directive: str = ""
     # Not what is to go through a file: a client that takes turns with nginx keeps up.
     on_one_cpu: bool = True
+    kind: str = "unix"
 
     def uri(self, method):
         """Where `method` serves it."""
         words = self.directive.replace(" ", "-") or "buffered"
-        return f"/{self.response}/{self.upload}/{words}/{method}"
+        return f"/{self.response}/{self.upload}/{words}/{self.kind}/{method}"
 
 
 BODIES = (
     Bodies("1 MB response, buffered", MEGABYTE, 0, 30),
+    Bodies("1 MB response, buffered, TCP", MEGABYTE, 0, 30, kind="tcp"),
     Bodies("1 MB response, unbuffered", MEGABYTE, 0, 30, "buffering off"),
+    Bodies("1 MB response, unbuffered, TCP", MEGABYTE, 0, 30, "buffering off", kind="tcp"),
     Bodies("100 MB response, buffered", 100 * MEGABYTE, 0, 1, on_one_cpu=False),
+    Bodies("100 MB response, buffered, TCP", 100 * MEGABYTE, 0, 1, on_one_cpu=False, kind="tcp"),
     Bodies("100 MB response, unbuffered", 100 * MEGABYTE, 0, 1, "buffering off"),
+    Bodies("100 MB response, unbuffered, TCP", 100 * MEGABYTE, 0, 1, "buffering off", kind="tcp"),
     Bodies("10 MB upload, buffered", BODY_LENGTH, 10 * MEGABYTE, 3),
     Bodies("10 MB upload, unbuffered", BODY_LENGTH, 10 * MEGABYTE, 3, "request_buffering off"),
 )
@@ -82,12 +87,12 @@ def run(setup, quick, running):
     return f"\n{text}\nwritten to {setup.results}: costs.md, costs.json"
 
 
-def _pass(method, addresses):
-    """The lines of a location that passes to the backend by a unix socket, and those of `http`."""
-    address = addresses[PROTOCOL[method], "unix"]
-    name = address.rpartition("/")[2].removesuffix(".sock")
+def _pass(method, addresses, kind="unix"):
+    """The lines of a location that passes to the backend, and those of `http`."""
+    address = addresses[PROTOCOL[method], kind]
+    name = address.rpartition("/")[2].removesuffix(".sock").replace(":", "-")
     upstream = UPSTREAM.format(name=name, address=address, keepalive=KEEPALIVE)
-    lines = PASS[method].format(address=address, upstream=name)
+    lines = PASS[method].format(address=address, upstream=name, scheme="http")
     return lines, upstream if method == PROXY else ""
 
 
@@ -96,7 +101,7 @@ def _bodies(setup, backends, rounds, running):
     locations, upstreams = "", {}
     for row in BODIES:
         for method in METHODS:
-            lines, upstream = _pass(method, backends[row.response].addresses)
+            lines, upstream = _pass(method, backends[row.response].addresses, row.kind)
             upstreams[upstream] = None
             if row.directive:
                 lines += f" {MODULE[method]}_{row.directive};"
@@ -221,7 +226,7 @@ def _report(measured):
     shares = ["ours ÷ stock", "proxy ÷ stock"]
     return f"""\
 {measured["date"]}. {measured["machine"]}.
-{measured["nginx"]}, one worker, unix socket, null backend; ours and proxy use connections again.
+{measured["nginx"]}, one worker, null backend, a unix socket where nothing else is said; ours and proxy use connections again.
 
 CPU time of the worker a request, medians.
 {note()}

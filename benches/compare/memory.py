@@ -180,7 +180,7 @@ def _site(method, sockets, connections, descriptors):
         address, name = f"unix:{path}", f"u{number}"
         if method == PROXY:
             http += UPSTREAM.format(name=name, address=address, keepalive=WAVE)
-        locations += location(f"/{number}", PASS[method].format(address=address, upstream=name))
+        locations += location(f"/{number}", PASS[method].format(address=address, upstream=name, scheme="http"))
     if method == OURS:
         http += f"    rs_uwsgi_keepalive {WAVE};\n"
     # More connections than descriptors: nginx warns of that.

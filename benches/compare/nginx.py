@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backends import accepts
 from demo_lib.processes import STOP_DEADLINE, Process, StartFailed, free_ports, pause
-from plan import ALONE, KEEPALIVE, LIMITED, METHODS, NEW, OURS, PROXY, QUEUED, STOCK
+from plan import ALONE, KEEPALIVE, LIMITED, METHODS, NEW, OURS, PROXY, QUEUED, STOCK, TLS
 from shared import params, user_line
 
 CONFIGURATION = """\
@@ -60,7 +60,7 @@ PASS = {
     NEW: "rs_uwsgi_reuse off;\n            rs_uwsgi_pass {address};",
     LIMITED: "rs_uwsgi_max_connections 64;\n            rs_uwsgi_pass {address};",
     QUEUED: "rs_uwsgi_max_connections 1;\n            rs_uwsgi_pass {address};",
-    PROXY: "proxy_pass http://{upstream};\n            proxy_http_version 1.1;\n"
+    PROXY: "proxy_pass {scheme}://{upstream};\n            proxy_http_version 1.1;\n"
     '            proxy_set_header Connection "";\n            proxy_set_header Host $http_host;',
 }
 
@@ -101,7 +101,12 @@ def compared(scenarios, addresses, methods=METHODS):
             name, address = "-".join(key), addresses[key]
             if method == PROXY:
                 upstreams[name] = UPSTREAM.format(name=name, address=address, keepalive=KEEPALIVE)
-            lines = PASS[method].format(address=address, upstream=name)
+            has_tls = scenario.kind == TLS
+            lines = PASS[method].format(
+                address=f"suwsgi://{address}" if has_tls else address,
+                upstream=name,
+                scheme="https" if has_tls else "http",
+            )
             locations += location(scenario.uri(method), lines)
     return Site(locations, "".join(upstreams.values()))
 

@@ -21,6 +21,8 @@ LIMITED, QUEUED = "rs_uwsgi_pass-limited", "rs_uwsgi_pass-queued"
 ALONE = "rs_uwsgi_solo"
 COUNTED = (STOCK, NEW, OURS, PROXY)
 KINDS = ("unix", "tcp")
+# TCP with TLS to the server: a backend that has it has nothing else.
+TLS = "tls"
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,19 @@ def _scenarios(kinds, applications):
     return tuple(null + real)
 
 
+def _tls(application):
+    return (Scenario("gunicorn-tls", application, TLS),)
+
+
 PLANS = {
     # So long a count that the first connections, one for each client, do not matter.
     "full": Plan(
         9,
         0.3,
-        _scenarios(KINDS, ("wsgi", "django")),
+        _scenarios(KINDS, ("wsgi", "django")) + _tls("django"),
         KINDS,
         counting_seconds=2,
         others=(5, 1),
     ),
-    "quick": Plan(6, 0.25, _scenarios(("unix",), ("wsgi",)), ("unix",), others=(2, 0.3)),
+    "quick": Plan(6, 0.25, _scenarios(("unix",), ("wsgi",)) + _tls("wsgi"), ("unix",), others=(2, 0.3)),
 }

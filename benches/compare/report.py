@@ -13,9 +13,9 @@ COMPARED = (OURS, PROXY)
 SHORT = {STOCK: "stock", OURS: "ours", PROXY: "proxy"}
 # Where it matters that stock never uses a connection again.
 SHORT_COUNTED = {STOCK: "stock", NEW: "ours, new conn.", OURS: "ours", PROXY: "proxy"}
-# What the README shows.
-MAIN_ROWS = ("null, unix", "null, tcp", "uwsgi, django, unix", "gunicorn, django, unix")
-MAIN_ROWS += ("gunicorn, django, tcp",)
+# What the README shows, in this order: what users have first.
+MAIN_ROWS = ("gunicorn, django, unix", "gunicorn, django, tcp", "gunicorn-tls, django, tls")
+MAIN_ROWS += ("uwsgi, django, unix", "uwsgi, wsgi, unix", "null, unix", "null, tcp")
 
 
 def results(name, plan, versions, outcomes, connections, instructions, others):
@@ -143,7 +143,7 @@ def _instructions_short(rows):
 
 def short(all_results):
     """The figures for the README, without their spread."""
-    rows = [row for row in all_results["rows"] if row["name"] in MAIN_ROWS]
+    rows = [row for name in MAIN_ROWS for row in all_results["rows"] if row["name"] == name]
     date = all_results["date"].partition(" ")[0]
     return f"""\
 {date}, {all_results["machine"]}, {all_results["versions"][0]}.
