@@ -4,6 +4,7 @@ mod asked;
 mod leaving;
 mod params;
 mod real;
+mod restarts;
 
 use crate::prelude::*;
 use std::collections::HashSet;

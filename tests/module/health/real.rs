@@ -5,15 +5,17 @@ use crate::prelude::*;
 use std::path::{Path, PathBuf};
 
 const APPLICATION: &str = "
-import os
+import os, time
 def application(environ, start_response):
     assert environ['PATH_INFO'] != '/health' or environ['HTTP_X_RS_UWSGI_HEALTH_CHECK'] == '1'
+    if os.path.exists('hangs'):
+        time.sleep(60)
     bad = environ['PATH_INFO'] == '/health' and os.path.exists('bad')
     start_response('500 Bad' if bad else '200 OK', [('Content-Length', '2')])
     return [b'ok']
 ";
 
-fn application(dir: &Path) -> PathBuf {
+pub(super) fn application(dir: &Path) -> PathBuf {
     let path = dir.join("health_app.py");
     fs::write(&path, APPLICATION).unwrap();
     path
