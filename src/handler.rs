@@ -210,6 +210,10 @@ impl Prober for Uwsgi {
         health::packet(servers)
     }
 
+    fn reads_on(servers: &Servers) -> bool {
+        health::reads_on(servers)
+    }
+
     fn read_probe(servers: &Servers, bytes: &[u8], ended: bool) -> Reading {
         health::read(servers, bytes, ended)
     }

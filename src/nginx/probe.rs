@@ -33,6 +33,8 @@ pub trait Prober: Module {
     fn probe_turn(servers: &Servers<Self>, server: &Self::Probed) -> Turn;
     /// What a probe sends; where this is nothing, it ends when it is connected.
     fn probe_packet(servers: &Servers<Self>) -> &[u8];
+    /// Is an answer read to its end, also when it is known what it says?
+    fn reads_on(servers: &Servers<Self>) -> bool;
     /// What the server has answered so far, and whether this is all.
     fn read_probe(servers: &Servers<Self>, bytes: &[u8], ended: bool) -> Reading;
     /// A probe has ended. Returns the pause until the next, in milliseconds.
@@ -236,10 +238,7 @@ impl<H: Handler> Probe<H> {
             Turn::Probe(timeout) => {
                 self.look_in(timeout);
                 match self.connect() {
-                    Ok(Some(Progress::Connected)) => {
-                        self.phase.set(Phase::Sending);
-                        self.go_on();
-                    }
+                    Ok(Some(Progress::Connected)) => self.begin(),
                     // without a connection this worker is to blame; the log has the reason
                     Ok(Some(Progress::Pending) | None) => {}
                     Err(Errno(errno)) => {
@@ -298,20 +297,40 @@ impl<H: Handler> Probe<H> {
         self.go_on();
     }
 
+    /// The connection is made: sends what there is room for. What happened to it before it was watched is told as
+    /// well, so that nothing has to be read yet.
+    fn begin(&self) {
+        self.phase.set(Phase::Sending);
+        match H::probe_packet(self.servers()).is_empty() {
+            true => self.finish(Ok(Well::Passed)),
+            false => {
+                self.send();
+                self.wait();
+            }
+        }
+    }
+
     /// Sends and reads what can be.
     fn go_on(&self) {
-        let packet = H::probe_packet(self.servers());
-        if packet.is_empty() {
+        if H::probe_packet(self.servers()).is_empty() {
             return self.finish(Ok(Well::Passed));
         }
-        let c = self.connection.get();
+        self.send();
+        match self.phase.get() {
+            Phase::Reading => self.receive(),
+            _ => self.wait(),
+        }
+    }
+
+    /// Sends what there is room for. Once that is all, the answer is read.
+    fn send(&self) {
+        let packet = H::probe_packet(self.servers());
         // SAFETY: an open connection.
-        let fd = unsafe { (*c).fd };
+        let fd = unsafe { (*self.connection.get()).fd };
         while self.phase.get() == Phase::Sending {
             let rest = packet.get(self.sent.get()..).unwrap_or_default();
             if rest.is_empty() {
-                self.phase.set(Phase::Reading);
-                break;
+                return self.phase.set(Phase::Reading);
             }
             // SAFETY: so many bytes.
             let sent =
@@ -319,13 +338,19 @@ impl<H: Handler> Probe<H> {
             match usize::try_from(sent) {
                 Ok(sent) => self.sent.set(self.sent.get() + sent),
                 Err(_) => match ngx_socket_errno() {
-                    libc::EAGAIN => return self.wait(),
+                    libc::EAGAIN => return,
                     libc::EINTR => {}
                     // it may have answered before it had read all
                     _ => self.phase.set(Phase::Reading),
                 },
             }
         }
+    }
+
+    /// Reads what has come.
+    fn receive(&self) {
+        // SAFETY: an open connection.
+        let fd = unsafe { (*self.connection.get()).fd };
         loop {
             let mut buffer = [0_u8; MOST_ANSWER];
             // SAFETY: room for so many bytes.
@@ -367,7 +392,7 @@ impl<H: Handler> Probe<H> {
             Reading::Reached => Ok(Well::Reached),
             Reading::Failed(failure) => Err(failure),
         };
-        if ended {
+        if ended || !H::reads_on(self.servers()) {
             return Some(result);
         }
         self.result.set(Some(result));

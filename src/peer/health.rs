@@ -14,7 +14,9 @@ use crate::nginx::peer::Choice;
 use crate::nginx::probe::{Turn, Well};
 use crate::nginx::resolved::Current;
 use crate::nginx::{self, zone};
-use crate::pure::health::{self, is_in_share, pause, Change, Check, Failure, Lease, State, FULL};
+use crate::pure::health::{
+    self, is_in_share, pause, Change, Check, Failure, Kind, Lease, State, FULL,
+};
 use crate::pure::status::health::Servers as Known;
 use crate::pure::zone::SlotId;
 
@@ -110,6 +112,11 @@ pub fn turn(servers: &Servers, server: &Server) -> Turn {
 /// What a probe sends.
 pub fn packet(servers: &Servers) -> &[u8] {
     check_of(servers).map_or(&[], |check| &check.packet)
+}
+
+/// A response is read to its end, so that the application can write it. After uWSGI's answer to a ping nothing comes.
+pub fn reads_on(servers: &Servers) -> bool {
+    check_of(servers).is_some_and(|check| check.kind == Kind::Uri)
 }
 
 /// What a server has answered.
