@@ -55,7 +55,7 @@ PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
 .PHONY: help packages module probe faults demo demo-check test lint test-pure test-module test-page test-sanitize \
-	test-http3 test-valgrind test-layout versions soak fuzz parity bench bench-overload profile check-reproducible test-source docs deb \
+	test-http3 test-valgrind test-layout versions soak fuzz parity bench bench-overload bench-health profile check-reproducible test-source docs deb \
 	test-deb rpm clean
 
 help:
@@ -80,6 +80,7 @@ help:
 	@echo '                  BENCH=costs: large bodies, memory, many headers; README=write: into the README'
 	@echo 'make bench-overload  what becomes of more requests than can be served: bursts (PART=bursts, 5 min), and clients'
 	@echo '                  who arrive at a rate and leave (PART=open, 30 min; PART=open-quick), with HAProxy'
+	@echo 'make bench-health  how soon it is known that a server is not well, and what fails until then'
 	@echo 'make profile      where the instructions of a request go, by function'
 	@echo 'make deb          packages for Debian, in target/deb/packages (DIST=trixie: for that Debian)'
 	@echo 'make rpm          packages for Fedora and nginx.org, in target/rpm'
@@ -278,6 +279,9 @@ PART ?= all
 bench-overload: module
 	@haproxy=$$(scripts/unpack-package haproxy target/haproxy) || exit 1; \
 	/usr/bin/python3 benches/overload $(PART) $${haproxy:+--haproxy "$$haproxy"} $(WRITE_README)
+
+bench-health: module
+	@/usr/bin/python3 benches/health
 
 clean:
 	rm -rf target
