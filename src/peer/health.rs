@@ -94,18 +94,20 @@ fn worker_number() -> usize {
     zone::this_worker().map_or(0, |(worker, _)| worker.id().index())
 }
 
+/// What a busy worker may be late by, in milliseconds.
+const LATE: u64 = 500;
+
 /// It is time for a probe, where this worker is the one that probes.
 pub fn turn(servers: &Servers, server: &Server) -> Turn {
     let Some(check) = check_of(servers) else { return Turn::Wait(1000) };
     let now = now();
-    // until the next one has ended; what a busy worker may be late by comes on top
-    let until = now + check.timeout + check.interval + check.jitter + 500;
-    match server.known().hold(worker_number(), now, until) {
+    match server.known().hold(worker_number(), now, now + check.timeout + LATE) {
         Lease::Held => {
             debug!(Log::of_worker(), "http rs_uwsgi probe {}", Printable(&server.name));
             Turn::Probe(check.timeout as usize)
         }
-        Lease::Wait(wait) => Turn::Wait(wait as usize + 1),
+        // who has it may leave before
+        Lease::Wait(wait) => Turn::Wait(wait.min(check.interval) as usize + 1),
     }
 }
 
@@ -133,7 +135,9 @@ pub fn ended(servers: &Servers, server: &Server, result: Result<Well, Failure>) 
         observe(servers, None, Log::of_worker(), Event::NoPong { name: &server.name });
     }
     tell(servers, server, change, result.as_ref().err());
-    pause(check.interval, check.jitter, nginx::random()) as usize
+    let pause = pause(check.interval, check.jitter, nginx::random());
+    server.known().hold(worker_number(), now(), now() + pause + LATE);
+    pause as usize
 }
 
 /// This worker does not probe any more: another does at once.

@@ -13,9 +13,8 @@
 //!
 //! Zeros are a server that nobody has probed. Milliseconds are those of one clock that all workers have.
 //!
-//! A worker that wants to probe takes the [lease](Server::hold) until after the probe that follows. While it
-//! lives and goes on it renews it in time; when it is gone, the lease runs out, and the first to see
-//! that has it.
+//! A worker that wants to probe takes the [lease](Server::hold) until the probe has ended, and then until the next
+//! one. When it is gone, the lease runs out, and the first to see that has it.
 #![forbid(unsafe_code)]
 
 pub mod answer;

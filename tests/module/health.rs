@@ -2,6 +2,7 @@
 
 mod asked;
 mod leaving;
+mod odd;
 mod params;
 mod real;
 mod restarts;
