@@ -1,6 +1,7 @@
 //! Health: which servers of an upstream are probed, what becomes of the results, and which servers requests
 //! pass over (`rs_uwsgi_health_check`, `rs_uwsgi_slow_start`). The rules are in [`crate::pure::health`].
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
@@ -15,7 +16,7 @@ use crate::nginx::probe::{Turn, Well};
 use crate::nginx::resolved::Current;
 use crate::nginx::{self, zone};
 use crate::pure::health::{
-    self, is_in_share, pause, Change, Check, Failure, Kind, Lease, State, FULL,
+    self, is_in_share, pause, Change, Check, Failure, Kind, Lease, Report, State, FULL,
 };
 use crate::pure::status::health::Servers as Known;
 use crate::pure::zone::SlotId;
@@ -229,6 +230,15 @@ pub fn count(servers: &Servers) -> Option<Known> {
         known.add(server.known().state());
     }
     Some(known)
+}
+
+/// What is known of the servers that are checked, by their names in the log.
+pub fn reports(servers: &Servers) -> BTreeMap<Box<[u8]>, Report> {
+    if check_of(servers).is_none() {
+        return BTreeMap::new();
+    }
+    let all = servers.checked.servers.borrow();
+    all.iter().map(|server| (server.name.clone(), server.known().report())).collect()
 }
 
 /// The state of the server of a try, for `$rs_uwsgi_health`.

@@ -10,6 +10,7 @@
 //! | 4 | those of them that failed | who has the lease |
 //! | 5 | the last result: when (56 bits, ms), and a [`Failure::code`] (8 bits; 0: it passed) | who has the lease |
 //! | 6 | when its share began to grow (`rs_uwsgi_slow_start`), in milliseconds; 0: it has all of it | who changed the state |
+//! | 7 | how often it became down | all |
 //!
 //! Zeros are a server that nobody has probed. Milliseconds are those of one clock that all workers have.
 //!
@@ -37,6 +38,7 @@ mod word {
     pub const FAILED: usize = 4;
     pub const LAST: usize = 5;
     pub const SLOW: usize = 6;
+    pub const DOWNS: usize = 7;
 }
 
 /// The state of a server.
@@ -94,6 +96,8 @@ pub struct Report {
     pub probes: u64,
     /// Those of them that failed.
     pub failed: u64,
+    /// How often it became down.
+    pub downs: u64,
     /// When the last one ended, in milliseconds, and the [`Failure::code`] of its end.
     pub last: Option<(u64, u8)>,
 }
@@ -198,6 +202,7 @@ impl<'m, A: Word> Server<'m, A> {
             since: self.get(word::SINCE),
             probes: self.get(word::PROBES),
             failed: self.get(word::FAILED),
+            downs: self.get(word::DOWNS),
             last: (last != 0).then_some((last >> 8, last as u8)),
         }
     }
@@ -230,6 +235,9 @@ impl<'m, A: Word> Server<'m, A> {
         if before.state == after.state {
             return None;
         }
+        if after.state == State::Down {
+            self.add_down();
+        }
         let is_back = before.state == State::Down && after.state == State::Up;
         self.set(word::SLOW, if is_back { now } else { 0 });
         let since = self.0.get(word::SINCE)?.swap(now);
@@ -239,6 +247,16 @@ impl<'m, A: Word> Server<'m, A> {
             to: after.state,
             run: if passed { after.passes } else { after.fails },
         })
+    }
+
+    fn add_down(&self) {
+        let Some(downs) = self.0.get(word::DOWNS) else { return };
+        loop {
+            let before = downs.get();
+            if downs.replace(before, before.wrapping_add(1)) {
+                return;
+            }
+        }
     }
 
     /// Takes the lease until `until`, or keeps it. `worker`: its number, from 0 on.

@@ -10,6 +10,7 @@ pub mod json;
 pub mod prometheus;
 mod text;
 
+use crate::pure::health::{Report, State as Health};
 use crate::pure::stats::history::Second;
 use crate::pure::stats::Totals;
 use crate::pure::uwsgi_stats::Known;
@@ -89,6 +90,8 @@ pub struct Peer {
     pub most_waiting: u64,
     /// Did the last attempt to connect fail?
     pub is_unavailable: bool,
+    /// What probes have found, where it is checked (`rs_uwsgi_health_check`).
+    pub health: Option<Report>,
     /// What was counted.
     pub totals: Totals,
     /// The last seconds.
@@ -104,6 +107,10 @@ pub enum State {
     Down = 3,
     /// The last attempt to connect failed.
     Unavailable = 4,
+    /// It is to be probed, and no probe has ended.
+    Checking = 5,
+    /// Probes, or requests, have failed so often that it gets none while another server may.
+    Unhealthy = 6,
 }
 
 impl State {
@@ -113,6 +120,8 @@ impl State {
             State::Up => "up",
             State::Down => "down",
             State::Unavailable => "unavail",
+            State::Checking => "checking",
+            State::Unhealthy => "unhealthy",
         }
     }
 }
@@ -120,9 +129,12 @@ impl State {
 impl Peer {
     /// Its state.
     pub fn state(&self) -> State {
-        match (self.is_down, self.is_unavailable) {
-            (true, _) => State::Down,
-            (_, true) => State::Unavailable,
+        let health = self.health.map(|health| health.state);
+        match (self.is_down, health, self.is_unavailable) {
+            (true, ..) => State::Down,
+            (_, Some(Health::Down), _) => State::Unhealthy,
+            (_, _, true) => State::Unavailable,
+            (_, Some(Health::Checking), _) => State::Checking,
             _ => State::Up,
         }
     }

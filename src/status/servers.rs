@@ -8,6 +8,7 @@ use crate::conf::connections::EffectiveSettings;
 use crate::module::Servers;
 use crate::nginx::zone::this_worker;
 use crate::nginx::{self, Request};
+use crate::peer::health::reports;
 use crate::peer::uwsgi_stats;
 use crate::pure::stats::history::History;
 use crate::pure::stats::Totals;
@@ -102,6 +103,7 @@ fn add_upstream(
     };
     let whole = totals(zone, &taken(UPSTREAM));
     let place = inventory.upstreams.len();
+    let checked = reports(servers);
     let mut peers = Vec::new();
     for server in servers.configured() {
         let slots = taken(server.address);
@@ -115,6 +117,7 @@ fn add_upstream(
             is_backup: server.is_backup,
             is_down: server.is_down,
             weight: server.weight,
+            health: checked.get(server.address).copied(),
             ..Peer::default()
         };
         peers.push((peer, slots));
@@ -124,7 +127,8 @@ fn add_upstream(
     let others: Vec<_> = slots.keys().filter(|(upstream, _)| upstream == name).cloned().collect();
     for key in others {
         let slots = slots.remove(&key).unwrap_or_default();
-        peers.push((Peer { server: key.1.clone(), name: key.1, ..Peer::default() }, slots));
+        let health = checked.get(&*key.1).copied();
+        peers.push((Peer { server: key.1.clone(), name: key.1, health, ..Peer::default() }, slots));
     }
     if peers.is_empty() && servers.name.is_empty() {
         // no address has been asked that variables have yielded

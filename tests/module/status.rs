@@ -2,6 +2,7 @@
 //! the test knows.
 
 mod exact;
+mod health;
 mod page;
 mod slots;
 mod tools;

@@ -54,7 +54,7 @@ proptest! {
     ) {
         let (words, rules) = (words(), Rules { fails, passes });
         let server = Server::new(&words);
-        let (mut now, mut since, mut seen) = (1000, 0, Vec::new());
+        let (mut now, mut since, mut seen, mut downs) = (1000, 0, Vec::new(), 0);
         for (passed, later) in results {
             now += later;
             let before = server.state();
@@ -72,11 +72,12 @@ proptest! {
                     (_, false) => fails,
                 });
                 since = now;
+                downs += u64::from(change.to == State::Down);
             }
             let report = server.report();
             prop_assert_eq!((report.since, report.probes), (since, seen.len() as u64));
             let failed = seen.iter().filter(|passed| !**passed).count() as u64;
-            prop_assert_eq!(report.failed, failed);
+            prop_assert_eq!((report.failed, report.downs), (failed, downs));
             prop_assert_eq!(report.last, Some((now, if passed { 0 } else { 3 })));
         }
     }

@@ -1,6 +1,9 @@
 //! What the status page's renderers write: parts of any size make the same text, what is escaped where, and
 //! that docs/monitoring.md has each metric.
 
+use std::collections::BTreeSet;
+
+use ngx_http_rs_uwsgi_module::pure::health::{self, Report};
 use ngx_http_rs_uwsgi_module::pure::stats::histogram::TIMES;
 use ngx_http_rs_uwsgi_module::pure::stats::{
     self, CacheStatus, Closed, Failure, QueueEnd, Totals, Try,
@@ -147,6 +150,44 @@ fn what_is_wrong_is_said() {
     assert_eq!(problems(&gone), ["it cannot be reached: there is no such socket"]);
     for kind in Failure::ALL {
         assert!(!advice::in_words(*kind).is_empty());
+    }
+    let report = |state, last| Report { state, since: 1, probes: 3, failed: 3, downs: 1, last };
+    let down = |code| Peer {
+        health: Some(report(health::State::Down, Some((2, code)))),
+        is_unavailable: true,
+        ..Peer::default()
+    };
+    assert_eq!(
+        problems(&down(2)),
+        ["it is taken as down: it does not answer health checks in time"]
+    );
+    let words: BTreeSet<_> = (0..=8).map(health::Failure::in_words).collect();
+    assert_eq!(words.len(), 9);
+}
+
+/// What is configured counts most, then what health checks say, then what requests have met.
+#[test]
+fn states_and_their_numbers() {
+    let report = |state| Report { state, since: 0, probes: 0, failed: 0, downs: 0, last: None };
+    let state = |is_down, health: Option<health::State>, is_unavailable| {
+        let health = health.map(report);
+        let state = Peer { is_down, health, is_unavailable, ..Peer::default() }.state();
+        (state.name(), state as u8)
+    };
+    let (checking, up, down) =
+        (Some(health::State::Checking), Some(health::State::Up), Some(health::State::Down));
+    for (is_down, health, is_unavailable, expected) in [
+        (false, None, false, ("up", 1)),
+        (false, up, false, ("up", 1)),
+        (true, down, true, ("down", 3)),
+        (false, None, true, ("unavail", 4)),
+        (false, up, true, ("unavail", 4)),
+        (false, checking, true, ("unavail", 4)),
+        (false, checking, false, ("checking", 5)),
+        (false, down, false, ("unhealthy", 6)),
+        (false, down, true, ("unhealthy", 6)),
+    ] {
+        assert_eq!(state(is_down, health, is_unavailable), expected);
     }
 }
 

@@ -72,6 +72,21 @@ impl Failure {
             _ => "status",
         }
     }
+
+    /// The same as part of a sentence about health checks.
+    pub fn in_words(code: u8) -> &'static str {
+        match code {
+            0 => "the last health check passed",
+            1 => "a health check cannot reach it",
+            2 => "it does not answer health checks in time",
+            3 => "it closes the connection of a health check without an answer",
+            4 => "it answers health checks with a warning",
+            5 => "it answers a ping with something else",
+            6 => "its answer to a health check is no response",
+            7 => "its answer to a health check has too large a head",
+            _ => "its answer to a health check has a status that is not expected",
+        }
+    }
 }
 
 impl fmt::Display for Phase {

@@ -1,6 +1,7 @@
 //! What is not well with a server, and what would help, in words.
 
 use super::{Peer, State};
+use crate::pure::health::Failure as Probe;
 use crate::pure::stats::{Closed, Count, Failure, Measure, QueueEnd};
 
 /// How bad it is.
@@ -28,8 +29,10 @@ const RECENT: usize = 60;
 /// What is not well now, the worst first.
 pub fn problems(peer: &Peer) -> Vec<(Severity, String)> {
     let mut problems = Vec::new();
-    if peer.state() == State::Unavailable {
-        problems.push((Severity::Error, unreachable(peer)));
+    match peer.state() {
+        State::Unavailable => problems.push((Severity::Error, unreachable(peer))),
+        State::Unhealthy => problems.push((Severity::Error, unhealthy(peer))),
+        _ => {}
     }
     let recent = peer.history.iter().rev().take(RECENT);
     let (requests, errors) = recent.fold((0_u64, 0_u64), |(requests, errors), second| {
@@ -99,6 +102,15 @@ fn waiting(peer: &Peer) -> String {
             "{wait}, its listen queue is full: more workers, or a longer \"listen\" queue, would help"
         ),
         _ => wait,
+    }
+}
+
+fn unhealthy(peer: &Peer) -> String {
+    let result = peer.health.and_then(|health| health.last).map_or(0, |(_, code)| code);
+    match result {
+        // requests have failed, or it passes again, but not yet often enough
+        0 => "it is taken as down: health checks, or requests, have failed".to_owned(),
+        code => format!("it is taken as down: {}", Probe::in_words(code)),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::advice::{advice, problems, Severity};
 use super::{text, About, Peer, Upstream};
+use crate::pure::health;
 use crate::pure::stats::histogram::Histogram;
 use crate::pure::stats::history::Second;
 use crate::pure::stats::{CacheStatus, Closed, Count, Failure, Measure, QueueEnd, Totals};
@@ -170,11 +171,7 @@ fn known_from_elsewhere(writer: &mut Writer<'_>, about: &About, peer: &Peer) {
     writer.number("received", totals.count(Count::Received));
     writer.number("fails", totals.count(Count::Fails));
     writer.number("unavail", totals.count(Count::Unavailable));
-    writer.object("health_checks", |checks| {
-        for name in ["checks", "fails", "unhealthy"] {
-            checks.number(name, 0);
-        }
-    });
+    health_checks(writer, about, peer);
     match totals.last_used() {
         Some(time) => writer.seconds("selected", about.date(time)),
         None => writer.word("selected", "null"),
@@ -195,6 +192,29 @@ fn known_from_elsewhere(writer: &mut Writer<'_>, about: &About, peer: &Peer) {
             ("failed", QueueEnd::Failed),
         ] {
             queue.number(name, totals.queued(end));
+        }
+    });
+}
+
+/// Of a server that is not checked, zeros, as NGINX Plus has them.
+fn health_checks(writer: &mut Writer<'_>, about: &About, peer: &Peer) {
+    writer.object("health_checks", |checks| {
+        let known = peer.health;
+        for (name, number) in [
+            ("checks", known.map(|known| known.probes)),
+            ("fails", known.map(|known| known.failed)),
+            ("unhealthy", known.map(|known| known.downs)),
+        ] {
+            checks.number(name, number.unwrap_or(0));
+        }
+        let Some(known) = known else { return };
+        if let Some((time, code)) = known.last {
+            checks.word("last_passed", if code == 0 { "true" } else { "false" });
+            checks.seconds("last", about.date(time));
+            checks.string("last_result", health::Failure::name(code).as_bytes());
+        }
+        if known.since > 0 {
+            checks.seconds("since", about.date(known.since));
         }
     });
 }

@@ -165,7 +165,7 @@ static COUNTERS: [Family; 15] = counters! {
     "upstream_listen_queue_full", Count::ListenQueueFull, "Attempts to connect that found the listen queue of the server full";
 };
 
-static LABELLED: [Family; 4] = [
+static LABELLED: [Family; 6] = [
     counter!(
         "upstream_responses",
         &["upstream", "server", "code"],
@@ -201,6 +201,28 @@ static LABELLED: [Family; 4] = [
             }
         }),
         "Requests that had to wait, by what became of them"
+    ),
+    counter!(
+        "upstream_health_checks",
+        &["upstream", "server", "result"],
+        Of::Peer(|samples, peer| {
+            if let Some(health) = peer.health {
+                let passed = health.probes.saturating_sub(health.failed);
+                samples.number(&[("result", "passed")], passed);
+                samples.number(&[("result", "failed")], health.failed);
+            }
+        }),
+        "Health checks that have ended, of servers that are checked"
+    ),
+    counter!(
+        "upstream_unhealthy",
+        SERVER,
+        Of::Peer(|samples, peer| {
+            if let Some(health) = peer.health {
+                samples.number(&[], health.downs);
+            }
+        }),
+        "How often a server that is checked became unhealthy"
     ),
 ];
 
