@@ -82,10 +82,13 @@ impl ModuleConf for Uwsgi {
 
     fn finish(cf: Conf<'_>) -> Result<(), conf::Error> {
         let (mut servers, idle) = (0, Worker::new());
+        let shows_in_flight = variables::shows_in_flight(cf);
         connections::merge_users(cf, |block, settings, keyed_by| {
             servers += block.server_count();
             let idle = Pool::new(&idle, block.id());
-            cf.hook::<Uwsgi>(block, ServersState::new(settings, keyed_by, idle));
+            let state =
+                ServersState { shows_in_flight, ..ServersState::new(settings, keyed_by, idle) };
+            cf.hook::<Uwsgi>(block, state);
         })?;
         let others = status::finish(cf, servers)?;
         cf.add_zone::<Uwsgi>(servers, others, stats::COUNTERS, SHARED)
@@ -163,9 +166,11 @@ impl PeerHandler for Uwsgi {
     }
 
     fn choose_connection<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
+        let state = peer.state();
         let chosen = choose::choose(r, peer, if_full);
-        if chosen == Chosen::TryNextPeer {
-            peer.state().before.set(Before::Other);
+        match chosen {
+            Chosen::TryNextPeer => state.before.set(Before::Other),
+            _ => state.tries.set(state.tries.get().wrapping_add(1)),
         }
         chosen
     }

@@ -38,6 +38,10 @@ pub struct RequestState<'a> {
     pub repeated: Cell<Option<Cut>>,
     /// For how long the request has waited for connections, in milliseconds.
     pub waited: Cell<usize>,
+    /// How many times a server was chosen for it.
+    pub tries: Cell<u32>,
+    /// Its place in the queue when it began to wait last, from 1 on.
+    pub queue_position: Cell<u32>,
     /// The connection that something of the request was sent on last, by the tries that are over.
     pub sent: Cell<Option<ConnectionOrigin>>,
     /// What became of the connection of the last try that is over and had one.
@@ -81,6 +85,8 @@ pub struct Attempt<'a> {
     pub shared: Cell<bool>,
     /// What was before it.
     pub after: Cell<Before>,
+    /// How many other requests the server worked on when it was chosen, where `$rs_uwsgi_in_flight` is used.
+    pub in_flight: Cell<Option<u64>>,
     /// Its wait for a connection.
     pub wait: Cell<Wait>,
     /// How it failed, where that is known before its end.
@@ -199,6 +205,8 @@ impl<'a> RequestState<'a> {
             needs_new_connection: Cell::default(),
             repeated: Cell::default(),
             waited: Cell::default(),
+            tries: Cell::default(),
+            queue_position: Cell::default(),
             sent: Cell::default(),
             verdict: Cell::default(),
             before: Cell::default(),

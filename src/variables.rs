@@ -13,7 +13,11 @@ const VARIABLES: &[(&str, &Getter)] = &[
     ("rs_uwsgi_queue_time", &(queue_time as Getter)),
     ("rs_uwsgi_verdict", &(verdict as Getter)),
     ("rs_uwsgi_health", &(health as Getter)),
+    ("rs_uwsgi_tries", &(tries as Getter)),
+    ("rs_uwsgi_queue_position", &(queue_position as Getter)),
+    (IN_FLIGHT, &(in_flight as Getter)),
 ];
+const IN_FLIGHT: &str = "rs_uwsgi_in_flight";
 
 /// Defines the variables.
 ///
@@ -22,6 +26,12 @@ const VARIABLES: &[(&str, &Getter)] = &[
 /// [`Error::Logged`].
 pub fn add(cf: Conf<'_>) -> Result<(), Error> {
     VARIABLES.iter().try_for_each(|(name, getter)| variables::add(cf, name, getter))
+}
+
+/// Does anybody want to know how many requests are in flight when one comes? Finding out costs each request
+/// something.
+pub fn shows_in_flight(cf: Conf<'_>) -> bool {
+    variables::is_used(cf, IN_FLIGHT)
 }
 
 /// `$rs_uwsgi_vars_size`: the bytes of the vars that were sent, or that were too large for it. None where
@@ -76,4 +86,23 @@ fn verdict(r: Request<'_>) -> Option<String> {
 fn health(r: Request<'_>) -> Option<String> {
     let peer = RequestState::of(r)?.attempt().peer.get()?;
     Some(state_of(peer)?.name().into())
+}
+
+/// `$rs_uwsgi_tries`: how many times a server was chosen for the request. None where none was.
+fn tries(r: Request<'_>) -> Option<String> {
+    let tries = RequestState::of(r)?.tries.get();
+    (tries > 0).then(|| tries.to_string())
+}
+
+/// `$rs_uwsgi_queue_position`: the place in the queue that the request got when it began to wait last, from 1
+/// on; 0 where it did not wait. None where no server was asked.
+fn queue_position(r: Request<'_>) -> Option<String> {
+    let state = RequestState::of(r)?;
+    (state.tries.get() > 0).then(|| state.queue_position.get().to_string())
+}
+
+/// `$rs_uwsgi_in_flight`: how many other requests the server that was asked last worked on when it was chosen.
+/// None where none was, or nothing is counted.
+fn in_flight(r: Request<'_>) -> Option<String> {
+    Some(RequestState::of(r)?.attempt().in_flight.get()?.to_string())
 }

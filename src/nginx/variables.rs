@@ -2,11 +2,13 @@
 
 use core::ptr;
 
-use super::conf::{Conf, Error};
+use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
+
+use super::conf::{bytes, Conf, Error};
 use super::status::OK;
 use super::sys::{
-    ngx_http_add_variable, ngx_http_request_t, ngx_int_t, ngx_variable_value_t,
-    NGX_HTTP_VAR_NOCACHEABLE,
+    ngx_http_add_variable, ngx_http_request_t, ngx_http_variable_t, ngx_int_t,
+    ngx_variable_value_t, NGX_HTTP_VAR_NOCACHEABLE,
 };
 use super::{str_of, Request};
 
@@ -36,6 +38,18 @@ pub fn add(cf: Conf<'_>, name: &'static str, getter: &'static Getter) -> Result<
         (*variable).data = ptr::from_ref(getter) as usize;
     }
     Ok(())
+}
+
+/// Does anything in the configuration refer to this variable, in lower case? Known once all of it is read.
+pub fn is_used(cf: Conf<'_>, name: &str) -> bool {
+    // SAFETY: the parser is valid, and in the "http" block the core module has its configuration, with an array
+    // of the variables that are referred to, each with its name.
+    unsafe {
+        let Some(main) = NgxHttpCoreModule::main_conf_mut(cf.ptr.as_ref()) else { return false };
+        let all = &raw const main.variables;
+        let elements = (*all).elts.cast::<ngx_http_variable_t>().cast_const();
+        (0..(*all).nelts).any(|place| bytes(&(*elements.add(place)).name) == name.as_bytes())
+    }
 }
 
 unsafe extern "C" fn get(

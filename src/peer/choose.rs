@@ -11,7 +11,7 @@ use crate::nginx::log::Printable;
 use crate::nginx::peer::{Chosen, IfFull};
 use crate::nginx::status::NOT_IMPLEMENTED;
 use crate::nginx::sys::ngx_int_t;
-use crate::nginx::Request;
+use crate::nginx::{zone, Request};
 use crate::pure::pool::policy::Reuse;
 use crate::state::{Wait, WhyRefused};
 
@@ -52,6 +52,9 @@ pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
     let pool_key = is_pooled.then(|| peer.pool_key(r)).flatten().unwrap_or_default();
     attempt.shared.set(!pool_key.is_empty());
     attempt.key.set(if pool_key.is_empty() { peer.address() } else { pool_key });
+    if servers.shows_in_flight {
+        note_in_flight(peer);
+    }
     if refused::is_known_too_large(peer) {
         attempt.slot.set(places::find_slot(peer));
         return refuse(r, peer, if_full);
@@ -64,6 +67,16 @@ pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
     }
     attempt.slot.set(places::find_slot(peer));
     connect_or_wait(r, peer, settings, if_full)
+}
+
+/// Notes what the server works on already.
+#[cold]
+fn note_in_flight(peer: Peer<'_>) {
+    let slot = places::find_slot(peer);
+    let Some((slot, (worker, _))) = slot.zip(zone::this_worker()) else { return };
+    let gauges = worker.zone().gauges(slot);
+    let others = gauges.in_use.saturating_sub(gauges.idle);
+    peer.state().attempt().in_flight.set(Some(others));
 }
 
 /// The request is too large for this server: one that may take more is asked, or it is answered when nginx

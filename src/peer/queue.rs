@@ -37,6 +37,8 @@ pub struct ServersState {
     pub checked: Checked,
     /// What their stats server said.
     pub stats: Rc<LastAnswer>,
+    /// Is `$rs_uwsgi_in_flight` used?
+    pub shows_in_flight: bool,
     /// What is known of those who wait for servers that have none ([`overload::Overload`]).
     pub overload: [AtomicU64; overload::WORDS],
 }
@@ -102,6 +104,7 @@ impl ServersState {
             slots: RefCell::default(),
             checked: Checked::default(),
             stats: Rc::default(),
+            shows_in_flight: false,
             overload: [const { AtomicU64::new(0) }; overload::WORDS],
         }
     }

@@ -62,6 +62,7 @@ pub fn enqueue<'a>(
         }
     };
     state.attempt().wait.set(Wait::Queued);
+    state.queue_position.set(u32::try_from(before + 1).unwrap_or(u32::MAX));
     let slot = state.attempt().slot.get();
     observe(servers, slot, r.log(), Event::Queued { name: peer.name(), cause, before });
     let mut stats = queue.stats.get();

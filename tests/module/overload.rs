@@ -11,6 +11,7 @@ mod order;
 mod queue;
 mod upgrade;
 mod vain;
+mod variables;
 mod waiting;
 mod workers;
 
