@@ -17,8 +17,7 @@ use crate::pure::pool::policy::Refusal;
 use crate::pure::vars_limit::{BUFFER_SIZE, MAX_VARS};
 use crate::pure::zone::SlotId;
 
-const ADVICE: &str =
-    "raise \"listen\" of the server and net.core.somaxconn, or give it more workers";
+const ADVICE: &str = "give the server more workers if they wait too long";
 
 /// Counts what has happened for the server that has this `slot`, and tells the log of it, as far as it is time
 /// for that: advice comes once a minute, a line that many requests would have once a second with a count.

@@ -68,7 +68,7 @@ pub fn advice(peer: &Peer) -> Vec<String> {
     let full = totals.count(Count::ListenQueueFull);
     if full > 0 {
         advice.push(format!(
-            "its listen queue was full {full} times: raise \"listen\" of the server and net.core.somaxconn"
+            "its listen queue was full {full} times: give it more workers if requests wait too long"
         ));
     }
     let refused = totals.count(Count::VarsRefused);
