@@ -334,6 +334,8 @@ pub fn merge_users(
     mut hook: impl FnMut(Block, Settings, KeyedBy),
 ) -> Result<(), Error> {
     let users = cf.take_upstream_refs::<Uwsgi>();
+    let connections = cf.connections_of_all_workers();
+    let mut told = Vec::new();
     for block in cf.upstreams::<Uwsgi>() {
         let is_used = users.iter().any(|user| user.upstream == block);
         if !is_used && !cf.has_variable_addresses::<Uwsgi>() {
@@ -342,8 +344,10 @@ pub fn merge_users(
         let mut settings = block.settings::<Uwsgi>().cloned().unwrap_or_else(Settings::unset);
         for user in users.iter().filter(|user| user.upstream == block) {
             settings.merge_shared(cf, &block.shown_name(), &user.settings)?;
+            warn_of_queue(cf, &user.settings.queue, connections, &mut told);
         }
         let mut of_block = users.iter().filter(|user| user.upstream == block);
+        warn_of_queue(cf, &settings.queue, connections, &mut told);
         health::check_users(cf, &block.shown_name(), &settings.health, of_block.clone())?;
         let keyed_by = match of_block.any(|user| !user.tls) {
             true => KeyedBy::Address,
@@ -352,6 +356,30 @@ pub fn merge_users(
         hook(block, settings, keyed_by);
     }
     Ok(())
+}
+
+/// Tells of a queue that could never be full, because nginx would run out of connections before: a request that
+/// waits has its client's and one of its own. Once for each directive.
+fn warn_of_queue(
+    cf: Conf<'_>,
+    queue: &Said<usize>,
+    connections: Option<usize>,
+    told: &mut Vec<Rc<ConfPosition>>,
+) {
+    let (Some(number), Some(position), Some(connections)) =
+        (queue.value, &queue.position, connections)
+    else {
+        return;
+    };
+    if number <= connections / 2 || told.iter().any(|other| Rc::ptr_eq(other, position)) {
+        return;
+    }
+    cf.log().warn(format_args!(
+        "\"{}\" in {}:{} allows more requests to wait than there are connections for: each needs two, and \
+         \"worker_connections\" of all workers are {connections}",
+        position.directive, position.file, position.line,
+    ));
+    told.push(Rc::clone(position));
 }
 
 /// Notes that a location passes requests on, for [`merge_users`].

@@ -14,9 +14,10 @@ use super::log::{with_text, Printable};
 use super::module::Handler;
 use super::status::ERROR;
 use super::sys::{
-    ngx_array_t, ngx_conf_log_error, ngx_conf_t, ngx_http_core_loc_conf_t,
-    ngx_http_get_variable_index, ngx_http_script_variables_count, ngx_str_t, ngx_uint_t,
-    NGX_HTTP_MAIN_CONF, NGX_HTTP_UPS_CONF, NGX_LOG_EMERG, NGX_LOG_WARN,
+    ngx_array_t, ngx_conf_log_error, ngx_conf_t, ngx_event_conf_t, ngx_event_core_module,
+    ngx_events_module, ngx_http_core_loc_conf_t, ngx_http_get_variable_index,
+    ngx_http_script_variables_count, ngx_str_t, ngx_uint_t, NGX_HTTP_MAIN_CONF, NGX_HTTP_UPS_CONF,
+    NGX_LOG_EMERG, NGX_LOG_WARN,
 };
 use super::{bytes_of, slice_of, str_of, Log, Pool};
 
@@ -130,6 +131,19 @@ impl<'a> Conf<'a> {
     pub fn error(self, message: fmt::Arguments<'_>) -> Error {
         self.log_at_line(NGX_LOG_EMERG, message);
         Error::Logged
+    }
+
+    /// `worker_connections` of all workers together. None where "events" has not been read yet.
+    pub fn connections_of_all_workers(self) -> Option<usize> {
+        let cycle = field!(self, cycle);
+        // SAFETY: the cycle that is being made has a place for each core module's configuration: that of
+        // "events" is null, or has one for each of its modules.
+        let connections = unsafe {
+            let events = *(*cycle).conf_ctx.add(ngx_events_module.index);
+            let events = events.cast::<*mut *mut ngx_event_conf_t>().as_ref()?;
+            (*events.add(ngx_event_core_module.ctx_index)).as_ref()?.connections
+        };
+        connections.checked_mul(self.worker_processes())
     }
 
     /// Logs that two places contradict each other, and why they may not, with file and line of both.

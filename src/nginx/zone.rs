@@ -156,7 +156,7 @@ impl Conf<'_> {
     }
 
     /// `worker_processes`, as far as it has been read.
-    fn worker_processes(self) -> usize {
+    pub(super) fn worker_processes(self) -> usize {
         let cycle = field!(self, cycle);
         // SAFETY: the cycle that is being made has a configuration of the core module.
         let processes = unsafe {
