@@ -2,7 +2,7 @@
 
 use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
 
-use super::sys::ngx_uint_t;
+use super::sys::{ngx_uint_t, NGX_HTTP_VERSION_10, NGX_HTTP_VERSION_11};
 use super::{bytes_of, Request};
 
 impl<'a> Request<'a> {
@@ -11,6 +11,28 @@ impl<'a> Request<'a> {
         let c = field!(self, connection);
         // SAFETY: a request has a connection.
         unsafe { flag!(c, error) | flag!(c, timedout) != 0 }
+    }
+
+    /// Lets the client see that a response is not whole whose end is that of its connection, and nothing else:
+    /// nginx is about to close it, which resets it now. Over TLS, HTTP/2 and HTTP/3 there are other marks.
+    pub fn end_by_reset(self) {
+        let has_end = field!(self, headers_out.content_length_n) >= 0
+            || flag_of!(self, chunked) != 0
+            || !matches!(
+                field!(self, http_version) as u32,
+                NGX_HTTP_VERSION_10 | NGX_HTTP_VERSION_11
+            );
+        if has_end {
+            return;
+        }
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let size = size_of::<libc::linger>() as libc::socklen_t;
+        let c = field!(self, connection);
+        // SAFETY: a request has a connection, whose socket is open; the option is read only.
+        unsafe {
+            let option = (&raw const linger).cast();
+            libc::setsockopt((*c).fd, libc::SOL_SOCKET, libc::SO_LINGER, option, size);
+        }
     }
 
     /// The name of the location: its prefix, as a rule.

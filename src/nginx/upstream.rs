@@ -98,6 +98,18 @@ impl<'a> Upstream<'a> {
         Ok(())
     }
 
+    /// Has nginx given up a buffered response, of which its client would take more and its server has not failed? As
+    /// where no temporary file can be written. To be asked when the request is finalized with an error.
+    pub fn is_given_up(self) -> bool {
+        let pipe = field!(self, pipe);
+        // SAFETY: null, or the response's own, which has a temporary file, open or not, once nginx has begun with
+        // the body.
+        unsafe {
+            pipe.as_ref().is_some_and(|pipe| !pipe.temp_file.is_null())
+                && flag!(pipe, upstream_error) | flag!(pipe, downstream_error) == 0
+        }
+    }
+
     /// The scheme that `$upstream_…` variables and redirects see.
     pub fn set_schema(self, schema: &'a [u8]) {
         field!(self, schema = str_of(schema));

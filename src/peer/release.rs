@@ -9,10 +9,11 @@ use crate::conf::connections::EffectiveSettings;
 use crate::module::Peer;
 use crate::nginx::connection::Connection;
 use crate::nginx::peer::Outcome;
-use crate::nginx::status::CLIENT_CLOSED_REQUEST;
+use crate::nginx::status::{CLIENT_CLOSED_REQUEST, ERROR};
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::{self, Request};
 use crate::pure::pool::policy::{self, Facts, LastUse, Reuse};
+use crate::pure::stats::Failure;
 use crate::pure::uwsgi::framing::End;
 use crate::pure::vars_limit::Fault;
 use crate::state::{ConnectionOrigin, RequestState, Verdict};
@@ -58,6 +59,13 @@ pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome 
 pub fn note_end(r: Request<'_>, rc: ngx_int_t) {
     if let Some(state) = RequestState::of(r) {
         state.client_gone.set(rc == CLIENT_CLOSED_REQUEST || r.has_lost_client());
+        let is_invalid = state.attempt().failure.get() == Some(Failure::InvalidBody);
+        if rc == ERROR && !is_invalid && !r.has_lost_client() && state.upstream.is_given_up() {
+            r.log().error(format_args!(
+                "response is cut short: nginx could not keep what its client has not read yet"
+            ));
+            r.end_by_reset();
+        }
     }
 }
 
