@@ -1,5 +1,5 @@
-//! Every configuration in nginx-conf/, started with its paths and port replaced and nothing else
-//! changed, in front of real uWSGI servers.
+//! Every configuration in nginx-conf/, as a site of an nginx that has loaded the module and has a default site, with
+//! its paths and port replaced and nothing else changed, in front of real uWSGI servers.
 
 use crate::prelude::*;
 use crate::support::nginx::{prefix, user};
@@ -7,8 +7,48 @@ use std::collections::HashSet;
 use std::path::Path;
 
 /// The configurations that have a test below.
-const TESTED: [&str; 5] =
-    ["django.conf", "gunicorn.conf", "load-balanced.conf", "minimal.conf", "multiple-apps.conf"];
+const TESTED: [&str; 6] = [
+    "django.conf",
+    "gunicorn.conf",
+    "json-log.conf",
+    "load-balanced.conf",
+    "minimal.conf",
+    "multiple-apps.conf",
+];
+
+/// What a distribution has around a site: Debian's nginx.conf, and its default site.
+const AROUND: &str = "
+user www-data;
+worker_processes auto;
+pid @dir@/nginx.pid;
+error_log @dir@/error.log;
+load_module @module@;
+events { worker_connections 768; }
+http {
+    sendfile on;
+    tcp_nopush on;
+    types_hash_max_size 2048;
+    include /etc/nginx/mime.types;
+    default_type application/octet-stream;
+    access_log @dir@/access.log;
+    include site.conf;
+    server { listen 127.0.0.1:@port@ default_server; server_name _; return 404; }
+}
+";
+
+/// `GET path` of the site.
+fn get(to: SocketAddr, path: &str) -> Response {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n");
+    exchange(to, head.as_bytes())
+}
+
+/// `POST path` of the site.
+fn post(to: SocketAddr, path: &str, body: &[u8]) -> Response {
+    let length = body.len();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: example.com\r\nContent-Length: {length}\r\n\r\n");
+    exchange(to, &[head.as_bytes(), body].concat())
+}
 
 /// A running example.
 struct Example {
@@ -64,20 +104,24 @@ fn start(name: &str, run: &Path) -> Nginx {
     let params = directory.join("rs_uwsgi_params").display().to_string();
     let sockets = format!("{}/", run.display());
     let conf = [
-        ("/usr/lib/nginx/modules/ngx_http_rs_uwsgi_module.so", module.as_str()),
-        ("/etc/nginx/rs_uwsgi_params", &params),
+        ("/etc/nginx/rs_uwsgi_params", params.as_str()),
         ("/run/uwsgi/", &sockets),
         ("/run/gunicorn/", &sockets),
-        ("/run/nginx.pid", "@dir@/nginx.pid"),
-        ("/var/log/nginx/", "@dir@/"),
+        ("/var/log/nginx/app.error.log", "@dir@/error.log"),
+        ("/var/log/nginx/app.access.log", "@dir@/access.log"),
+        ("/var/log/nginx/app.json", "@dir@/access.log"),
         ("/srv/site/", "@dir@/site/"),
-        ("user www-data;", user()),
         ("listen 80;", "listen 127.0.0.1:@port@;"),
     ]
     .iter()
     .fold(conf, |conf, (from, to)| conf.replace(from, to));
+    for text in ["load_module", "default_server", "/var/", "/etc/nginx/mime.types"] {
+        assert!(!conf.contains(text), "{name}: {text}");
+    }
+    let around = AROUND.replace("@module@", &module).replace("user www-data;", user());
+    // both for nginx's own parser, and for the harness, which knows its names
     Nginx::builder()
-        .whole(&conf)
+        .whole(&around.replace("include site.conf;", &conf))
         .file("site/static/style.css", b"body {}")
         .file("site/media/picture.png", b"\x89PNG")
         .file("site/private/secret", b"for some")
@@ -97,8 +141,45 @@ fn every_example_has_a_test() {
 fn minimal() {
     let example = Example::start("minimal.conf", &[("app.sock", &[])]);
     assert_eq!(example.var("/environ/x?y", "PATH_INFO").as_deref(), Some("/environ/x"));
-    assert_eq!(example.var("/environ/", "HTTP_HOST").as_deref(), Some("t"));
+    assert_eq!(example.var("/environ/", "HTTP_HOST").as_deref(), Some("example.com"));
+    assert_eq!(client::get(example.nginx.address(), "/environ/").status, 404, "the default site");
     assert_eq!(post(example.nginx.address(), "/echo", b"form").text(), "form");
+}
+
+#[test]
+fn a_log_in_json() {
+    let example = Example::start("json-log.conf", &[("app.sock", &[])]);
+    let asked = "/environ/%22x%22?q=\\\"";
+    assert_eq!(example.get(asked).status, 200);
+    let line = &example.nginx.wait_requests(1)[0];
+    let log: serde_json::Value =
+        serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    assert_eq!(log["status"], 200);
+    assert_eq!(log["uri"], asked);
+    assert_eq!(log["connection"], "new");
+    assert!(log["vars_bytes"].as_str().unwrap().parse::<u32>().unwrap() > 100, "{line}");
+    // every variable that the documentation has
+    let conf = fs::read_to_string(root().join("nginx-conf/json-log.conf")).unwrap();
+    let page = fs::read_to_string(root().join("docs/directives.md")).unwrap();
+    let variables: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("### $")).collect();
+    assert!(variables.len() >= 5, "{variables:?}");
+    for name in variables {
+        assert!(conf.contains(&format!("\"${name}\"")), "no ${name} in the log");
+    }
+}
+
+#[test]
+fn large_cookies_of_django() {
+    let example = Example::start("django.conf", &[("django.sock", &[])]);
+    let ask = |size: usize| {
+        let cookie = "x".repeat(size);
+        let head =
+            format!("GET /environ/ HTTP/1.1\r\nHost: example.com\r\nCookie: {cookie}\r\n\r\n");
+        exchange(example.nginx.address(), head.as_bytes()).status
+    };
+    assert_eq!(ask(40_000), 431);
+    let said = example.nginx.wait_logged("client sent too large request");
+    assert!(said.text.contains("the largest is \"HTTP_COOKIE\""), "{}", said.text);
 }
 
 #[test]
@@ -165,7 +246,7 @@ fn gunicorn() {
     // on one connection, that is to one of nginx's workers: each has its own pool
     let mut client = Client::connect(nginx.address());
     for _ in 0..3 {
-        client.send(b"GET /token?t=abc HTTP/1.1\r\nHost: h\r\n\r\n");
+        client.send(b"GET /token?t=abc HTTP/1.1\r\nHost: example.com\r\n\r\n");
         assert_eq!(client.response(false).unwrap().text(), "abc");
     }
     let log = nginx.wait_requests(before + 3);
