@@ -4,6 +4,7 @@
 mod exact;
 mod health;
 mod page;
+mod shipped;
 mod slots;
 mod tools;
 mod zones;
