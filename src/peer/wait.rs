@@ -175,11 +175,14 @@ pub fn wake(servers: &Servers) {
                     last = LastAttempt::Succeeded;
                     line::served(servers, &key, slot, place, waited);
                 }
-                // it has failed, or panicked and waits until its time is up
-                Some((_, Served::Never)) | None => line::leave(servers, &key, slot),
+                Some((_, Served::Never)) => line::leave(servers, &key, slot),
+                // it has panicked, and waits until its time is up
+                None => {
+                    line::leave(servers, &key, slot);
+                    queue.queues.borrow_mut().left(&key);
+                }
             }
         }
-        queue.queues.borrow_mut().left(&key);
     }
     if queue.queues.borrow().waiting() == 0 {
         servers.let_sleep();
