@@ -295,7 +295,6 @@ fn modifiers_by_number_name_and_variable() {
         ("rack", 7),
         ("cgi", 9),
         ("php", 14),
-        ("ping", 100),
         ("22", 22),
         ("$arg_m", 14),
         ("1$arg_m", 114),

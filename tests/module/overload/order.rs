@@ -125,7 +125,7 @@ fn closed_tabs() {
     let nginx = site(1, "", &pass, "rs_uwsgi_max_connections 1;");
     // the first two are served, and the second has waited for so long that others may leave at any time
     let mut clients = door.send(&nginx, &paths(0..4));
-    std::thread::sleep(10 * TOO_LONG);
+    std::thread::sleep(20 * TOO_LONG);
     door.let_through(1);
     wait_for("the second", || (door.served().len() == 2).then_some(()));
     let more = door.send(&nginx, &paths(4..20));
