@@ -11,9 +11,10 @@
 //! | [`choose`] | `peer.get`: a connection of the pool, a new one, or the wait | all below |
 //! | [`wait`] | those who wait | `connect`, `refused`, `idle`, `line`, `priority` |
 //! | [`connect`] | a new connection, or why there is none now | `queue` |
+//! | [`limit`] | how many connections there may be | `queue`, `observe` |
 //! | [`line`] | who of those who wait is next, over all workers | `places` |
 //! | [`priority`] | which of them matter more | `observe` |
-//! | [`places`] | how many connections there may be, over all workers | `queue` |
+//! | [`places`] | the connections that there are, over all workers | `limit`, `queue` |
 //! | [`health`] | which servers are probed, and which requests pass over | `checked`, `queue` |
 //! | [`checked`] | what is known of servers that are checked | |
 //! | [`idle`] | connections in the pool | `places`, `retry`, `queue` |
@@ -36,6 +37,7 @@ mod count;
 pub mod event;
 pub mod health;
 pub mod idle;
+pub mod limit;
 pub mod line;
 pub mod observe;
 pub mod places;

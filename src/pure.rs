@@ -4,7 +4,9 @@
 
 pub mod health;
 pub mod hints;
+pub mod in_flight;
 pub mod keys;
+pub mod limit;
 pub mod line;
 pub mod overload;
 pub mod page;

@@ -93,6 +93,8 @@ pub struct Attempt<'a> {
     pub failure: Cell<Option<Failure>>,
     /// Has the try a place, one of those that `rs_uwsgi_max_connections` counts?
     pub counted: Cell<bool>,
+    /// Its number among those that are with servers ([`crate::pure::in_flight`]).
+    pub entry: Cell<Option<usize>>,
     /// What it would have had to expect in the queue, where it is refused because of that.
     pub expected: Cell<Option<Expected>>,
     /// What the server has answered.

@@ -19,8 +19,12 @@ mod header_set;
 mod health;
 #[path = "pure/hints.rs"]
 mod hints;
+#[path = "pure/in_flight.rs"]
+mod in_flight;
 #[path = "pure/keys.rs"]
 mod keys;
+#[path = "pure/limit.rs"]
+mod limit;
 #[path = "pure/line.rs"]
 mod line;
 #[path = "pure/mutated.rs"]

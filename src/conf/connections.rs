@@ -15,6 +15,7 @@ use crate::module::{UpstreamRef, Uwsgi};
 use crate::nginx::block::Block;
 use crate::nginx::conf::{self, one_of, Conf, ConfPosition, Error, Level, A_NUMBER, A_TIME};
 use crate::nginx::log::Printable;
+use crate::pure::limit::MaxConnections;
 use crate::pure::line::Order;
 use crate::pure::pool::policy::{Limits, Reuse};
 
@@ -83,7 +84,7 @@ settings! {
     /// `rs_uwsgi_reuse`: whose word counts.
     reuse: shared Reuse = Reuse::Auto;
     /// `rs_uwsgi_max_connections`: open to one server from all workers, in use or idle; 0 without limit.
-    max_connections: shared usize = 0;
+    max_connections: shared MaxConnections = MaxConnections::Number(0);
     /// `rs_uwsgi_slow_start`: for how long the share of a server grows that was down, in milliseconds.
     slow_start: shared usize = 0;
     /// `rs_uwsgi_queue`: how many requests of all workers may wait for one server.
@@ -297,6 +298,24 @@ pub fn set_word<T: Copy + PartialEq>(
     said.set(value, &Rc::new(cf.position()));
     Ok(())
 }
+
+/// The directive `rs_uwsgi_max_connections NUMBER | auto | auto:MIN-MAX`.
+///
+/// # Errors
+///
+/// As of [`set_number`].
+pub fn set_max_connections(cf: Conf<'_>, said: &mut Said<MaxConnections>) -> Result<(), Error> {
+    said.check_unset()?;
+    let number = |digits: &[u8]| conf::parse_number(digits).map(|number| number as u64);
+    let max = MaxConnections::parse(cf.arg(1), number)
+        .ok_or_else(|| invalid("value", quoted(cf.arg(1)), A_LIMIT))?;
+    said.set(max, &Rc::new(cf.position()));
+    Ok(())
+}
+
+const A_LIMIT: &str =
+    "it must be a number, \"auto\", or \"auto:\" with the least, which is not 0, and the \
+                       most, as \"auto:4-64\"";
 
 fn number(cf: Conf<'_>) -> Result<usize, Error> {
     conf::parse_number(cf.arg(1)).ok_or_else(|| invalid("number", quoted(cf.arg(1)), A_NUMBER))

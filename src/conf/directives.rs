@@ -158,7 +158,7 @@ static TABLES: Tables = Tables(&[&[
     shared::<Uwsgi>(c"rs_uwsgi_keepalive_requests", SHARED, set_shared!(connections::set_number, requests)),
     shared::<Uwsgi>(c"rs_uwsgi_keepalive_time", SHARED, set_shared!(connections::set_time, age)),
     shared::<Uwsgi>(c"rs_uwsgi_reuse", SHARED, set_shared!(connections::set_word, reuse; REUSE)),
-    shared::<Uwsgi>(c"rs_uwsgi_max_connections", SHARED, set_shared!(connections::set_number, max_connections)),
+    shared::<Uwsgi>(c"rs_uwsgi_max_connections", SHARED, set_shared!(connections::set_max_connections, max_connections)),
     shared::<Uwsgi>(c"rs_uwsgi_queue", ANY | NGX_HTTP_UPS_CONF | NGX_CONF_TAKE123, set_shared!(connections::set_queue, queue, queue_timeout, order)),
     own::<Uwsgi>(c"rs_uwsgi_priority", ONE, set!(priority::set, priority)),
     shared::<Uwsgi>(c"rs_uwsgi_connect_retry", SHARED, set_shared!(connections::set_time, connect_retry)),

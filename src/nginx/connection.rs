@@ -20,6 +20,15 @@ use super::sys::{
 use super::{early, Log};
 use crate::pure::vars_limit::Cut;
 
+/// Has the server not read all yet that was sent to it on this unix socket? What lies there is still the
+/// sender's (unix(7), SIOCOUTQ), whether the server has accepted the connection or not.
+pub fn is_unread(descriptor: i32) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: room for the number; the kernel checks the number of the socket.
+    let status = unsafe { libc::ioctl(descriptor, libc::TIOCOUTQ, &raw mut bytes) };
+    status == 0 && bytes > 0
+}
+
 /// A request's connection.
 #[derive(Clone, Copy)]
 pub struct Connection<'a> {

@@ -2,7 +2,7 @@
 
 use super::connect::{connect, report, Connect};
 use super::queue::Cause;
-use super::{idle, places, refused, wait};
+use super::{idle, limit, places, refused, wait};
 use crate::conf::connections::EffectiveSettings;
 use crate::conf::LocConf;
 use crate::module::{Peer, Uwsgi};
@@ -63,6 +63,7 @@ pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
     // a connection of the pool knows its slot
     if let Some((idle, if_dead)) = idle::take(r, peer, places::LAST) {
         peer.attach(idle, if_dead);
+        limit::begin(r, peer);
         return Chosen::Ready;
     }
     attempt.slot.set(places::find_slot(peer));
@@ -118,7 +119,10 @@ fn connect_or_wait<'a>(
         false => Connect::Wait(Cause::Turn),
     };
     match connected {
-        Connect::Made(Progress::Connected) => Chosen::Ready,
+        Connect::Made(Progress::Connected) => {
+            limit::begin(r, peer);
+            Chosen::Ready
+        }
         Connect::Made(Progress::Pending) => wait::begin(r, peer, wait::limit(state, settings))
             .map_or(Chosen::Failed, |waiter| {
                 waiter.set_pending(true);

@@ -4,6 +4,7 @@ use super::queue::Cause;
 use crate::nginx::connect::Errno;
 use crate::nginx::connection::{Idle, Lost};
 use crate::pure::health::{Change, Failure};
+use crate::pure::limit::News;
 use crate::pure::overload::Expected;
 use crate::pure::pool::policy::Refusal;
 use crate::pure::stats::{QueueEnd, Try};
@@ -118,6 +119,13 @@ pub enum Event<'e> {
         name: &'e [u8],
         /// For how long the last of them has waited, in milliseconds.
         waited: usize,
+    },
+    /// The limit of a server has changed much.
+    LimitFound {
+        /// The server.
+        name: &'e [u8],
+        /// From what, and to what.
+        news: News,
     },
     /// A request has a priority that is none.
     NoPriority {

@@ -4,8 +4,9 @@
 
 use std::sync::atomic::AtomicU64;
 
+use super::limit;
 use super::observe::{observe, Event};
-use super::places::{in_zone, limit_of};
+use super::places::in_zone;
 use super::queue::Queued;
 use crate::module::{Peer, Servers, Waiter, Waiting};
 use crate::nginx::log::Log;
@@ -101,7 +102,7 @@ pub fn leave(servers: &Servers, key: &[u8], slot: Option<SlotId>) {
     let Some((slot, (worker, _))) = slot.zip(zone::this_worker()) else { return };
     let (first, lower) = known_of(servers, key);
     worker.set_lower(slot, lower);
-    if worker.left(slot, limit_of(servers), first) {
+    if worker.left(slot, limit::agreed(servers, Some(slot)), first) {
         servers.wake_soon();
     }
 }
@@ -144,7 +145,7 @@ fn look(servers: &Servers, key: &[u8], slot: Option<SlotId>) {
     let Some((slot, (worker, _))) = slot.zip(zone::this_worker()) else { return };
     let (first, lower) = known_of(servers, key);
     worker.set_lower(slot, lower);
-    if first.is_some_and(|first| worker.reorder(slot, limit_of(servers), first)) {
+    if first.is_some_and(|first| worker.reorder(slot, limit::agreed(servers, Some(slot)), first)) {
         servers.wake_soon();
     }
 }

@@ -11,6 +11,7 @@ use crate::nginx::connection::Lost;
 use crate::nginx::log::{debug, Log, Printable};
 use crate::pure::health::State;
 use crate::pure::hints::{self, Hint};
+use crate::pure::limit::News;
 use crate::pure::line::DEFAULT_PRIORITY;
 use crate::pure::overload::Expected;
 use crate::pure::pool::policy::Refusal;
@@ -150,6 +151,14 @@ fn write(servers: &Servers, log: Log<'_>, event: &Event<'_>) {
              served first",
             Printable(name),
         )),
+        Event::LimitFound { name, news: News { before, now } } => {
+            let before = before.map_or("no limit".into(), |before| before.to_string());
+            log.info(format_args!(
+                "limit of connections to \"{}\" is {now} after {before}: so many are what it works on at \
+                 once, and a few more",
+                Printable(name),
+            ));
+        }
         Event::NoPriority { value } => {
             if hints.take_due(Hint::Priority, now) {
                 log.warn(format_args!(

@@ -2,8 +2,9 @@
 //! counted in the zone that all workers share ([`crate::pure::zone`]), and by each worker for itself
 //! ([`crate::pure::queue`]) where there is no zone, or no room in it for this server.
 
+use super::limit;
 use super::observe::{observe, Event};
-use super::queue::{settings_of, Parked};
+use super::queue::Parked;
 use crate::conf::connections::KeyedBy;
 use crate::module::{Peer, Servers, State};
 use crate::nginx::connection::Lost;
@@ -106,11 +107,11 @@ pub fn take(peer: Peer<'_>, rank: Rank) -> bool {
 /// The same for a request whose turn it is ([`has_turn`]).
 fn take_in_turn(peer: Peer<'_>, rank: Rank) -> bool {
     let (state, servers) = (peer.state(), peer.servers());
-    let (attempt, limit) = (state.attempt(), settings_of(peer).max_connections);
+    let (attempt, limit) = (state.attempt(), limit::of(peer));
     let taken = match in_zone(state) {
-        Some((worker, slot)) => match worker.acquire_in_turn(slot, limit as u64, rank) {
+        Some((worker, slot)) => match worker.acquire_in_turn(slot, limit, rank) {
             Acquire::Full if close_unfit(peer) => {
-                worker.acquire(slot, limit as u64, rank) == Acquire::Place
+                worker.acquire(slot, limit, rank) == Acquire::Place
             }
             Acquire::Gone => {
                 servers.slots.borrow_mut().remove(slot);
@@ -148,7 +149,7 @@ pub fn take_idle(peer: Peer<'_>, slot: Option<SlotId>) {
     attempt.slot.set(slot);
     match in_zone(state) {
         Some((worker, slot)) => worker.take_idle(slot),
-        None if settings_of(peer).max_connections == 0 => return,
+        None if limit::of(peer) == 0 => return,
         None => servers.queue.queues.borrow_mut().begin(attempt.key.get()),
     }
     attempt.counted.set(true);
@@ -187,7 +188,7 @@ pub fn close(servers: &Servers, parked: Parked, why: Lost) {
     observe(servers, slot, Log::of_worker(), Event::Lost { idle: &idle, why });
     drop(idle);
     let Some((slot, (worker, _))) = slot.zip(zone::this_worker()) else { return };
-    if worker.close_idle(slot, limit_of(servers)) {
+    if worker.close_idle(slot, limit::agreed(servers, Some(slot))) {
         servers.wake_soon();
     }
 }
@@ -203,7 +204,7 @@ pub fn give_back(servers: &Servers, state: &State<'_>) {
     }
     match in_zone(state) {
         Some((worker, slot)) => {
-            let is_next = had_one && worker.release(slot, limit_of(servers));
+            let is_next = had_one && worker.release(slot, limit::agreed(servers, Some(slot)));
             // those that are not in the zone's line, which had no room for their server, are told here
             if is_next || servers.queue.queues.borrow().waiting() > 0 {
                 servers.wake_soon();
@@ -225,7 +226,7 @@ pub fn put_back(peer: Peer<'_>) {
     let (state, servers) = (peer.state(), peer.servers());
     if state.attempt().counted.take() {
         match in_zone(state) {
-            Some((worker, slot)) => drop(worker.release(slot, limit_of(servers))),
+            Some((worker, slot)) => drop(worker.release(slot, limit::agreed(servers, Some(slot)))),
             None => servers.queue.queues.borrow_mut().end(state.attempt().key.get()),
         }
     }
@@ -241,17 +242,17 @@ pub fn waiting_for(peer: Peer<'_>) -> usize {
 
 /// Are all connections in use that the server may have?
 pub fn is_full(peer: Peer<'_>) -> bool {
-    let limit = settings_of(peer).max_connections;
+    let limit = limit::of(peer);
     limit > 0
         && match in_zone(peer.state()) {
-            Some((worker, slot)) => worker.zone().in_use(slot) >= limit as u64,
+            Some((worker, slot)) => worker.zone().in_use(slot) >= limit,
             None => !has_room_here(peer.servers(), peer.state().attempt().key.get(), limit),
         }
 }
 
 /// May this worker open one more connection to the server, where each counts its own?
-fn has_room_here(servers: &Servers, key: &[u8], limit: usize) -> bool {
-    servers.queue.queues.borrow().in_use(key) + servers.idle.borrow().len_of(key) < limit
+fn has_room_here(servers: &Servers, key: &[u8], limit: u64) -> bool {
+    ((servers.queue.queues.borrow().in_use(key) + servers.idle.borrow().len_of(key)) as u64) < limit
 }
 
 /// Makes room for one more connection: one that is idle here, and does not suit the request that is next,
@@ -299,9 +300,4 @@ pub fn next_attempt(servers: &Servers, slot: Option<SlotId>, last: LastAttempt) 
         }
         None => servers.queue.next_attempt(last),
     }
-}
-
-/// What all who pass to the upstream have agreed on.
-pub(super) fn limit_of(servers: &Servers) -> u64 {
-    servers.settings.max_connections.value().unwrap_or(0) as u64
 }

@@ -12,6 +12,7 @@ use crate::module::{Peer, Waiter, Waiting};
 use crate::nginx::connect::Errno;
 use crate::nginx::connection::Idle;
 use crate::pure::hints::Hints;
+use crate::pure::in_flight::InFlight;
 use crate::pure::keys::Keys;
 use crate::pure::overload;
 use crate::pure::pool::Pool;
@@ -33,6 +34,8 @@ pub struct ServersState {
     pub vars_limits: RefCell<Limits>,
     /// The servers' slots in the zone that all workers share.
     pub slots: RefCell<Slots>,
+    /// The requests that are with servers whose limit is to be found out.
+    pub in_flight: RefCell<InFlight<SlotId>>,
     /// The servers that are checked.
     pub checked: Checked,
     /// What their stats server said.
@@ -102,6 +105,7 @@ impl ServersState {
             queue: Queue::default(),
             vars_limits: RefCell::default(),
             slots: RefCell::default(),
+            in_flight: RefCell::default(),
             checked: Checked::default(),
             stats: Rc::default(),
             shows_in_flight: false,

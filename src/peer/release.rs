@@ -4,7 +4,7 @@ use super::observe::{observe, Event};
 use super::queue::settings_of;
 use super::retry::bridges_restart;
 use super::tally::{self, response_end};
-use super::{advise, idle, places, refused, wait};
+use super::{advise, idle, limit, places, refused, wait};
 use crate::conf::connections::EffectiveSettings;
 use crate::module::Peer;
 use crate::nginx::connection::Connection;
@@ -72,14 +72,16 @@ pub fn note_end(r: Request<'_>, rc: ngx_int_t) {
 /// The try is over, whatever has become of it: its place is free, and whoever waits for one has its turn.
 pub fn end_try(peer: Peer<'_>) {
     let (state, servers) = (peer.state(), peer.servers());
+    limit::end(peer);
     // where `release` has failed
     if let Some(waiter) = state.waiter.take() {
         wait::forget(waiter);
     }
     // nginx would close it after this, when another worker may have opened one in its place
-    if state.attempt().counted.get() && settings_of(peer).max_connections > 0 {
+    if state.attempt().counted.get() && limit::of(peer) > 0 {
         peer.discard();
     }
+    limit::look(peer);
     places::give_back(servers, state);
 }
 

@@ -8,7 +8,7 @@
 use super::connect::{self, Connect};
 use super::observe::{observe, Event};
 use super::queue::{settings_of, Cause, Queued, QueuedStats};
-use super::{idle, line, places, priority, refused};
+use super::{idle, limit, line, places, priority, refused};
 use crate::conf::connections::EffectiveSettings;
 use crate::module::{Peer, Servers, State, Waiter};
 use crate::nginx::callbacks::Next;
@@ -221,6 +221,7 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, rank: Rank) -> Served {
     if let Some((idle, if_dead)) = idle::take(r, peer, rank) {
         end(r, waiter, QueueEnd::Served);
         waiter.attach(idle, if_dead);
+        limit::begin(r, peer);
         return Served::Yes;
     }
     let had_place = peer.state().attempt().counted.get();
@@ -235,6 +236,7 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, rank: Rank) -> Served {
             } else {
                 end(r, waiter, QueueEnd::Served);
                 waiter.proceed(connected);
+                limit::begin(r, peer);
             }
             Served::Yes
         }
@@ -273,7 +275,8 @@ pub fn on_connect_event(r: Request<'_>) {
         Ok(Progress::Connected) => {
             servers.queue.queues.borrow_mut().reached(attempt.key.get());
             end(r, waiter, QueueEnd::Served);
-            return waiter.proceed(Progress::Connected);
+            waiter.proceed(Progress::Connected);
+            return limit::begin(r, peer);
         }
         Err(errno) => errno,
     };

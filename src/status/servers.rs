@@ -9,7 +9,8 @@ use crate::module::Servers;
 use crate::nginx::zone::this_worker;
 use crate::nginx::{self, Request};
 use crate::peer::health::reports;
-use crate::peer::uwsgi_stats;
+use crate::peer::{limit, uwsgi_stats};
+use crate::pure::limit::MaxConnections;
 use crate::pure::stats::history::History;
 use crate::pure::stats::Totals;
 use crate::pure::status::{About, Peer, Upstream, ZoneSize};
@@ -94,7 +95,8 @@ fn add_upstream(
     uwsgi: Option<Known>,
 ) {
     let settings = &servers.settings;
-    let limit = settings.max_connections.value().filter(|limit| *limit > 0);
+    let max = settings.max_connections.value();
+    let max = max.unwrap_or(EffectiveSettings::DEFAULT.max_connections);
     let queue = settings.queue.value().unwrap_or(EffectiveSettings::DEFAULT.queue) as u64;
     let mut taken = |server: &[u8]| {
         let label = Label { upstream: &servers.name, server };
@@ -137,8 +139,21 @@ fn add_upstream(
     let name = servers.shown_name();
     inventory.upstreams.push(Upstream { name, queue, uwsgi, totals: whole });
     for (id, (peer, slots)) in peers.into_iter().enumerate() {
-        let peer = Peer { id, limit: limit.map(|limit| limit as u64), queue, ..peer };
+        let (limit, is_learned) = limit_of(max, &slots);
+        let peer = Peer { id, limit, is_learned, queue, ..peer };
         inventory.entries.push(Entry { upstream: place, peer, slots });
+    }
+}
+
+/// How many connections the server with these slots may have, if there is a limit, and whether it was learned.
+fn limit_of(max: MaxConnections, slots: &[SlotId]) -> (Option<u64>, bool) {
+    match max {
+        MaxConnections::Number(number) => (Some(number).filter(|number| *number > 0), false),
+        MaxConnections::Auto(bounds) => {
+            let limits = slots.iter().map(|slot| limit::learned(Some(*slot)));
+            let limit = limits.clone().filter_map(|limit| limit.known(bounds)).max();
+            (limit, limits.clone().any(|limit| limit.is_learned()))
+        }
     }
 }
 

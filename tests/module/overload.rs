@@ -3,6 +3,7 @@
 //! Whether a listen queue is full is left to no race: the server stands still (SIGSTOP) until nginx
 //! holds all of the requests.
 
+mod auto;
 mod beside;
 mod bursts;
 mod connect_retry;

@@ -21,7 +21,7 @@ const ROWS: &[Row] = &[
         &["", "yes", "1", "auto on", "$r", "\"\""],
         "invalid value",
     ),
-    ("rs_uwsgi_max_connections", &["0", "1", "100000"], NUMBERS, "invalid number"),
+    ("rs_uwsgi_max_connections", LIMITS_OF_ALL_KINDS, LIMITS, "invalid value"),
     ("rs_uwsgi_queue", QUEUES_OF_ALL_KINDS, QUEUES, ""),
     ("rs_uwsgi_slow_start", &["0", "1", "100ms", "1m30s"], TIMES, "invalid value"),
     ("rs_uwsgi_connect_retry", &["0", "1", "100ms", "1m30s"], TIMES, "invalid value"),
@@ -29,6 +29,27 @@ const ROWS: &[Row] = &[
 
 /// Those that each location may say for its own.
 const OWN: [&str; 2] = ["rs_uwsgi_queue", "rs_uwsgi_connect_retry"];
+
+const LIMITS_OF_ALL_KINDS: &[&str] = &["0", "1", "100000", "auto", "auto:1-1", "auto:4-64"];
+
+const LIMITS: &[&str] = &[
+    "",
+    "abc",
+    "-1",
+    "1.5",
+    "1 2",
+    "99999999999999999999",
+    "$n",
+    "auto:",
+    "auto:4",
+    "auto:4-",
+    "auto:-8",
+    "auto:0-8",
+    "auto:8-4",
+    "auto:4-8-9",
+    "auto 4",
+    "auto4-8",
+];
 
 const QUEUES_OF_ALL_KINDS: &[&str] = &[
     "0",
