@@ -52,6 +52,16 @@ pub fn class_of(rank: Rank) -> u8 {
     (rank.get() >> TIME_BITS) as u8
 }
 
+/// When the request of a rank came, in nanoseconds of CLOCK_MONOTONIC; None where the rank is that of a turn and
+/// says no time.
+pub fn arrived_at(rank: Rank) -> Option<u64> {
+    match rank.get() & TIME {
+        0 | 1 => None,
+        time if time > TIME / 2 => Some(TIME - time),
+        time => Some(time),
+    }
+}
+
 impl Place {
     /// Of a request of this priority, 0 to 9, that came at this moment, in nanoseconds of
     /// CLOCK_MONOTONIC.

@@ -11,6 +11,7 @@ use crate::nginx::{self, Request};
 use crate::peer::health::reports;
 use crate::peer::{limit, uwsgi_stats};
 use crate::pure::limit::MaxConnections;
+use crate::pure::line::arrived_at;
 use crate::pure::stats::history::History;
 use crate::pure::stats::Totals;
 use crate::pure::status::{About, Peer, Upstream, ZoneSize};
@@ -182,7 +183,8 @@ impl Entry {
             peer.is_unavailable |= history.is_unavailable();
             peer.most_waiting = peer.most_waiting.max(history.most_waiting());
             if let Some((_, rank)) = zone.first(slot).filter(|_| gauges.waiting > 0) {
-                let waited = nginx::monotonic_nanoseconds().get().saturating_sub(rank.get());
+                let now = nginx::monotonic_nanoseconds().get();
+                let waited = now.saturating_sub(arrived_at(rank).unwrap_or(now));
                 peer.oldest = peer.oldest.max(waited / 1_000_000);
             }
             let read = history.read(now, seconds);

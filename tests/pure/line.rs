@@ -3,7 +3,9 @@
 
 use std::num::NonZeroU64;
 
-use ngx_http_rs_uwsgi_module::pure::line::{Direction, Line, Order, Place, DEFAULT_PRIORITY};
+use ngx_http_rs_uwsgi_module::pure::line::{
+    arrived_at, Direction, Line, Order, Place, DEFAULT_PRIORITY,
+};
 use ngx_http_rs_uwsgi_module::pure::overload::{Overload, HOLD, IMPATIENCE, WORDS};
 use ngx_http_rs_uwsgi_module::pure::zone::{Acquire, Join, Shape, LOWER, LOWER_TURNS};
 use proptest::collection::vec;
@@ -276,4 +278,17 @@ fn the_wait_is_measured() {
     now += 120_000;
     overload.begin(now);
     assert_eq!(overload.expected(100), None);
+}
+
+/// Whatever the direction and the class; the turn of a lower class says none.
+#[test]
+fn a_rank_tells_when_the_request_came() {
+    let came = NonZeroU64::new(77_000_000_000).unwrap();
+    for direction in [Direction::Oldest, Direction::Newest] {
+        for priority in 0..=9 {
+            assert_eq!(arrived_at(Place::new(priority, came).rank(direction)), Some(came.get()));
+        }
+        assert_eq!(arrived_at(Place::ahead(came).rank(direction)), Some(came.get()));
+    }
+    assert_eq!(arrived_at(LOWER), None);
 }
