@@ -75,9 +75,7 @@ pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
 fn note_in_flight(peer: Peer<'_>) {
     let slot = places::find_slot(peer);
     let Some((slot, (worker, _))) = slot.zip(zone::this_worker()) else { return };
-    let gauges = worker.zone().gauges(slot);
-    let others = gauges.in_use.saturating_sub(gauges.idle);
-    peer.state().attempt().in_flight.set(Some(others));
+    peer.state().attempt().in_flight.set(Some(worker.zone().gauges(slot).in_flight()));
 }
 
 /// The request is too large for this server: one that may take more is asked, or it is answered when nginx

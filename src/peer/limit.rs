@@ -79,7 +79,7 @@ pub fn look(peer: Peer<'_>) {
     let (looked, unread) = in_flight.look(slot, is_unread);
     drop(in_flight);
     let gauges = worker.zone().gauges(slot);
-    let others = gauges.in_use.saturating_sub(gauges.idle + u64::from(attempt.counted.get()));
+    let others = gauges.in_flight().saturating_sub(attempt.counted.get().into());
     let look = Look { in_flight: others, looked, unread, waits: gauges.waiting > 0 };
     if let Some(news) = learned(Some(slot)).look(look, bounds) {
         let found = Event::LimitFound { name: peer.name(), news };

@@ -141,7 +141,7 @@ impl Peer {
 
     /// Requests in flight.
     pub fn in_flight(&self) -> u64 {
-        self.gauges.in_use.saturating_sub(self.gauges.idle)
+        self.gauges.in_flight()
     }
 }
 

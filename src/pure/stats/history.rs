@@ -176,7 +176,7 @@ impl<'z, 'm, A: Word> History<'z, 'm, A> {
         let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         let still = Second {
             waiting: number(gauges.waiting),
-            in_flight: number(gauges.in_use.saturating_sub(gauges.idle)),
+            in_flight: number(gauges.in_flight()),
             ..Second::default()
         };
         let written = Second {

@@ -16,6 +16,14 @@ pub struct Gauges {
     pub waiting: u64,
 }
 
+impl Gauges {
+    /// Connections that have a request, or are being made for one.
+    #[inline]
+    pub fn in_flight(&self) -> u64 {
+        self.in_use.saturating_sub(self.idle)
+    }
+}
+
 /// When somebody tries to connect again, of all those who wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retry {
