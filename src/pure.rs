@@ -17,4 +17,5 @@ pub mod status;
 pub mod uwsgi;
 pub mod uwsgi_stats;
 pub mod vars_limit;
+pub mod words;
 pub mod zone;

@@ -16,6 +16,7 @@
 use std::ops::Range;
 
 use super::overload;
+use super::words::Words;
 use super::zone::Word;
 
 /// How many words there are of a server.
@@ -106,7 +107,7 @@ pub struct News {
 /// What all workers know of a server's limit. `words`: [`WORDS`] of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit<'m, A> {
-    words: &'m [A],
+    words: Words<'m, A>,
 }
 
 /// How many requests are to lie in the server's listen queue while more wait in nginx, where it works on
@@ -119,23 +120,13 @@ fn spare(busy: f64) -> f64 {
 impl<'m, A: Word> Limit<'m, A> {
     /// Where there are too few words, nothing is ever known.
     pub fn new(words: &'m [A]) -> Self {
-        Limit { words }
-    }
-
-    fn get(&self, at: usize) -> u64 {
-        self.words.get(at).map_or(0, Word::get_relaxed)
-    }
-
-    fn set(&self, at: usize, value: u64) {
-        if let Some(word) = self.words.get(at) {
-            word.set_relaxed(value);
-        }
+        Limit { words: Words(words) }
     }
 
     /// The limit, if one is known: until requests are seen that the server does not read, it takes all.
     #[inline]
     pub fn known(&self, bounds: Bounds) -> Option<u64> {
-        match self.get(LIMIT) {
+        match self.words.get(LIMIT) {
             0 => Some(bounds.most).filter(|most| *most != u64::MAX),
             limit => Some(limit.clamp(bounds.least, bounds.most)),
         }
@@ -143,7 +134,7 @@ impl<'m, A: Word> Limit<'m, A> {
 
     /// Has it been found out?
     pub fn is_learned(&self) -> bool {
-        self.get(LIMIT) != 0
+        self.words.get(LIMIT) != 0
     }
 
     /// The server has answered a request. Returns what is new to the log.
@@ -152,7 +143,7 @@ impl<'m, A: Word> Limit<'m, A> {
         if look.looked == 0 && look.in_flight > 0 {
             return None;
         }
-        let word = self.words.get(LOOKS)?;
+        let word = self.words.0.get(LOOKS)?;
         let before = word.get_relaxed();
         let (count, looked, unread) = unpack(before);
         let (count, looked) = (count + 1, looked + look.looked);
@@ -160,8 +151,8 @@ impl<'m, A: Word> Limit<'m, A> {
         if !word.replace(before, pack(count, looked, unread)) {
             return None;
         }
-        let in_flight = self.get(IN_FLIGHT) + look.in_flight;
-        self.set(IN_FLIGHT, in_flight);
+        let in_flight = self.words.get(IN_FLIGHT) + look.in_flight;
+        self.words.set(IN_FLIGHT, in_flight);
         let in_flight = in_flight as f64 / count as f64;
         let enough = LEAST_LOOKED + LEAST_LOOKED_EACH * in_flight as u64;
         let is_alone = looked == 0 && count >= MOST_LOOKS;
@@ -169,7 +160,7 @@ impl<'m, A: Word> Limit<'m, A> {
             return None;
         }
         word.set_relaxed(0);
-        self.set(IN_FLIGHT, 0);
+        self.words.set(IN_FLIGHT, 0);
         let unread = in_flight * unread as f64 / looked.max(1) as f64;
         self.learn(in_flight, unread, look.waits, bounds)
     }
@@ -191,11 +182,11 @@ impl<'m, A: Word> Limit<'m, A> {
             return None;
         };
         let limit = limit.clamp(bounds.least, bounds.most);
-        self.set(LIMIT, limit);
-        let said = self.get(SAID);
+        self.words.set(LIMIT, limit);
+        let said = self.words.get(SAID);
         let is_news = said == 0 || limit * 2 >= said * 3 || limit * 3 <= said * 2;
         is_news.then(|| {
-            self.set(SAID, limit);
+            self.words.set(SAID, limit);
             News { before: Some(said).filter(|said| *said != 0), now: limit }
         })
     }

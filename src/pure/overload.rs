@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::line::{Direction, Order};
 use super::stats::history;
+use super::words::Words;
 use super::zone::Word;
 
 /// How many words there are of a server.
@@ -50,7 +51,7 @@ const OLD: u64 = 60_000;
 /// What all workers know of those who wait for one server. `words`: [`WORDS`] of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Overload<'m, A> {
-    words: &'m [A],
+    words: Words<'m, A>,
 }
 
 /// What a new request would have to expect.
@@ -67,17 +68,7 @@ pub struct Expected {
 impl<'m, A: Word> Overload<'m, A> {
     /// Where there are too few words, nothing is ever known.
     pub fn new(words: &'m [A]) -> Self {
-        Overload { words }
-    }
-
-    fn get(&self, at: usize) -> u64 {
-        self.words.get(at).map_or(0, Word::get_relaxed)
-    }
-
-    fn set(&self, at: usize, value: u64) {
-        if let Some(word) = self.words.get(at) {
-            word.set_relaxed(value);
-        }
+        Overload { words: Words(words) }
     }
 
     /// In which direction the line is to be served.
@@ -94,7 +85,7 @@ impl<'m, A: Word> Overload<'m, A> {
 
     /// Until when the newest are served first, as far as is known now.
     pub fn newest_until(&self) -> Option<u64> {
-        Some(self.get(NEWEST_UNTIL)).filter(|until| *until != 0)
+        Some(self.words.get(NEWEST_UNTIL)).filter(|until| *until != 0)
     }
 
     /// A request has left the line without a connection, which it had waited for so long: the client has
@@ -105,24 +96,24 @@ impl<'m, A: Word> Overload<'m, A> {
     /// two.
     #[must_use]
     pub fn left(&self, waited: u64, timed_out: bool, now: u64) -> bool {
-        let is_long = timed_out || waited >= IMPATIENCE.max(self.get(WAIT) / 2);
+        let is_long = timed_out || waited >= IMPATIENCE.max(self.words.get(WAIT) / 2);
         if !is_long {
             return false;
         }
-        let before = self.get(LEFT_AT);
-        self.set(LEFT_AT, now);
+        let before = self.words.get(LEFT_AT);
+        self.words.set(LEFT_AT, now);
         let is_newest = self.newest_until().is_some_and(|until| now < until);
         if !is_newest && (before == 0 || now.saturating_sub(before) > HOLD) {
             return false;
         }
-        self.set(NEWEST_UNTIL, now + HOLD);
+        self.words.set(NEWEST_UNTIL, now + HOLD);
         !is_newest
     }
 
     /// The time of serving the newest first is over, as one of the workers is the first to see.
     #[must_use]
     pub fn take_end(&self, now: u64) -> bool {
-        match (self.newest_until(), self.words.get(NEWEST_UNTIL)) {
+        match (self.newest_until(), self.words.0.get(NEWEST_UNTIL)) {
             (Some(until), Some(word)) if until <= now => word.replace(until, 0),
             _ => false,
         }
@@ -130,41 +121,41 @@ impl<'m, A: Word> Overload<'m, A> {
 
     /// The first begins to wait, for whom nobody was before.
     pub fn begin(&self, now: u64) {
-        if now.saturating_sub(self.get(SERVED_AT)) > OLD {
-            INTERVALS.for_each(|at| self.set(at, 0));
-            self.set(WAIT, 0);
+        if now.saturating_sub(self.words.get(SERVED_AT)) > OLD {
+            INTERVALS.for_each(|at| self.words.set(at, 0));
+            self.words.set(WAIT, 0);
         }
-        self.set(SERVED_AT, now);
-        self.set(WINDOW, now << 16);
+        self.words.set(SERVED_AT, now);
+        self.words.set(WINDOW, now << 16);
     }
 
     /// One that had waited for so long has been served.
     pub fn served(&self, waited: u64, direction: Direction, now: u64) {
         if direction == Direction::Oldest {
-            self.set(WAIT, waited);
+            self.words.set(WAIT, waited);
         }
-        let (window, interval) = (self.get(WINDOW), self.get(INTERVALS.start));
-        let pause = now.saturating_sub(self.get(SERVED_AT));
-        self.set(SERVED_AT, now);
+        let (window, interval) = (self.words.get(WINDOW), self.words.get(INTERVALS.start));
+        let pause = now.saturating_sub(self.words.get(SERVED_AT));
+        self.words.set(SERVED_AT, now);
         if interval != 0 && pause > WINDOW_TIME.max(STILL * interval / 1000) {
             // it stood still; if that is what it does now, it is soon believed
             self.set_interval(interval * 2);
-            return self.set(WINDOW, now << 16);
+            return self.words.set(WINDOW, now << 16);
         }
         let (begin, count) = (window >> 16, (window & 0xffff) + 1);
         let time = now.saturating_sub(begin);
         if time < WINDOW_TIME || count < WINDOW_COUNT {
-            return self.set(WINDOW, begin << 16 | count.min(0xffff));
+            return self.words.set(WINDOW, begin << 16 | count.min(0xffff));
         }
         self.set_interval((time * 1000 / count).max(1));
-        self.set(WINDOW, now << 16);
+        self.words.set(WINDOW, now << 16);
     }
 
     fn set_interval(&self, interval: u64) {
         for at in INTERVALS.skip(1).rev() {
-            self.set(at, self.get(at - 1));
+            self.words.set(at, self.words.get(at - 1));
         }
-        self.set(INTERVALS.start, interval);
+        self.words.set(INTERVALS.start, interval);
     }
 
     /// What a request would have to expect that has so many before it. None where that is not known.
@@ -172,7 +163,8 @@ impl<'m, A: Word> Overload<'m, A> {
     /// The shortest of the last intervals counts: to refuse a request that would have been served is worse than
     /// to let one wait in vain, and while very many clients come at once the workers have no time to serve.
     pub fn expected(&self, before: u64) -> Option<Expected> {
-        let interval = INTERVALS.map(|at| self.get(at)).min().filter(|interval| *interval != 0)?;
+        let interval =
+            INTERVALS.map(|at| self.words.get(at)).min().filter(|interval| *interval != 0)?;
         let wait = before.saturating_mul(interval) / 1000;
         Some(Expected { before, rate: 100_000_000 / interval, wait })
     }
