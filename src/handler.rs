@@ -35,7 +35,7 @@ use crate::pure::vars_limit::Cut;
 use crate::pure::zone::{Generation, Rung, Zone};
 use crate::request::{body as request_body, encode, target};
 use crate::response::{body, head};
-use crate::state::{Before, RequestState};
+use crate::state::RequestState;
 use crate::status::answer::Answer;
 use crate::status::{answer, count};
 use crate::{variables, version};
@@ -166,21 +166,11 @@ impl PeerHandler for Uwsgi {
     }
 
     fn choose_connection<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
-        let state = peer.state();
-        let chosen = choose::choose(r, peer, if_full);
-        match chosen {
-            Chosen::TryNextPeer => state.before.set(Before::Other),
-            _ => state.tries.set(state.tries.get().wrapping_add(1)),
-        }
-        chosen
+        choose::choose(r, peer, if_full)
     }
 
     fn release_connection<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
-        let reported = release::release(r, peer, outcome);
-        if reported == Outcome::Failed && !peer.state().attempt().response.has_begun() {
-            health::request_failed(peer);
-        }
-        reported
+        release::release(r, peer, outcome)
     }
 
     fn end_try(peer: Peer<'_>) {

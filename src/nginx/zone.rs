@@ -21,7 +21,9 @@ use super::sys::{
     NGX_PROCESS_WORKER,
 };
 use super::{str_of, Log};
-use crate::pure::zone::{Busy, Generation, Host, Layout, Process, Rung, Shape, Worker, Zone};
+use crate::pure::zone::{
+    Busy, Generation, Host, Layout, Process, Rung, Shape, SlotId, Worker, Zone,
+};
 
 /// What a module does when another worker has rung.
 pub trait ZoneOwner: Module {
@@ -285,6 +287,15 @@ pub fn this_worker() -> Option<(&'static Worker<'static>, Generation)> {
     // SAFETY: null, or what `enter` has made, which is never freed and never written to again.
     let this: &'static ThisWorker = unsafe { THIS.load(Ordering::Relaxed).as_ref() }?;
     Some((&this.worker, this.generation))
+}
+
+/// This worker, and the slot of a server that has one.
+pub type InZone = (&'static Worker<'static>, SlotId);
+
+/// The same where this process is a worker, and the server has a slot.
+#[inline(always)]
+pub fn at(slot: Option<SlotId>) -> Option<InZone> {
+    slot.zip(this_worker()).map(|(slot, (worker, _))| (worker, slot))
 }
 
 /// `init_module`: the configuration is in force. Makes the bells that there are not yet.

@@ -33,7 +33,7 @@ pub struct Server {
 impl Server {
     /// What is known of it.
     pub fn known(&self) -> health::Server<'_, AtomicU64> {
-        let shared = self.slot.zip(zone::this_worker()).and_then(|(slot, (worker, _))| {
+        let shared = zone::at(self.slot).and_then(|(worker, slot)| {
             let zone = worker.zone();
             // after a reload it may have become another's, while this worker ends
             zone.is_ready(slot).then(|| zone.health(slot))

@@ -13,7 +13,7 @@ use crate::nginx::status::NOT_IMPLEMENTED;
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::{zone, Request};
 use crate::pure::pool::policy::Reuse;
-use crate::state::{Wait, WhyRefused};
+use crate::state::{Before, Wait, WhyRefused};
 
 /// A request with a body must not go to a puwsgi-socket, which takes the bytes of a body for the next
 /// request.
@@ -41,6 +41,15 @@ pub fn check_body(r: Request<'_>) -> Result<(), ngx_int_t> {
 /// Finds a connection to the server that nginx has chosen: one from the pool, or else a new one, for
 /// which the request may have to wait.
 pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
+    let (state, chosen) = (peer.state(), find(r, peer, if_full));
+    match chosen {
+        Chosen::TryNextPeer => state.before.set(Before::Other),
+        _ => state.tries.set(state.tries.get().wrapping_add(1)),
+    }
+    chosen
+}
+
+fn find<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
     let (state, servers) = (peer.state(), peer.servers());
     let attempt = state.attempt();
     attempt.peer.set(Some(peer));
@@ -74,7 +83,7 @@ pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
 #[cold]
 fn note_in_flight(peer: Peer<'_>) {
     let slot = places::find_slot(peer);
-    let Some((slot, (worker, _))) = slot.zip(zone::this_worker()) else { return };
+    let Some((worker, slot)) = zone::at(slot) else { return };
     peer.state().attempt().in_flight.set(Some(worker.zone().gauges(slot).in_flight()));
 }
 

@@ -80,7 +80,7 @@ fn reached(
 /// Where to count, once what was counted before has its place in the history.
 #[inline]
 fn of(slot: Option<SlotId>, now: u64) -> Option<Counted> {
-    let (slot, (worker, _)) = slot.zip(zone::this_worker())?;
+    let (worker, slot) = zone::at(slot)?;
     let history = History::of(worker.zone(), slot);
     history.tick(now);
     Some((worker.cells(slot)?, history))

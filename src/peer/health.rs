@@ -19,7 +19,6 @@ use crate::pure::health::{
     self, is_in_share, pause, Change, Check, Failure, Kind, Lease, Report, State, FULL,
 };
 use crate::pure::status::health::Servers as Known;
-use crate::pure::zone::SlotId;
 
 /// The check of an upstream.
 fn check_of(servers: &Servers) -> Option<&Rc<Check>> {
@@ -38,7 +37,7 @@ pub fn probed(servers: &Servers, now: Vec<Current>) -> Vec<Probed> {
     let make = |current: Current| {
         known(&current.address).unwrap_or_else(|| {
             Rc::new(Server {
-                slot: find_slot(servers, &current),
+                slot: places::slot_of(servers, &current.address, &current.name),
                 address: current.address,
                 name: current.name,
                 words: [const { AtomicU64::new(0) }; health::WORDS],
@@ -79,15 +78,6 @@ pub fn close_gone(servers: &Servers) {
     while let Some(parked) = gone() {
         places::close(servers, parked, Lost::Gone);
     }
-}
-
-fn find_slot(servers: &Servers, current: &Current) -> Option<SlotId> {
-    let (worker, generation) = zone::this_worker()?;
-    let slot = servers.slot(worker.zone(), generation, &current.address, &current.name);
-    if slot.is_err() {
-        observe(servers, None, Log::of_worker(), Event::ZoneFull { name: &current.name });
-    }
-    slot.ok()
 }
 
 /// The number of this worker, for leases; without a zone there is none but this one.

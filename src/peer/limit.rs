@@ -15,8 +15,8 @@ use crate::pure::zone::SlotId;
 
 /// What was found out of the server with this slot. Without a zone, or a place in it, nothing is.
 pub fn learned(slot: Option<SlotId>) -> Limit<'static, AtomicU64> {
-    let words = slot.zip(zone::this_worker());
-    Limit::new(words.map_or(&[][..], |(slot, (worker, _))| worker.zone().shared_words(slot, AT)))
+    let words = zone::at(slot);
+    Limit::new(words.map_or(&[][..], |(worker, slot)| worker.zone().shared_words(slot, AT)))
 }
 
 /// How many connections a server may have; 0: as many as you like.
@@ -37,8 +37,14 @@ pub fn of(peer: Peer<'_>) -> u64 {
 /// What all who pass to the upstream have agreed on, for the server with this slot.
 #[inline]
 pub fn agreed(servers: &Servers, slot: Option<SlotId>) -> u64 {
+    in_force(configured(servers), slot)
+}
+
+/// `rs_uwsgi_max_connections`, as all who pass to the upstream have agreed.
+#[inline]
+pub fn configured(servers: &Servers) -> MaxConnections {
     let max = servers.settings.max_connections.value();
-    in_force(max.unwrap_or(EffectiveSettings::DEFAULT.max_connections), slot)
+    max.unwrap_or(EffectiveSettings::DEFAULT.max_connections)
 }
 
 /// The try has a connection, on which its request is sent next. One with a body may lie unread although the
@@ -68,7 +74,7 @@ pub fn end(peer: Peer<'_>) {
 pub fn look(peer: Peer<'_>) {
     let MaxConnections::Auto(bounds) = settings_of(peer).max_connections else { return };
     let (servers, attempt) = (peer.servers(), peer.state().attempt());
-    let Some((slot, (worker, _))) = attempt.slot.get().zip(zone::this_worker()) else { return };
+    let Some((worker, slot)) = zone::at(attempt.slot.get()) else { return };
     if attempt.response.head().is_none() || !peer.is_unix() {
         return;
     }

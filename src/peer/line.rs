@@ -18,8 +18,8 @@ use crate::pure::zone::{Join, Rank, SlotId, LOWER};
 
 /// What is known of those who wait for the server with this slot.
 pub fn overload(servers: &Servers, slot: Option<SlotId>) -> Overload<'_, AtomicU64> {
-    Overload::new(match slot.zip(zone::this_worker()) {
-        Some((slot, (worker, _))) => worker.zone().shared_words(slot, AT),
+    Overload::new(match zone::at(slot) {
+        Some((worker, slot)) => worker.zone().shared_words(slot, AT),
         None => &servers.overload,
     })
 }
@@ -86,8 +86,8 @@ pub fn pop(servers: &Servers, key: &[u8]) -> Option<(Place, Rank, Queued)> {
     let queues = &servers.queue.queues;
     let slot = queues.borrow().line(key)?.first()?.1.slot;
     look(servers, key, slot);
-    let is_lower = match slot.zip(zone::this_worker()) {
-        Some((slot, (worker, _))) => worker.zone().first(slot) == Some((worker.id(), LOWER)),
+    let is_lower = match zone::at(slot) {
+        Some((worker, slot)) => worker.zone().first(slot) == Some((worker.id(), LOWER)),
         None => queues.borrow().line(key)?.is_lower_turn(),
     };
     let turn = if is_lower { Turn::Lower } else { Turn::First };
@@ -99,7 +99,7 @@ pub fn pop(servers: &Servers, key: &[u8]) -> Option<(Place, Rank, Queued)> {
 
 /// A request that was taken out of the line does not come back.
 pub fn leave(servers: &Servers, key: &[u8], slot: Option<SlotId>) {
-    let Some((slot, (worker, _))) = slot.zip(zone::this_worker()) else { return };
+    let Some((worker, slot)) = zone::at(slot) else { return };
     let (first, lower) = known_of(servers, key);
     worker.set_lower(slot, lower);
     if worker.left(slot, limit::agreed(servers, Some(slot)), first) {
@@ -114,7 +114,7 @@ pub fn served(servers: &Servers, key: &[u8], slot: Option<SlotId>, place: Place,
     queues.served(key, place, nginx::monotonic_nanoseconds());
     drop(queues);
     overload(servers, slot).served(waited as u64, direction, nginx::now() as u64);
-    if let Some((slot, (worker, _))) = slot.zip(zone::this_worker()) {
+    if let Some((worker, slot)) = zone::at(slot) {
         worker.count_turn(slot);
     }
     leave(servers, key, slot);
@@ -142,7 +142,7 @@ fn look(servers: &Servers, key: &[u8], slot: Option<SlotId>) {
     if !turn(servers, key, slot) {
         return;
     }
-    let Some((slot, (worker, _))) = slot.zip(zone::this_worker()) else { return };
+    let Some((worker, slot)) = zone::at(slot) else { return };
     let (first, lower) = known_of(servers, key);
     worker.set_lower(slot, lower);
     if first.is_some_and(|first| worker.reorder(slot, limit::agreed(servers, Some(slot)), first)) {
@@ -152,7 +152,7 @@ fn look(servers: &Servers, key: &[u8], slot: Option<SlotId>) {
 
 /// All workers look at their parts of the line again.
 fn ring(slot: Option<SlotId>) {
-    if let Some((slot, (worker, _))) = slot.zip(zone::this_worker()) {
+    if let Some((worker, slot)) = zone::at(slot) {
         worker.ring_line(slot);
     }
 }

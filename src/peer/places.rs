@@ -11,16 +11,13 @@ use crate::nginx::connection::Lost;
 use crate::nginx::log::Log;
 use crate::nginx::{self, zone};
 use crate::pure::queue::LastAttempt;
-use crate::pure::zone::{Acquire, Generation, Park, Rank, SlotId, Worker, Zone};
+use crate::pure::zone::{Acquire, Generation, Park, Rank, SlotId, Zone};
 
 /// The rank of a request that does not wait: it has its turn where nobody does.
 pub const LAST: Rank = Rank::MAX;
 
 /// How often a worker looks for others that are gone, in milliseconds, while requests wait here.
 pub const SWEEP: usize = 1000;
-
-/// The worker's cells, and the server's slot.
-pub(super) type InZone = (&'static Worker<'static>, SlotId);
 
 /// A configuration is in force: the slots of its servers are made before a request asks for them, and what
 /// is in those that there are is kept. Those of connections with TLS are made when a request tells their keys.
@@ -44,24 +41,26 @@ pub fn find_slot(peer: Peer<'_>) -> Option<SlotId> {
 #[cold]
 #[inline(never)]
 fn make_slot(peer: Peer<'_>) -> Option<SlotId> {
-    let (worker, generation) = zone::this_worker()?;
     let (servers, key) = (peer.servers(), peer.state().attempt().key.get());
-    match servers.slot(worker.zone(), generation, key, peer.name()) {
-        Ok(slot) => {
-            servers.slots.borrow_mut().insert(key, slot);
-            Some(slot)
-        }
-        Err(_) => {
-            observe(servers, None, Log::of_worker(), Event::ZoneFull { name: peer.name() });
-            None
-        }
+    let slot = slot_of(servers, key, peer.name())?;
+    servers.slots.borrow_mut().insert(key, slot);
+    Some(slot)
+}
+
+/// The slot of the server with this key, in the zone. `name`: the server's in the log, which is told where there
+/// is no room.
+pub fn slot_of(servers: &Servers, key: &[u8], name: &[u8]) -> Option<SlotId> {
+    let (worker, generation) = zone::this_worker()?;
+    let slot = servers.slot(worker.zone(), generation, key, name);
+    if slot.is_err() {
+        observe(servers, None, Log::of_worker(), Event::ZoneFull { name });
     }
+    slot.ok()
 }
 
 #[inline]
-pub(super) fn in_zone(state: &State<'_>) -> Option<InZone> {
-    let slot = state.attempt().slot.get()?;
-    Some((zone::this_worker()?.0, slot))
+pub(super) fn in_zone(state: &State<'_>) -> Option<zone::InZone> {
+    zone::at(state.attempt().slot.get())
 }
 
 /// Is nobody before a request of this rank?
@@ -76,8 +75,8 @@ fn has_turn(peer: Peer<'_>, rank: Rank) -> bool {
 /// The same of a request that may take an idle connection, whose place is at this slot.
 #[inline(always)]
 pub fn has_turn_at(peer: Peer<'_>, slot: Option<SlotId>, rank: Rank) -> bool {
-    match slot.zip(zone::this_worker()) {
-        Some((slot, (worker, _))) => worker.has_turn(slot, rank),
+    match zone::at(slot) {
+        Some((worker, slot)) => worker.has_turn(slot, rank),
         None => has_turn_without(peer, rank),
     }
 }
@@ -86,8 +85,8 @@ pub fn has_turn_at(peer: Peer<'_>, slot: Option<SlotId>, rank: Rank) -> bool {
 #[cold]
 #[inline(never)]
 fn has_turn_without(peer: Peer<'_>, rank: Rank) -> bool {
-    match find_slot(peer).zip(zone::this_worker()) {
-        Some((slot, (worker, _))) => worker.has_turn(slot, rank),
+    match zone::at(find_slot(peer)) {
+        Some((worker, slot)) => worker.has_turn(slot, rank),
         None => has_turn_here(peer, rank),
     }
 }
@@ -187,7 +186,7 @@ pub fn close(servers: &Servers, parked: Parked, why: Lost) {
     let Parked { idle, slot } = parked;
     observe(servers, slot, Log::of_worker(), Event::Lost { idle: &idle, why });
     drop(idle);
-    let Some((slot, (worker, _))) = slot.zip(zone::this_worker()) else { return };
+    let Some((worker, slot)) = zone::at(slot) else { return };
     if worker.close_idle(slot, limit::agreed(servers, Some(slot))) {
         servers.wake_soon();
     }
@@ -292,8 +291,8 @@ pub fn sweep(servers: &Servers) {
 /// The pause before the next attempt to connect of those who wait for a full listen queue, in milliseconds:
 /// one for all workers.
 pub fn next_attempt(servers: &Servers, slot: Option<SlotId>, last: LastAttempt) -> usize {
-    match slot.zip(zone::this_worker()) {
-        Some((slot, (worker, _))) => {
+    match zone::at(slot) {
+        Some((worker, slot)) => {
             let now = nginx::now() as u64;
             let succeeded = last == LastAttempt::Succeeded;
             worker.pause(slot, now, succeeded).at.saturating_sub(now).max(1) as usize

@@ -4,7 +4,7 @@ use super::observe::{observe, Event};
 use super::queue::settings_of;
 use super::retry::bridges_restart;
 use super::tally::{self, response_end};
-use super::{advise, idle, limit, places, refused, wait};
+use super::{advise, health, idle, limit, places, refused, wait};
 use crate::conf::connections::EffectiveSettings;
 use crate::module::Peer;
 use crate::nginx::connection::Connection;
@@ -20,6 +20,14 @@ use crate::state::{ConnectionOrigin, RequestState, Verdict};
 
 /// Parks the connection or leaves it to nginx, which closes it. Returns what the balancer is told.
 pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
+    let reported = settle(r, peer, outcome);
+    if reported == Outcome::Failed && !peer.state().attempt().response.has_begun() {
+        health::request_failed(peer);
+    }
+    reported
+}
+
+fn settle<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
     let state = peer.state();
     if let Some(waiter) = state.waiter.get() {
         // given up: the client has left

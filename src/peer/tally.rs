@@ -8,7 +8,7 @@ use crate::nginx::peer::Outcome;
 use crate::nginx::{self, Request};
 use crate::pure::stats::{Failure, QueueEnd, Try};
 use crate::pure::uwsgi::framing::End;
-use crate::state::{Answer, Before, Body, ConnectionOrigin, Wait};
+use crate::state::{Before, Body, ConnectionOrigin, Wait};
 
 /// Counts a try that has ended with this outcome. `connection`: none where there could be none.
 pub fn count<'a>(
@@ -104,7 +104,7 @@ fn classify(
     if !u.is_request_begun() {
         return Some(Failure::ConnectError);
     }
-    let has_begun = !matches!(attempt.response.answer.get(), Answer::None);
+    let has_begun = attempt.response.has_begun();
     Some(match connection.has_failed() {
         true if connection.was_reset() => Failure::Reset,
         true => Failure::ClosedEarly,
