@@ -1,7 +1,7 @@
 //! The servers that there are: those of the configuration, and others that the zone knows, which variables or
 //! names of hosts have brought.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::count::{UPSTREAM, ZONE};
 use crate::conf::connections::EffectiveSettings;
@@ -96,8 +96,7 @@ fn add_upstream(
     uwsgi: Option<Known>,
 ) {
     let settings = &servers.settings;
-    let max = settings.max_connections.value();
-    let max = max.unwrap_or(EffectiveSettings::DEFAULT.max_connections);
+    let max = limit::configured(servers);
     let queue = settings.queue.value().unwrap_or(EffectiveSettings::DEFAULT.queue) as u64;
     let mut taken = |server: &[u8]| {
         let label = Label { upstream: &servers.name, server };
@@ -107,11 +106,11 @@ fn add_upstream(
     let whole = totals(zone, &taken(UPSTREAM));
     let place = inventory.upstreams.len();
     let checked = reports(servers);
-    let mut peers = Vec::new();
+    let (mut peers, mut named) = (Vec::new(), BTreeSet::new());
     for server in servers.configured() {
         let slots = taken(server.address);
         // named twice, it is one
-        if peers.iter().any(|(peer, _): &(Peer, _)| peer.server == server.address) {
+        if !named.insert(server.address) {
             continue;
         }
         let peer = Peer {
@@ -127,7 +126,9 @@ fn add_upstream(
     }
     // others, in the order of their names
     let (name, _) = Label { upstream: &servers.name, server: b"" }.shown();
-    let others: Vec<_> = slots.keys().filter(|(upstream, _)| upstream == name).cloned().collect();
+    let from = slots.range((name.to_vec(), Vec::new())..);
+    let others: Vec<_> =
+        from.map(|(key, _)| key).take_while(|key| key.0 == name).cloned().collect();
     for key in others {
         let slots = slots.remove(&key).unwrap_or_default();
         let health = checked.get(&*key.1).copied();
