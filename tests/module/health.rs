@@ -56,6 +56,11 @@ fn paths() -> (TempDir, PathBuf, PathBuf) {
     (dir, a, b)
 }
 
+/// The two servers, each with these parameters.
+fn two(a: &Path, b: &Path, of_each: &str) -> String {
+    format!("server unix:{} {of_each}; server unix:{} {of_each};", a.display(), b.display())
+}
+
 /// Whichever balancer chooses: one that is down is not asked, and is again when it is up.
 #[test]
 fn with_every_balancer() {
@@ -71,11 +76,7 @@ fn with_every_balancer() {
     ] {
         let (_dir, a, b) = paths();
         let _b = named(&b, "b");
-        let nginx = site(&format!(
-            "{balancer} server unix:{}; server unix:{}; rs_uwsgi_health_check {SOON};",
-            a.display(),
-            b.display()
-        ));
+        let nginx = site(&format!("{balancer} {} rs_uwsgi_health_check {SOON};", two(&a, &b, "")));
         nginx.wait_logged(DOWN);
         let failed = nginx.logged("connect() to").len();
         assert_eq!(answers(&nginx, 20), vec!["b"; 20], "{balancer}");
@@ -115,11 +116,7 @@ fn with_a_backup() {
 fn with_one_try() {
     let (_dir, a, b) = paths();
     let _b = named(&b, "b");
-    let upstream = format!(
-        "server unix:{}; server unix:{}; rs_uwsgi_health_check {SOON};",
-        a.display(),
-        b.display()
-    );
+    let upstream = format!("{} rs_uwsgi_health_check {SOON};", two(&a, &b, ""));
     for setting in ["rs_uwsgi_next_upstream_tries 1;", "rs_uwsgi_next_upstream off;"] {
         let nginx = builder(&upstream, setting).start();
         nginx.wait_logged(DOWN);
@@ -133,10 +130,9 @@ fn all_down() {
     let (_dir, a, b) = paths();
     for (mandatory, live) in [("", false), ("mandatory", true)] {
         let nginx = site(&format!(
-            "server unix:{} max_fails=0; server unix:{} max_fails=0;
+            "{}
              rs_uwsgi_health_check {SOON} {mandatory};",
-            a.display(),
-            b.display()
+            two(&a, &b, "max_fails=0")
         ));
         // every request of nginx's own that fails is in the log as an error
         nginx.expects("connect() to");
@@ -179,10 +175,9 @@ fn requests_that_fail() {
     let first = named(&a, "a");
     let _b = named(&b, "b");
     let nginx = site(&format!(
-        "server unix:{} max_fails=0; server unix:{} max_fails=0;
+        "{}
          rs_uwsgi_health_check interval=1h fails=3;",
-        a.display(),
-        b.display()
+        two(&a, &b, "max_fails=0")
     ));
     nginx.expects("connect() to");
     wait_for("both to be probed", || (first.connection_count() > 0).then_some(()));
@@ -243,17 +238,11 @@ fn answers_that_are_none() {
 fn one_worker_probes() {
     let (_dir, a, b) = paths();
     let _b = named(&b, "b");
-    let nginx = builder(
-        &format!(
-            "server unix:{}; server unix:{}; rs_uwsgi_health_check interval=50ms fails=1;",
-            a.display(),
-            b.display()
-        ),
-        "",
-    )
-    .workers(4)
-    .log_level("debug_http")
-    .start();
+    let nginx =
+        builder(&format!("{} rs_uwsgi_health_check interval=50ms fails=1;", two(&a, &b, "")), "")
+            .workers(4)
+            .log_level("debug_http")
+            .start();
     let probed = format!("http rs_uwsgi probe unix:{}", b.display());
     let probers = || {
         let log = fs::read_to_string(nginx.path("error.log")).unwrap_or_default();
@@ -285,11 +274,7 @@ fn one_worker_probes() {
 fn without_a_zone() {
     let (_dir, a, b) = paths();
     let _b = named(&b, "b");
-    let upstream = format!(
-        "server unix:{}; server unix:{}; rs_uwsgi_health_check {SOON};",
-        a.display(),
-        b.display()
-    );
+    let upstream = format!("{} rs_uwsgi_health_check {SOON};", two(&a, &b, ""));
     let nginx = builder(&upstream, "").http("rs_uwsgi_zone off;").workers(2).start();
     wait_lines(&nginx, DOWN, 2);
     assert_eq!(answers(&nginx, 20), vec!["b"; 20]);
@@ -301,10 +286,9 @@ fn slow_start() {
     let (_dir, a, b) = paths();
     let other = named(&b, "b");
     let nginx = site(&format!(
-        "server unix:{} max_fails=0; server unix:{} max_fails=0;
+        "{}
          rs_uwsgi_slow_start 10h; rs_uwsgi_health_check {SOON};",
-        a.display(),
-        b.display()
+        two(&a, &b, "max_fails=0")
     ));
     nginx.expects("connect() to");
     nginx.wait_logged(DOWN);

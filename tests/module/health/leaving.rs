@@ -43,6 +43,13 @@ fn wait_idle_closed(backend: &Backend) {
     assert!(!of("/slow"), "the one in use is not");
 }
 
+/// Nothing is left of the connections to it.
+fn wait_all_closed(backend: &Backend) {
+    wait_for("all to be closed", || {
+        backend.connections().iter().all(|connection| connection.ended).then_some(())
+    });
+}
+
 /// A reload marks a server "down".
 #[test]
 fn marked_down_by_a_reload() {
@@ -68,9 +75,7 @@ fn marked_down_by_a_reload() {
     may.store(true, Ordering::Relaxed);
     assert_eq!(slow.join().unwrap().text(), "a");
     // what the old worker had is closed, and nobody probes it any more
-    wait_for("all to be closed", || {
-        first.connections().iter().all(|connection| connection.ended).then_some(())
-    });
+    wait_all_closed(&first);
 }
 
 /// Another server stands behind a name: it is probed before it is asked, and the one before is let go.
@@ -124,9 +129,7 @@ fn gone_by_resolve() {
         assert_eq!(answers(&nginx, 5), ["b"; 5]);
         may.store(true, Ordering::Relaxed);
         assert_eq!(slow.join().unwrap().text(), "a");
-        wait_for("all to be closed", || {
-            first.connections().iter().all(|connection| connection.ended).then_some(())
-        });
+        wait_all_closed(&first);
     }
 }
 

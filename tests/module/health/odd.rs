@@ -1,6 +1,6 @@
 //! Checks with all that may stand beside them, and what may happen in the middle of a probe.
 
-use super::{answers, builder, check, named, paths, wait_lines, DOWN, SOON, UP};
+use super::{answers, builder, check, named, paths, two, wait_lines, DOWN, SOON, UP};
 use crate::prelude::*;
 
 /// Whichever balancer chooses: where all are down, each request ends, and with the first that is up, all goes
@@ -19,9 +19,8 @@ fn all_down_with_every_balancer() {
         for mandatory in ["", "mandatory"] {
             let (_dir, a, b) = paths();
             let nginx = super::site(&format!(
-                "{balancer} server unix:{}; server unix:{}; rs_uwsgi_health_check {SOON} {mandatory};",
-                a.display(),
-                b.display()
+                "{balancer} {} rs_uwsgi_health_check {SOON} {mandatory};",
+                two(&a, &b, "")
             ));
             nginx.expects("connect() to");
             nginx.expects("no live upstreams");
@@ -48,11 +47,8 @@ fn all_down_with_every_balancer() {
 fn beside_a_limit() {
     let (_dir, a, b) = paths();
     let _b = named(&b, "b");
-    let upstream = format!(
-        "server unix:{}; server unix:{}; rs_uwsgi_health_check {SOON}; rs_uwsgi_max_connections 1;",
-        a.display(),
-        b.display()
-    );
+    let upstream =
+        format!("{} rs_uwsgi_health_check {SOON}; rs_uwsgi_max_connections 1;", two(&a, &b, ""));
     let nginx = builder(&upstream, "rs_uwsgi_queue 100;").workers(2).start();
     nginx.wait_logged(DOWN);
     let failed = nginx.logged("connect() to").len();
