@@ -35,10 +35,11 @@ const SAID: usize = 3;
 
 /// The limit is set after so many looks at least: one may have fallen between two requests.
 const LEAST_LOOKS: u64 = 8;
-/// And after so many requests were looked at, and so many for each that is in flight: a worker sees its own only,
-/// of which it may have few.
-const LEAST_LOOKED: u64 = 64;
-const LEAST_LOOKED_EACH: u64 = 4;
+/// And after so many requests were looked at for each that is in flight, the answered one among them: a worker
+/// sees its own only, of which it may have few. From so many on, fewer for each.
+const LEAST_LOOKED_EACH: u64 = 12;
+const MOST_LOOKED: u64 = 64;
+const MOST_LOOKED_EACH: u64 = 4;
 /// Where there are none besides, after so many looks.
 const MOST_LOOKS: u64 = 32;
 
@@ -154,7 +155,8 @@ impl<'m, A: Word> Limit<'m, A> {
         let in_flight = self.words.get(IN_FLIGHT) + look.in_flight;
         self.words.set(IN_FLIGHT, in_flight);
         let in_flight = in_flight as f64 / count as f64;
-        let enough = LEAST_LOOKED + LEAST_LOOKED_EACH * in_flight as u64;
+        let in_work = in_flight as u64 + 1;
+        let enough = (LEAST_LOOKED_EACH * in_work).min(MOST_LOOKED + MOST_LOOKED_EACH * in_work);
         let is_alone = looked == 0 && count >= MOST_LOOKS;
         if count < LEAST_LOOKS || looked < enough && !is_alone {
             return None;

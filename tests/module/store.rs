@@ -197,10 +197,14 @@ fn a_limited_temporary_file() {
     let pair = slow("uwsgi_max_temp_file_size 64k; uwsgi_temp_file_write_size 4k;");
     for side in SIDES {
         let lines = pair.nginx.error_log().len();
-        let (mut client, taken) = unread(&pair, side);
-        let taken = wait_stalled(&pair, side, &taken);
+        let (mut client, counted) = unread(&pair, side);
+        let taken = wait_stalled(&pair, side, &counted);
         assert!(taken < MEGABYTE, "{side:?}");
-        // Where the last piece went, and how large the pieces were.
+        // Where the last piece went, and how large the pieces were. A slow machine is there later.
+        wait_for("the file to be full", || {
+            (largest(&pair, lines, "pipe offset: ") >= 60 * 1024).then_some(())
+        });
+        wait_stalled(&pair, side, &counted);
         assert_eq!(largest(&pair, lines, "pipe offset: "), 60 * 1024, "{side:?}");
         assert_eq!(largest(&pair, lines, "size: "), 4 * 1024, "{side:?}");
         finish(side, &mut client);

@@ -358,7 +358,7 @@ proptest! {
         simulation.interval = service.mean() / 80.0;
         simulation.run(10 * SECOND);
         simulation.processes = later;
-        simulation.run(15 * SECOND);
+        simulation.run(20 * SECOND);
         let limit = simulation.limit().unwrap();
         let high = later as u64 + 3 + later as u64 / 6;
         prop_assert!((later as u64..=high).contains(&limit), "{later}: {limit}");

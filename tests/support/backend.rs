@@ -21,6 +21,7 @@ pub type Script = Arc<dyn Fn(&mut Peer) -> io::Result<()> + Send + Sync>;
 pub struct Backend {
     address: Address,
     state: Arc<Mutex<State>>,
+    listener: Socket,
     acceptor: Option<JoinHandle<()>>,
 }
 
@@ -122,8 +123,9 @@ impl Backend {
             stopping: false,
         }));
         let shared = state.clone();
-        let acceptor = std::thread::spawn(move || accept(&listener, &shared));
-        Backend { address, state, acceptor: Some(acceptor) }
+        let own = listener.try_clone().unwrap();
+        let acceptor = std::thread::spawn(move || accept(&own, &shared));
+        Backend { address, state, listener, acceptor: Some(acceptor) }
     }
 
     /// Where it listens.
@@ -175,8 +177,8 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.state.lock().unwrap().stopping = true;
-        // A connection of our own wakes the acceptor.
-        let _ = self.address.connect();
+        // Wakes the acceptor, also where its socket file is gone already.
+        let _ = self.listener.shutdown(Shutdown::Both);
         let _ = self.acceptor.take().map(JoinHandle::join);
         let threads = {
             let mut state = self.state.lock().unwrap();

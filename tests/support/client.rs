@@ -237,11 +237,15 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The head with the value of Date blanked: all that may differ between two equal answers.
+    /// The head with the values of Date and Expires blanked, which tell the second: all that may differ between
+    /// two equal answers.
     pub fn undated(&self) -> String {
         let head = super::show(&self.head).replace("\\r\\n", "\n");
-        let lines = head.lines().map(|l| if l.starts_with("Date: ") { "Date: -" } else { l });
-        lines.collect::<Vec<_>>().join("\n")
+        let blank = |line: &str| match line.split_once(": ") {
+            Some((name @ ("Date" | "Expires"), _)) => format!("{name}: -"),
+            _ => line.to_string(),
+        };
+        head.lines().map(blank).collect::<Vec<_>>().join("\n")
     }
 }
 
