@@ -18,7 +18,7 @@
 //! | [`health`] | which servers are probed, and which requests pass over | `checked`, `queue` |
 //! | [`checked`] | what is known of servers that are checked | |
 //! | [`idle`] | connections in the pool | `places`, `retry`, `queue` |
-//! | [`release`] | `peer.free`: the verdict on the connection, what the balancer is told | `tally`, `advise`, `refused`, `idle`, `queue` |
+//! | [`release`] | `peer.free`: the verdict on the connection, what the balancer is told | `tally`, `advise`, `refused`, `idle`, `line`, `queue` |
 //! | [`tally`] | what is counted of a try | `observe`, `retry` |
 //! | [`advise`] | what may be wrong with a server that gives no answer | `refused` |
 //! | [`refused`] | requests that a server refuses for what they are | `retry` |

@@ -31,6 +31,8 @@ mod line;
 mod mutated;
 #[path = "pure/packet.rs"]
 mod packet;
+#[path = "pure/patience.rs"]
+mod patience;
 #[path = "pure/plain.rs"]
 mod plain;
 #[path = "pure/policy.rs"]
@@ -39,6 +41,8 @@ mod policy;
 mod pool;
 #[path = "pure/queue.rs"]
 mod queue;
+#[path = "pure/random.rs"]
+mod random;
 #[path = "pure/seeds.rs"]
 mod seeds;
 #[path = "pure/stats.rs"]

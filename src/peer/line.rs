@@ -120,8 +120,8 @@ pub fn served(servers: &Servers, key: &[u8], slot: Option<SlotId>, place: Place,
     leave(servers, key, slot);
 }
 
-/// A request has left the line without a connection, which it had waited for so many milliseconds: its client
-/// has gone, or its time was up.
+/// A request has waited in vain for a connection for so many milliseconds: its client has gone, in the line or
+/// soon after, or its time was up.
 pub fn left_in_vain(peer: Peer<'_>, slot: Option<SlotId>, waited: usize, timed_out: bool) {
     let servers = peer.servers();
     if order_of(servers) != Order::Fair {

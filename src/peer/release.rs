@@ -4,7 +4,7 @@ use super::observe::{observe, Event};
 use super::queue::settings_of;
 use super::retry::bridges_restart;
 use super::tally::{self, response_end};
-use super::{advise, health, idle, limit, places, refused, wait};
+use super::{advise, health, idle, limit, line, places, refused, wait};
 use crate::conf::connections::EffectiveSettings;
 use crate::module::Peer;
 use crate::nginx::connection::Connection;
@@ -53,6 +53,11 @@ fn settle<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
             r.log(),
             Event::WorkedInVain { name: peer.name() },
         );
+        // who had waited before has left because of that, as have those who leave the line
+        let waited = state.waited.get();
+        if waited > 0 {
+            line::left_in_vain(peer, state.attempt().slot.get(), waited, false);
+        }
     }
     let reported = report_to_balancer(r, peer, connection, outcome);
     tally::count(r, peer, Some(connection), reported);

@@ -88,8 +88,12 @@ impl<'m, A: Word> Overload<'m, A> {
         Some(self.words.get(NEWEST_UNTIL)).filter(|until| *until != 0)
     }
 
-    /// A request has left the line without a connection, which it had waited for so long: the client has
-    /// gone, or its time was up (`timed_out`). True: from now on the newest are served first.
+    /// A request has waited for so long in vain: the client has gone, or its time was up (`timed_out`). True: from
+    /// now on the newest are served first.
+    ///
+    /// The client may have gone while its request was in the line, or with the server after it had waited there:
+    /// where a few more come than can be served, the line gets just so long that those who are next leave while they
+    /// are served, and nobody leaves the line.
     ///
     /// A client that leaves says that it has waited too long, if it has waited for at least half as long as
     /// those who are served do, and longer than [`IMPATIENCE`]. One may have left for any reason: it takes

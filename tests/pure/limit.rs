@@ -5,28 +5,13 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::atomic::AtomicU64;
 
+use super::random::Random;
 use ngx_http_rs_uwsgi_module::pure::limit::{Bounds, Limit, Look, WORDS};
 use proptest::prelude::*;
 
 /// Microseconds.
 type Time = u64;
 const SECOND: Time = 1_000_000;
-
-/// Numbers that look random (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn exponential(&mut self, mean: f64) -> Time {
-        (-mean * (1.0 - self.next()).ln()) as Time
-    }
-}
 
 /// How long a request takes.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +92,7 @@ impl Simulation {
             now: 0,
             events: BinaryHeap::new(),
             number: 0,
-            random: Random(seed | 1),
+            random: Random::new(seed),
             words: [const { AtomicU64::new(0) }; WORDS],
             bounds: Bounds::ANY,
             workers,

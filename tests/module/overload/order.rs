@@ -117,6 +117,28 @@ fn fair() {
     }
 }
 
+/// Two clients leave as soon as it is their turn, after they have waited too long, and nobody leaves the queue.
+#[test]
+fn those_who_leave_the_server_say_so_too() {
+    for workers in [1, 4] {
+        let door = Door::new();
+        let pass = door.backend.address().to_string();
+        let nginx = site(workers, "", &pass, "rs_uwsgi_max_connections 1;");
+        let mut clients: Vec<_> = door.send(&nginx, &paths(0..10)).into_iter().map(Some).collect();
+        std::thread::sleep(TOO_LONG);
+        door.let_through(1);
+        for next in [1, 2] {
+            door.backend.wait_request(next);
+            clients[next] = None;
+        }
+        nginx.wait_logged("the newest requests are served first");
+        door.backend.wait_request(3);
+        assert_eq!(door.served(), ["/0", "/1", "/2", "/9"], "{workers} workers");
+        door.let_through(20);
+        answers(clients.into_iter().flatten().collect());
+    }
+}
+
 /// Clients that leave early do not say that the wait is too long.
 #[test]
 fn closed_tabs() {

@@ -1,0 +1,215 @@
+//! Clients that arrive on their own schedule and leave when their patience is over, before a line and a server that
+//! are simulated. The server works on what it was sent to its end, whoever has left.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::num::NonZeroU64;
+use std::sync::atomic::AtomicU64;
+
+use super::random::Random;
+use ngx_http_rs_uwsgi_module::pure::line::{Line, Order, Place, DEFAULT_PRIORITY};
+use ngx_http_rs_uwsgi_module::pure::overload::{Overload, WORDS};
+
+/// Microseconds.
+type Time = u64;
+const SECOND: Time = 1_000_000;
+const PROCESSES: usize = 4;
+const SERVICE: Time = 50_000;
+const CAPACITY: f64 = PROCESSES as f64 * SECOND as f64 / SERVICE as f64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Arrival,
+    Leaves(usize),
+    Done(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Line,
+    Server,
+    /// It is answered, or its client has left.
+    Over,
+}
+
+struct Client {
+    came: Time,
+    /// For how long it waited in the line.
+    waited: Time,
+    at: At,
+}
+
+struct Simulation {
+    now: Time,
+    events: BinaryHeap<Reverse<(Time, usize, Event)>>,
+    number: usize,
+    random: Random,
+    /// `rs_uwsgi_max_connections`.
+    limit: usize,
+    order: Order,
+    load: f64,
+    /// The shortest and the longest, in microseconds.
+    patience: (Time, Time),
+    words: Vec<AtomicU64>,
+    line: Line<usize>,
+    clients: Vec<Client>,
+    in_flight: usize,
+    listen_queue: VecDeque<usize>,
+    busy: usize,
+    answered: usize,
+    in_vain: usize,
+}
+
+impl Simulation {
+    fn new(load: f64, patience: (Time, Time), order: Order, seed: u64) -> Self {
+        let mut simulation = Simulation {
+            now: 1000 * SECOND,
+            events: BinaryHeap::new(),
+            number: 0,
+            random: Random::new(seed),
+            limit: PROCESSES,
+            order,
+            load,
+            patience,
+            words: (0..WORDS).map(|_| AtomicU64::new(0)).collect(),
+            line: Line::default(),
+            clients: Vec::new(),
+            in_flight: 0,
+            listen_queue: VecDeque::new(),
+            busy: 0,
+            answered: 0,
+            in_vain: 0,
+        };
+        simulation.after(0, Event::Arrival);
+        simulation
+    }
+
+    fn after(&mut self, time: Time, event: Event) {
+        self.number += 1;
+        self.events.push(Reverse((self.now + time, self.number, event)));
+    }
+
+    fn milliseconds(&self) -> u64 {
+        self.now / 1000
+    }
+
+    /// Lets it run, and returns the share of the answers that were possible which came in time.
+    fn run(&mut self, seconds: u64) -> f64 {
+        let (end, before) = (self.now + seconds * SECOND, self.answered);
+        while let Some(Reverse((at, _, event))) = self.events.peek().copied() {
+            if at > end {
+                break;
+            }
+            self.events.pop();
+            self.now = at;
+            match event {
+                Event::Arrival => self.arrival(),
+                Event::Leaves(client) => self.leaves(client),
+                Event::Done(client) => {
+                    self.busy -= 1;
+                    if self.clients[client].at == At::Server {
+                        self.clients[client].at = At::Over;
+                        self.in_flight -= 1;
+                        self.answered += 1;
+                    } else {
+                        self.in_vain += 1;
+                    }
+                    self.accept();
+                    self.send();
+                }
+            }
+        }
+        self.now = end;
+        (self.answered - before) as f64 / (CAPACITY * seconds as f64)
+    }
+
+    fn arrival(&mut self) {
+        let next = self.random.exponential(SECOND as f64 / CAPACITY / self.load);
+        self.after(next, Event::Arrival);
+        let (shortest, longest) = self.patience;
+        let patience = shortest + (self.random.next() * (longest - shortest) as f64) as Time;
+        let client = self.clients.len();
+        self.clients.push(Client { came: self.now, waited: 0, at: At::Line });
+        self.after(patience, Event::Leaves(client));
+        if self.line.is_empty() {
+            Overload::new(&self.words[..]).begin(self.milliseconds());
+        }
+        self.line.push(Place::new(DEFAULT_PRIORITY, NonZeroU64::new(self.now).unwrap()), client);
+        self.send();
+    }
+
+    fn leaves(&mut self, client: usize) {
+        let Client { came, waited, at } = self.clients[client];
+        match at {
+            At::Over => return,
+            At::Line => {
+                self.line.remove(|other| *other == client).unwrap();
+                self.left(self.now - came);
+            }
+            At::Server => {
+                self.in_flight -= 1;
+                if waited > 0 {
+                    self.left(waited);
+                }
+            }
+        }
+        self.clients[client].at = At::Over;
+        self.send();
+    }
+
+    /// Somebody has waited in vain.
+    fn left(&mut self, waited: Time) {
+        let _ = Overload::new(&self.words[..]).left(waited / 1000, false, self.milliseconds());
+    }
+
+    /// nginx sends what it may.
+    fn send(&mut self) {
+        while self.in_flight < self.limit {
+            let now = self.milliseconds();
+            let overload = Overload::new(&self.words[..]);
+            let direction = overload.direction(self.order, now);
+            self.line.turn(direction);
+            let Some((_, client)) = self.line.pop() else { return };
+            let waited = self.now - self.clients[client].came;
+            overload.served(waited / 1000, direction, now);
+            self.clients[client].waited = waited;
+            self.clients[client].at = At::Server;
+            self.in_flight += 1;
+            self.listen_queue.push_back(client);
+            self.accept();
+        }
+    }
+
+    /// The server's processes take what there is.
+    fn accept(&mut self) {
+        while self.busy < PROCESSES {
+            let Some(client) = self.listen_queue.pop_front() else { return };
+            self.busy += 1;
+            self.after(SERVICE, Event::Done(client));
+        }
+    }
+}
+
+/// However many more come than can be served, and however long they have patience: the server works for those who
+/// are still there. With a few more the line gets just so long that nobody leaves it, and all leave the server.
+#[test]
+fn answers_that_reach_somebody() {
+    for load in [1.1, 1.2, 1.5, 2.5, 10.0] {
+        for patience in [(SECOND, SECOND), (3 * SECOND, 3 * SECOND), (SECOND, 3 * SECOND)] {
+            let mut simulation = Simulation::new(load, patience, Order::Fair, 5);
+            simulation.run(60);
+            let share = simulation.run(150);
+            assert!(share > 0.95, "{load} x, {patience:?}: {share}");
+        }
+    }
+}
+
+/// In the order of arrival it works for nobody.
+#[test]
+fn in_the_order_of_arrival_few_do() {
+    let mut simulation = Simulation::new(2.5, (SECOND, SECOND), Order::Arrival, 5);
+    simulation.run(120);
+    let share = simulation.run(600);
+    assert!(share < 0.5, "{share}");
+    assert!(simulation.in_vain > simulation.answered);
+}
