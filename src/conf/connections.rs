@@ -167,8 +167,12 @@ mod shared {
         if own.value == other.value || is_overruled {
             return Ok(());
         }
-        let why = format_args!("upstream \"{}\" has one set of connections", Printable(name));
-        Err(cf.contradiction(here, there, why))
+        let name = Printable(name);
+        Err(cf.contradiction(
+            here,
+            there,
+            format_args!("upstream \"{name}\" has one set of connections"),
+        ))
     }
 }
 

@@ -369,11 +369,25 @@ pub(super) fn leave() {
     }
 }
 
+/// Is this module, as it is loaded now, among those of a cycle? One that was begun before a reload loaded the module
+/// has no place for it.
+///
+/// # Safety
+///
+/// `cycle` must be valid.
+pub(super) unsafe fn is_loaded_in<H: Module>(cycle: *mut ngx_cycle_t) -> bool {
+    // SAFETY: the caller's promise; nginx has so many pointers there, or none yet.
+    unsafe {
+        let (modules, count) = ((*cycle).modules, (*cycle).modules_n);
+        !modules.is_null() && core::slice::from_raw_parts(modules, count).contains(&H::MODULE)
+    }
+}
+
 /// The main configuration of a cycle; None where it has no "http".
 ///
 /// # Safety
 ///
-/// `cycle` must be valid, with its configuration.
+/// `cycle` must be valid, with its configuration, and this module among its modules ([`is_loaded_in`]).
 pub(super) unsafe fn main_conf_of<'a, H: Module>(
     cycle: *mut ngx_cycle_t,
 ) -> Option<&'a MainConf<H>> {

@@ -23,6 +23,27 @@ fn logged_once() {
     assert_eq!(nginx.logged(" loaded").len(), 1, "{:?}", nginx.logged(" loaded"));
 }
 
+/// As a package does it that is installed while nginx runs, and one that is removed.
+#[test]
+fn loaded_by_a_reload() {
+    let backend = Backend::tcp(|peer| peer.answer(b"HTTP/1.1 200 OK\r\n\r\n"));
+    let location = format!("location / {{ rs_uwsgi_pass {}; }}", backend.address());
+    let nginx = Nginx::builder().without_module();
+    let nginx =
+        nginx.http("server { listen 127.0.0.1:@port@; location / { return 204; } }").start();
+    let path = nginx.path("nginx.conf");
+    let stock = fs::read_to_string(&path).unwrap();
+    let load = format!("load_module {};\n", module_path().display());
+    let ours = format!("{load}{}", stock.replace("location / { return 204; }", &location));
+    for (text, status) in [(&ours, 200), (&stock, 204), (&ours, 200)] {
+        fs::write(&path, text).unwrap();
+        nginx.signal(libc::SIGHUP);
+        wait_for("the new configuration", || {
+            (get(nginx.address(), "/").status == status).then_some(())
+        });
+    }
+}
+
 #[test]
 fn not_logged_by_a_check() {
     let said = Nginx::builder().main("error_log stderr notice;").check().stderr;
