@@ -83,8 +83,8 @@ settings! {
     age: shared usize = 3_600_000;
     /// `rs_uwsgi_reuse`: whose word counts.
     reuse: shared Reuse = Reuse::Auto;
-    /// `rs_uwsgi_max_connections`: open to one server from all workers, in use or idle; 0 without limit.
-    max_connections: shared MaxConnections = MaxConnections::Number(0);
+    /// `rs_uwsgi_max_connections`: open to one server from all workers, in use or idle.
+    max_connections: shared MaxConnections = MaxConnections::Unsaid;
     /// `rs_uwsgi_slow_start`: for how long the share of a server grows that was down, in milliseconds.
     slow_start: shared usize = 0;
     /// `rs_uwsgi_queue`: how many requests of all workers may wait for one server.

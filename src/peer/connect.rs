@@ -1,6 +1,7 @@
 //! A new connection, or why there is none now: the server's listen queue is full, it has all the
 //! connections that it may have, or it refuses for a moment.
 
+use super::limit;
 use super::observe::{observe, Event};
 use super::queue::{settings_of, Cause};
 use crate::module::Peer;
@@ -34,6 +35,7 @@ pub fn connect(peer: Peer<'_>, waited: usize) -> Connect {
         Err(Errno(libc::EAGAIN)) if peer.is_unix() => {
             queues.borrow_mut().reached(key);
             let (servers, slot) = (peer.servers(), peer.state().attempt().slot.get());
+            limit::overflow(slot);
             observe(servers, slot, Log::of_worker(), Event::ListenQueueFull);
             Connect::Wait(Cause::ListenQueue)
         }

@@ -9,8 +9,8 @@ use crate::conf::connections::EffectiveSettings;
 use crate::module::{Peer, Servers};
 use crate::nginx::connection::is_unread;
 use crate::nginx::log::Log;
-use crate::nginx::{zone, Request};
-use crate::pure::limit::{Limit, Look, MaxConnections, AT};
+use crate::nginx::{self, zone, Request};
+use crate::pure::limit::{Bounds, Limit, Look, MaxConnections, AT};
 use crate::pure::zone::SlotId;
 
 /// What was found out of the server with this slot. Without a zone, or a place in it, nothing is.
@@ -19,13 +19,24 @@ pub fn learned(slot: Option<SlotId>) -> Limit<'static, AtomicU64> {
     Limit::new(words.map_or(&[][..], |(worker, slot)| worker.zone().shared_words(slot, AT)))
 }
 
+/// Between which numbers the limit of a server is to be found, where it is to be found out now.
+#[inline]
+pub fn bounds_of(max: MaxConnections, limit: &Limit<'_, AtomicU64>) -> Option<Bounds> {
+    match max {
+        MaxConnections::Number(_) => None,
+        MaxConnections::Auto(bounds) => Some(bounds),
+        MaxConnections::Unsaid => limit.is_overloaded(nginx::now() as u64).then_some(Bounds::ANY),
+    }
+}
+
 /// How many connections a server may have; 0: as many as you like.
 #[inline]
 fn in_force(max: MaxConnections, slot: Option<SlotId>) -> u64 {
-    match max {
-        MaxConnections::Number(number) => number,
-        MaxConnections::Auto(bounds) => learned(slot).known(bounds).unwrap_or(0),
+    if let MaxConnections::Number(number) = max {
+        return number;
     }
+    let limit = learned(slot);
+    bounds_of(max, &limit).and_then(|bounds| limit.known(bounds)).unwrap_or(0)
 }
 
 /// The same for the server of this try.
@@ -49,8 +60,9 @@ pub fn configured(servers: &Servers) -> MaxConnections {
 
 /// The try has a connection, on which its request is sent next. One with a body may lie unread although the
 /// server works on it, and says nothing.
+#[inline]
 pub fn begin(r: Request<'_>, peer: Peer<'_>) {
-    if let MaxConnections::Auto(_) = settings_of(peer).max_connections {
+    if !matches!(settings_of(peer).max_connections, MaxConnections::Number(_)) {
         let (state, attempt) = (peer.state(), peer.state().attempt());
         let (Some(slot), Some(connection)) = (attempt.slot.get(), peer.connection()) else {
             return;
@@ -70,12 +82,29 @@ pub fn end(peer: Peer<'_>) {
     }
 }
 
-/// The try is over. Where the server has answered, the others are looked at.
+/// The server's listen queue is full.
+pub fn overflow(slot: Option<SlotId>) {
+    learned(slot).set_overloaded(nginx::now() as u64);
+}
+
+/// The try is over. Where the server has answered, the others are looked at; also where the client has left the
+/// server that is overloaded, because in the end all of them do so before they have an answer.
+#[inline]
 pub fn look(peer: Peer<'_>) {
-    let MaxConnections::Auto(bounds) = settings_of(peer).max_connections else { return };
+    let slot = peer.state().attempt().slot.get();
+    if let Some(bounds) = bounds_of(settings_of(peer).max_connections, &learned(slot)) {
+        look_at_others(peer, bounds);
+    }
+}
+
+#[inline(never)]
+fn look_at_others(peer: Peer<'_>, bounds: Bounds) {
     let (servers, attempt) = (peer.servers(), peer.state().attempt());
     let Some((worker, slot)) = zone::at(attempt.slot.get()) else { return };
-    if attempt.response.head().is_none() || !peer.is_unix() {
+    let limit = learned(Some(slot));
+    let ends_a_request = attempt.response.head().is_some()
+        || peer.state().upstream.is_request_begun() && limit.is_overloaded(nginx::now() as u64);
+    if !ends_a_request || !peer.is_unix() {
         return;
     }
     let mut in_flight = servers.in_flight.borrow_mut();
@@ -87,7 +116,10 @@ pub fn look(peer: Peer<'_>) {
     let gauges = worker.zone().gauges(slot);
     let others = gauges.in_flight().saturating_sub(attempt.counted.get().into());
     let look = Look { in_flight: others, looked, unread, waits: gauges.waiting > 0 };
-    if let Some(news) = learned(Some(slot)).look(look, bounds) {
+    if look.waits {
+        limit.set_overloaded(nginx::now() as u64);
+    }
+    if let Some(news) = limit.look(look, bounds) {
         let found = Event::LimitFound { name: peer.name(), news };
         observe(servers, Some(slot), Log::of_worker(), found);
     }

@@ -9,6 +9,9 @@
 //! ([`spare`]), and all others wait in nginx: where they have an order, and nobody works for them when their
 //! clients have left. A server that stands still answers nothing, so nothing is learned from it.
 //!
+//! Where nothing is said of a limit, there is none, until the server says itself that it has more than it can take:
+//! its listen queue is full. From then on one is found out, until that has not been for a while, and nobody waits.
+//!
 //! The state is in words that all workers read and write, as in [`super::overload`]: a look that two take at the
 //! same moment may be one.
 #![forbid(unsafe_code)]
@@ -20,7 +23,7 @@ use super::words::Words;
 use super::zone::Word;
 
 /// How many words there are of a server.
-pub const WORDS: usize = 4;
+pub const WORDS: usize = 5;
 /// Where these are among the words that all workers have of a server.
 pub const AT: Range<usize> = overload::AT.end - WORDS..overload::AT.end;
 
@@ -32,6 +35,13 @@ const LOOKS: usize = 1;
 const IN_FLIGHT: usize = 2;
 /// The limit of which the log was told.
 const SAID: usize = 3;
+/// Until when the server is overloaded, by its own word, in milliseconds of a clock that all workers have; 0: it has
+/// never said it.
+const OVERLOADED_UNTIL: usize = 4;
+
+/// A server is overloaded for so long after its listen queue was full, or a request had to wait for it, in
+/// milliseconds: a pause in a load that goes on is shorter.
+pub const OVERLOADED: u64 = 5000;
 
 /// The limit is set after so many looks at least: one may have fallen between two requests.
 const LEAST_LOOKS: u64 = 8;
@@ -60,6 +70,8 @@ impl Bounds {
 /// `rs_uwsgi_max_connections`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxConnections {
+    /// Nothing is said: what is found out while the server is overloaded, else as many as you like.
+    Unsaid,
     /// So many; 0: as many as you like.
     Number(u64),
     /// `auto`: what is found out.
@@ -136,6 +148,19 @@ impl<'m, A: Word> Limit<'m, A> {
     /// Has it been found out?
     pub fn is_learned(&self) -> bool {
         self.words.get(LIMIT) != 0
+    }
+
+    /// The server's listen queue is full, or a request waits because it was: it is overloaded, from now on and for
+    /// [`OVERLOADED`].
+    pub fn set_overloaded(&self, now: u64) {
+        self.words.set(OVERLOADED_UNTIL, now + OVERLOADED);
+    }
+
+    /// Is the server overloaded, by its own word?
+    #[inline]
+    pub fn is_overloaded(&self, now: u64) -> bool {
+        let until = self.words.get(OVERLOADED_UNTIL);
+        until != 0 && now < until
     }
 
     /// The server has answered a request. Returns what is new to the log.

@@ -149,14 +149,14 @@ fn add_upstream(
 
 /// How many connections the server with these slots may have, if there is a limit, and whether it was learned.
 fn limit_of(max: MaxConnections, slots: &[SlotId]) -> (Option<u64>, bool) {
-    match max {
-        MaxConnections::Number(number) => (Some(number).filter(|number| *number > 0), false),
-        MaxConnections::Auto(bounds) => {
-            let limits = slots.iter().map(|slot| limit::learned(Some(*slot)));
-            let limit = limits.clone().filter_map(|limit| limit.known(bounds)).max();
-            (limit, limits.clone().any(|limit| limit.is_learned()))
-        }
+    if let MaxConnections::Number(number) = max {
+        return (Some(number).filter(|number| *number > 0), false);
     }
+    let limits = slots.iter().filter_map(|slot| {
+        let limit = limit::learned(Some(*slot));
+        limit::bounds_of(max, &limit).map(|bounds| (limit.known(bounds), limit.is_learned()))
+    });
+    limits.fold((None, false), |(most, any), (known, learned)| (most.max(known), any | learned))
 }
 
 fn totals(zone: Option<&'static Zone<'static>>, slots: &[SlotId]) -> Totals {

@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::atomic::AtomicU64;
 
 use super::random::Random;
-use ngx_http_rs_uwsgi_module::pure::limit::{Bounds, Limit, Look, WORDS};
+use ngx_http_rs_uwsgi_module::pure::limit::{Bounds, Limit, Look, OVERLOADED, WORDS};
 use proptest::prelude::*;
 
 /// Microseconds.
@@ -302,6 +302,23 @@ fn more_and_fewer_processes() {
         let high = processes as u64 + 2 + processes as u64 / 8;
         assert!(processes as u64 <= least && most <= high, "{processes}: {least} to {most}");
     }
+}
+
+/// A server that has said that it is overloaded is so for a while.
+#[test]
+fn overloaded_for_a_while() {
+    let words = [const { AtomicU64::new(0) }; WORDS];
+    let limit = Limit::new(&words[..]);
+    assert!(!limit.is_overloaded(0) && !limit.is_overloaded(u64::MAX));
+    limit.set_overloaded(1000);
+    assert!(limit.is_overloaded(1000) && limit.is_overloaded(999 + OVERLOADED));
+    assert!(!limit.is_overloaded(1000 + OVERLOADED));
+    limit.set_overloaded(9000);
+    assert!(limit.is_overloaded(8999 + OVERLOADED));
+    // where there are no words, nothing is known
+    let nothing = Limit::new(&words[..0]);
+    nothing.set_overloaded(1000);
+    assert!(!nothing.is_overloaded(1000));
 }
 
 proptest! {

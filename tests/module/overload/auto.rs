@@ -125,6 +125,54 @@ fn between_two_numbers() {
     finds(&nginx, "/?0.02", 9, 9);
 }
 
+/// Nothing is said, but the server says it: its listen queue is full. When that is over, so is the limit.
+#[test]
+fn by_the_word_of_the_server() {
+    for workers in [1, 4] {
+        let uwsgi = uwsgi(SHORT, 1);
+        let nginx = site(workers, uwsgi.address(), "");
+        finds(&nginx, "/?0.02", 4, 7);
+        wait_for("the end of the overload", || (limit(&nginx) == 0).then_some(()));
+    }
+}
+
+/// Clients that all leave before they are answered: there is no answer to learn from.
+#[test]
+fn by_those_who_leave() {
+    let uwsgi = uwsgi(32, 1);
+    let nginx = site(1, uwsgi.address(), "");
+    let (to, over) = (nginx.address(), AtomicBool::new(false));
+    let found = thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let mut client = Client::connect(to);
+                    client.send(&get("/?0.1"));
+                    thread::sleep(Duration::from_millis(250));
+                }
+            });
+        }
+        let _guard = Over(&over);
+        wait_for("a limit", || Some(limit(&nginx)).filter(|limit| *limit > 0))
+    });
+    assert!(found <= 9, "{found}");
+}
+
+/// Nothing is said, and the server says nothing; or there is to be none.
+#[test]
+fn without_a_word() {
+    for (listen, settings) in [(100, ""), (SHORT, "rs_uwsgi_max_connections 0;")] {
+        let uwsgi = uwsgi(listen, 1);
+        let nginx = site(1, uwsgi.address(), settings);
+        let answered =
+            || Metrics::of(&nginx).sum("upstream_requests_total", &[]) > 10.0 * CLIENTS as f64;
+        while_clients_ask(&nginx, "/?0.02", || {
+            assert_eq!(limit(&nginx), 0);
+            answered().then_some(())
+        });
+    }
+}
+
 /// Uploads lie unread while the server works on them, and count as nothing.
 #[test]
 fn uploads() {
