@@ -7,6 +7,7 @@ use std::num::NonZeroU64;
 use std::sync::atomic::AtomicU64;
 
 use super::random::Random;
+use ngx_http_rs_uwsgi_module::pure::limit::{self, Bounds, Limit, Look};
 use ngx_http_rs_uwsgi_module::pure::line::{Line, Order, Place, DEFAULT_PRIORITY};
 use ngx_http_rs_uwsgi_module::pure::overload::{Overload, WORDS};
 
@@ -32,11 +33,22 @@ enum At {
     Over,
 }
 
+#[derive(Clone, Copy)]
 struct Client {
     came: Time,
     /// For how long it waited in the line.
     waited: Time,
     at: At,
+    /// Has the server read it?
+    is_read: bool,
+}
+
+/// `rs_uwsgi_max_connections`.
+#[derive(Clone, Copy, Debug)]
+enum Max {
+    Number(usize),
+    /// Nothing is said.
+    Unsaid,
 }
 
 struct Simulation {
@@ -44,38 +56,41 @@ struct Simulation {
     events: BinaryHeap<Reverse<(Time, usize, Event)>>,
     number: usize,
     random: Random,
-    /// `rs_uwsgi_max_connections`.
-    limit: usize,
+    max: Max,
     order: Order,
     load: f64,
     /// The shortest and the longest, in microseconds.
     patience: (Time, Time),
     words: Vec<AtomicU64>,
+    limit: [AtomicU64; limit::WORDS],
     line: Line<usize>,
     clients: Vec<Client>,
-    in_flight: usize,
+    in_flight: Vec<usize>,
     listen_queue: VecDeque<usize>,
+    listen: usize,
     busy: usize,
     answered: usize,
     in_vain: usize,
 }
 
 impl Simulation {
-    fn new(load: f64, patience: (Time, Time), order: Order, seed: u64) -> Self {
+    fn new(max: Max, load: f64, patience: (Time, Time), order: Order) -> Self {
         let mut simulation = Simulation {
             now: 1000 * SECOND,
             events: BinaryHeap::new(),
             number: 0,
-            random: Random::new(seed),
-            limit: PROCESSES,
+            random: Random::new(5),
+            max,
             order,
             load,
             patience,
             words: (0..WORDS).map(|_| AtomicU64::new(0)).collect(),
+            limit: [const { AtomicU64::new(0) }; limit::WORDS],
             line: Line::default(),
             clients: Vec::new(),
-            in_flight: 0,
+            in_flight: Vec::new(),
             listen_queue: VecDeque::new(),
+            listen: 100,
             busy: 0,
             answered: 0,
             in_vain: 0,
@@ -108,9 +123,9 @@ impl Simulation {
                 Event::Done(client) => {
                     self.busy -= 1;
                     if self.clients[client].at == At::Server {
-                        self.clients[client].at = At::Over;
-                        self.in_flight -= 1;
+                        self.over(client);
                         self.answered += 1;
+                        self.look();
                     } else {
                         self.in_vain += 1;
                     }
@@ -129,7 +144,7 @@ impl Simulation {
         let (shortest, longest) = self.patience;
         let patience = shortest + (self.random.next() * (longest - shortest) as f64) as Time;
         let client = self.clients.len();
-        self.clients.push(Client { came: self.now, waited: 0, at: At::Line });
+        self.clients.push(Client { came: self.now, waited: 0, at: At::Line, is_read: false });
         self.after(patience, Event::Leaves(client));
         if self.line.is_empty() {
             Overload::new(&self.words[..]).begin(self.milliseconds());
@@ -139,22 +154,61 @@ impl Simulation {
     }
 
     fn leaves(&mut self, client: usize) {
-        let Client { came, waited, at } = self.clients[client];
+        let Client { came, waited, at, .. } = self.clients[client];
         match at {
             At::Over => return,
             At::Line => {
                 self.line.remove(|other| *other == client).unwrap();
+                self.clients[client].at = At::Over;
                 self.left(self.now - came);
             }
             At::Server => {
-                self.in_flight -= 1;
+                self.over(client);
                 if waited > 0 {
                     self.left(waited);
                 }
+                self.look();
             }
         }
-        self.clients[client].at = At::Over;
         self.send();
+    }
+
+    /// A request is no longer with the server, as nginx sees it.
+    fn over(&mut self, client: usize) {
+        self.clients[client].at = At::Over;
+        self.in_flight.retain(|other| *other != client);
+    }
+
+    fn is_overloaded(&self) -> bool {
+        matches!(self.max, Max::Unsaid)
+            && Limit::new(&self.limit[..]).is_overloaded(self.milliseconds())
+    }
+
+    fn known(&self) -> usize {
+        match self.max {
+            Max::Number(number) => number,
+            Max::Unsaid if self.is_overloaded() => Limit::new(&self.limit[..])
+                .known(Bounds::ANY)
+                .map_or(usize::MAX, |limit| limit as usize),
+            Max::Unsaid => usize::MAX,
+        }
+    }
+
+    /// A request is over: the others are looked at.
+    fn look(&mut self) {
+        let count = self.in_flight.len();
+        if !self.is_overloaded() || count > 8 && self.random.next() > 8.0 / count as f64 {
+            return;
+        }
+        let clients = self.in_flight.iter().map(|client| self.clients[*client]);
+        let unread = clients.filter(|client| !client.is_read).count() as u64;
+        let (count, waits) = (count as u64, !self.line.is_empty());
+        let look = Look { in_flight: count, looked: count, unread, waits };
+        let limit = Limit::new(&self.limit[..]);
+        if waits {
+            limit.set_overloaded(self.milliseconds());
+        }
+        let _ = limit.look(look, Bounds::ANY);
     }
 
     /// Somebody has waited in vain.
@@ -164,7 +218,13 @@ impl Simulation {
 
     /// nginx sends what it may.
     fn send(&mut self) {
-        while self.in_flight < self.limit {
+        while self.in_flight.len() < self.known() && !self.line.is_empty() {
+            if self.listen_queue.len() > self.listen {
+                if let Max::Unsaid = self.max {
+                    Limit::new(&self.limit[..]).set_overloaded(self.milliseconds());
+                }
+                return;
+            }
             let now = self.milliseconds();
             let overload = Overload::new(&self.words[..]);
             let direction = overload.direction(self.order, now);
@@ -174,7 +234,7 @@ impl Simulation {
             overload.served(waited / 1000, direction, now);
             self.clients[client].waited = waited;
             self.clients[client].at = At::Server;
-            self.in_flight += 1;
+            self.in_flight.push(client);
             self.listen_queue.push_back(client);
             self.accept();
         }
@@ -185,10 +245,13 @@ impl Simulation {
         while self.busy < PROCESSES {
             let Some(client) = self.listen_queue.pop_front() else { return };
             self.busy += 1;
+            self.clients[client].is_read = true;
             self.after(SERVICE, Event::Done(client));
         }
     }
 }
+
+const LIMITED: Max = Max::Number(PROCESSES);
 
 /// However many more come than can be served, and however long they have patience: the server works for those who
 /// are still there. With a few more the line gets just so long that nobody leaves it, and all leave the server.
@@ -196,7 +259,7 @@ impl Simulation {
 fn answers_that_reach_somebody() {
     for load in [1.1, 1.2, 1.5, 2.5, 10.0] {
         for patience in [(SECOND, SECOND), (3 * SECOND, 3 * SECOND), (SECOND, 3 * SECOND)] {
-            let mut simulation = Simulation::new(load, patience, Order::Fair, 5);
+            let mut simulation = Simulation::new(LIMITED, load, patience, Order::Fair);
             simulation.run(60);
             let share = simulation.run(150);
             assert!(share > 0.95, "{load} x, {patience:?}: {share}");
@@ -207,9 +270,45 @@ fn answers_that_reach_somebody() {
 /// In the order of arrival it works for nobody.
 #[test]
 fn in_the_order_of_arrival_few_do() {
-    let mut simulation = Simulation::new(2.5, (SECOND, SECOND), Order::Arrival, 5);
+    let mut simulation = Simulation::new(LIMITED, 2.5, (SECOND, SECOND), Order::Arrival);
     simulation.run(120);
     let share = simulation.run(600);
     assert!(share < 0.5, "{share}");
     assert!(simulation.in_vain > simulation.answered);
+}
+
+/// Without a word of configuration, a server whose listen queue is full says that there are too many; whether clients
+/// leave before or after that. Soon it works for those who are there, and on as many as it can.
+#[test]
+fn a_full_listen_queue_says_so() {
+    for listen in [10, 50, 100, 1000] {
+        for (load, patience) in [(1.3, 1), (2.5, 1), (10.0, 1), (2.5, 3), (10.0, 3)] {
+            let patience = patience * SECOND;
+            let mut simulation =
+                Simulation::new(Max::Unsaid, load, (patience, patience), Order::Fair);
+            simulation.listen = listen;
+            // with so many of whom none is answered it takes as long to fill the queue and to empty it
+            simulation.run(if listen == 1000 { 120 } else { 12 });
+            let share = simulation.run(60);
+            assert!(share > 0.9, "listen {listen}, {load} x, {patience} us: {share}");
+            let limit = simulation.known();
+            assert!((4..=7).contains(&limit), "listen {listen}, {load} x: {limit}");
+        }
+    }
+}
+
+/// It is over when for a while nobody has had to wait.
+#[test]
+fn an_overload_ends() {
+    let mut simulation = Simulation::new(Max::Unsaid, 2.5, (SECOND, SECOND), Order::Fair);
+    simulation.run(20);
+    assert!(simulation.known() < 10);
+    simulation.load = 0.2;
+    simulation.run(20);
+    assert!(!simulation.is_overloaded());
+    // and nothing is lost where the listen queue is never full
+    let mut simulation = Simulation::new(Max::Unsaid, 0.9, (60 * SECOND, 60 * SECOND), Order::Fair);
+    let share = simulation.run(600);
+    assert!((share / 0.9 - 1.0).abs() < 0.02, "{share}");
+    assert!(!simulation.is_overloaded());
 }

@@ -108,8 +108,9 @@ fn gunicorn_gevent() {
     let gunicorn = gunicorn.keepalive(60).start();
     let nginx = site(1, gunicorn.address(), "rs_uwsgi_max_connections auto;");
     let answered =
-        || Metrics::of(&nginx).sum("upstream_requests_total", &[]) > 20.0 * CLIENTS as f64;
-    while_clients_ask(&nginx, "/?0.05", || answered().then_some(()));
+        || Metrics::of(&nginx).sum("upstream_requests_total", &[]) > 10.0 * CLIENTS as f64;
+    // so long that its one process has time to read each at once, on a busy machine too
+    while_clients_ask(&nginx, "/?0.3", || answered().then_some(()));
     let limit = limit(&nginx);
     assert!(limit == 0 || limit > CLIENTS as u64 / 2, "{limit}");
 }
