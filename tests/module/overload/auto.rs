@@ -100,7 +100,8 @@ fn gunicorn_gthread() {
     finds(&nginx, "/?0.05", 8, 13);
 }
 
-/// A server that works on all that comes has no limit.
+/// A server that works on all that comes has no limit, or one beyond what comes: where the machine has other work,
+/// requests may lie unread for a moment.
 #[test]
 fn gunicorn_gevent() {
     let application = root().join("tests/support/slow.py");
@@ -110,9 +111,10 @@ fn gunicorn_gevent() {
     let answered =
         || Metrics::of(&nginx).sum("upstream_requests_total", &[]) > 10.0 * CLIENTS as f64;
     // so long that its one process has time to read each at once, on a busy machine too
-    while_clients_ask(&nginx, "/?0.3", || answered().then_some(()));
-    let limit = limit(&nginx);
-    assert!(limit == 0 || limit > CLIENTS as u64 / 2, "{limit}");
+    while_clients_ask(&nginx, "/?0.3", || {
+        let limit = limit(&nginx);
+        (answered() && (limit == 0 || limit > CLIENTS as u64 / 2)).then_some(())
+    });
 }
 
 /// It is where it may be, and begins with the most.
