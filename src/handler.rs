@@ -183,6 +183,10 @@ impl QueueHandler for Uwsgi {
         wait::on_connect_event(r);
     }
 
+    fn on_slow_connect(r: Request<'_>) {
+        wait::on_slow_connect(r);
+    }
+
     fn on_queue_timeout(r: Request<'_>) -> Next {
         wait::on_queue_timeout(r)
     }

@@ -9,16 +9,17 @@
 //! | file | owns | imports |
 //! |---|---|---|
 //! | [`choose`] | `peer.get`: a connection of the pool, a new one, or the wait | all below |
-//! | [`wait`] | those who wait | `connect`, `refused`, `idle`, `line`, `priority` |
-//! | [`connect`] | a new connection, or why there is none now | `queue` |
+//! | [`wait`] | those who wait | `connect`, `silent`, `refused`, `idle`, `line`, `priority` |
+//! | [`connect`] | a new connection, or why there is none now | `limit`, `queue` |
 //! | [`limit`] | how many connections there may be | `queue`, `observe` |
+//! | [`silent`] | attempts to connect over TCP that get no answer | `limit`, `queue` |
 //! | [`line`] | who of those who wait is next, over all workers | `places` |
 //! | [`priority`] | which of them matter more | `observe` |
 //! | [`places`] | the connections that there are, over all workers | `limit`, `queue` |
 //! | [`health`] | which servers are probed, and which requests pass over | `checked`, `queue` |
 //! | [`checked`] | what is known of servers that are checked | |
 //! | [`idle`] | connections in the pool | `places`, `retry`, `queue` |
-//! | [`release`] | `peer.free`: the verdict on the connection, what the balancer is told | `tally`, `advise`, `refused`, `idle`, `line`, `queue` |
+//! | [`release`] | `peer.free`: the verdict on the connection, what the balancer is told | `tally`, `silent`, `advise`, `refused`, `idle`, `line`, `queue` |
 //! | [`tally`] | what is counted of a try | `observe`, `retry` |
 //! | [`advise`] | what may be wrong with a server that gives no answer | `refused` |
 //! | [`refused`] | requests that a server refuses for what they are | `retry` |
@@ -46,6 +47,7 @@ pub mod queue;
 pub mod refused;
 pub mod release;
 pub mod retry;
+pub mod silent;
 mod tally;
 pub mod uwsgi_stats;
 pub mod wait;

@@ -89,6 +89,10 @@ pub struct Attempt<'a> {
     pub in_flight: Cell<Option<u64>>,
     /// Its wait for a connection.
     pub wait: Cell<Wait>,
+    /// An attempt to connect that is looked after.
+    pub connecting: Cell<Option<Connecting>>,
+    /// How many such were taken for dropped.
+    pub dropped: Cell<u32>,
     /// How it failed, where that is known before its end.
     pub failure: Cell<Option<Failure>>,
     /// Has the try a place, one of those that `rs_uwsgi_max_connections` counts?
@@ -99,6 +103,15 @@ pub struct Attempt<'a> {
     pub expected: Cell<Option<Expected>>,
     /// What the server has answered.
     pub response: Response<'a>,
+}
+
+/// An attempt to connect over TCP.
+#[derive(Clone, Copy, Debug)]
+pub struct Connecting {
+    /// When it began, in milliseconds of nginx's clock.
+    pub since: usize,
+    /// How many other requests were in flight then.
+    pub others: u64,
 }
 
 /// The wait of a try for a connection.

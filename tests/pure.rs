@@ -45,6 +45,8 @@ mod queue;
 mod random;
 #[path = "pure/seeds.rs"]
 mod seeds;
+#[path = "pure/silent.rs"]
+mod silent;
 #[path = "pure/stats.rs"]
 mod stats;
 #[path = "pure/status.rs"]

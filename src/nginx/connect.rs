@@ -160,10 +160,8 @@ impl<'a, H: Module> Peer<'a, H> {
         unsafe {
             let (c, read) = (c.as_ptr(), (*c.as_ptr()).read);
             if flag!(read, active) != 0 {
-                // an attempt that has failed: forgotten by connecting to nothing
-                let mut nothing = zeroed::<libc::sockaddr>();
-                nothing.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
-                libc::connect((*c).fd, &raw const nothing, size_of::<libc::sockaddr>() as u32);
+                // an attempt that has failed
+                forget((*c).fd);
             }
             self.log().debug(format_args!(
                 "http rs_uwsgi connect to {}, fd:{}",
@@ -178,6 +176,15 @@ impl<'a, H: Module> Peer<'a, H> {
                 flag!((*c).write, ready = 1);
             }
             Ok(progress)
+        }
+    }
+
+    /// Ends an attempt that is pending: no packet of it is sent any more, and the socket can be connected again.
+    pub fn forget(self) {
+        let c = field!(self, connection);
+        // SAFETY: null, or an open connection.
+        if let Some(c) = unsafe { c.as_ref() } {
+            forget(c.fd);
         }
     }
 
@@ -206,6 +213,16 @@ impl<'a, H: Module> Peer<'a, H> {
         let log = field!(self, log);
         // SAFETY: nginx's peer has the log of the client's connection.
         unsafe { Log::from_ptr(NonNull::new_unchecked(log)) }
+    }
+}
+
+/// Forgets what a socket was to be connected to, by connecting it to nothing (connect(2)).
+fn forget(fd: c_int) {
+    // SAFETY: numbers, all of which may be zero; the kernel copies so many bytes, and checks the number of the socket.
+    unsafe {
+        let mut nothing = zeroed::<libc::sockaddr>();
+        nothing.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+        libc::connect(fd, &raw const nothing, size_of::<libc::sockaddr>() as u32);
     }
 }
 

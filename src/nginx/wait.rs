@@ -30,6 +30,8 @@ use super::{Error, Request};
 pub trait QueueHandler: Module {
     /// The connection that a waiting request has been making is there, or it failed.
     fn on_connect_event(r: Request<'_>);
+    /// The time is up after which its outcome is looked after ([`Waiter::look_in`]).
+    fn on_slow_connect(r: Request<'_>);
     /// The time is up for which a request may wait for a connection.
     fn on_queue_timeout(r: Request<'_>) -> Next;
     /// Requests that wait for a connection may find one now.
@@ -47,6 +49,8 @@ pub struct Waiter<'a, H: Module> {
     since: usize,
     arrived_at: NonZeroU64,
     limit: Cell<ngx_msec_t>,
+    /// When its attempt to connect is looked after, in milliseconds since it began to wait.
+    look_at: Cell<Option<ngx_msec_t>>,
     pending: Cell<bool>,
     /// Has it got a connection of the pool, on which it goes on before anything else happens?
     goes_on: Cell<bool>,
@@ -74,6 +78,7 @@ impl<'a, H: Handler> Peer<'a, H> {
             since: super::now(),
             arrived_at: super::monotonic_nanoseconds(),
             limit: Cell::new(limit),
+            look_at: Cell::new(None),
             pending: Cell::new(false),
             goes_on: Cell::new(false),
         };
@@ -103,6 +108,30 @@ impl<'a, H: Handler> Waiter<'a, H> {
     /// One has, or its outcome is known.
     pub fn set_pending(&self, pending: bool) {
         self.pending.set(pending);
+    }
+
+    /// The attempt to connect is looked after in so many milliseconds, if its outcome is not known by then
+    /// ([`QueueHandler::on_slow_connect`]).
+    pub fn look_in(&self, time: ngx_msec_t) {
+        self.look_at.set(Some(self.time() + time));
+        if self.handler.get().is_some() {
+            // else it is set when nginx is done with setting up the connection
+            self.set_timer();
+        }
+    }
+
+    fn set_timer(&self) {
+        let limit = self.limit.get();
+        let end = self.look_at.get().map_or(limit, |at| at.min(limit));
+        let event = self.event.get();
+        // SAFETY: the waiter's own event, and nginx's timers.
+        unsafe {
+            // nginx leaves a timer as it is where the new one is almost the same
+            if flag!(event, timer_set) != 0 {
+                ngx_del_timer(event);
+            }
+            ngx_add_timer(event, end.saturating_sub(self.time()));
+        }
     }
 
     /// It may wait no longer, once nginx is done with setting up its connection.
@@ -143,9 +172,8 @@ impl<'a, H: Handler> Waiter<'a, H> {
             if flag!(write, timer_set) != 0 {
                 ngx_del_timer(write);
             }
-            let left = (self.since + self.limit.get()).saturating_sub(super::now());
-            ngx_add_timer(self.event.get(), left);
         }
+        self.set_timer();
     }
 
     /// Gives the connection back to nginx's handlers, and ends the wait.
@@ -338,10 +366,18 @@ pub(super) unsafe extern "C" fn on_waiter<H: Handler>(event: *mut ngx_event_t) {
         };
         // SAFETY: events are handled when nginx is done with what it did before.
         unsafe { waiter.take_over_events() };
-        match waiter.time() >= waiter.limit.get() {
-            true => H::on_queue_timeout(r),
-            false => Next::Wait,
+        let time = waiter.time();
+        if time >= waiter.limit.get() {
+            return H::on_queue_timeout(r);
         }
+        if waiter.look_at.get().is_some_and(|at| at <= time) {
+            waiter.look_at.set(None);
+            if waiter.is_pending() {
+                H::on_slow_connect(r);
+            }
+            waiter.set_timer();
+        }
+        Next::Wait
     });
 }
 

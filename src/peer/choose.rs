@@ -2,7 +2,7 @@
 
 use super::connect::{connect, report, Connect};
 use super::queue::Cause;
-use super::{idle, limit, places, refused, wait};
+use super::{idle, limit, places, refused, silent, wait};
 use crate::conf::connections::EffectiveSettings;
 use crate::conf::LocConf;
 use crate::module::{Peer, Uwsgi};
@@ -110,7 +110,8 @@ fn connect_or_wait<'a>(
     let state = peer.state();
     // nobody gets in before those who wait
     let has_place = places::take(peer, places::LAST);
-    if has_place && !peer.is_unix() && settings.connect_retry == 0 {
+    let is_ours = peer.is_unix() || settings.connect_retry > 0 || silent::is_watched(peer);
+    if has_place && !is_ours {
         return Chosen::New;
     }
     let passes_over =
@@ -133,6 +134,7 @@ fn connect_or_wait<'a>(
         Connect::Made(Progress::Pending) => wait::begin(r, peer, wait::limit(state, settings))
             .map_or(Chosen::Failed, |waiter| {
                 waiter.set_pending(true);
+                silent::begin(peer, waiter);
                 Chosen::Waiting
             }),
         Connect::Wait(_) if passes_over => {

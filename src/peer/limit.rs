@@ -10,7 +10,7 @@ use crate::module::{Peer, Servers};
 use crate::nginx::connection::is_unread;
 use crate::nginx::log::Log;
 use crate::nginx::{self, zone, Request};
-use crate::pure::limit::{Bounds, Limit, Look, MaxConnections, AT};
+use crate::pure::limit::{Bounds, Limit, Look, MaxConnections, News, AT};
 use crate::pure::zone::SlotId;
 
 /// What was found out of the server with this slot. Without a zone, or a place in it, nothing is.
@@ -87,6 +87,32 @@ pub fn overflow(slot: Option<SlotId>) {
     learned(slot).set_overloaded(nginx::now() as u64);
 }
 
+/// The server has shown that it has no room for more than so many: where its limit is to be found out, it is no more.
+pub fn lower(peer: Peer<'_>, limit: u64) {
+    let slot = peer.state().attempt().slot.get();
+    overflow(slot);
+    let learned = learned(slot);
+    if let Some(bounds) = bounds_of(settings_of(peer).max_connections, &learned) {
+        tell(peer, learned.lower(limit, bounds));
+    }
+}
+
+/// Whether there is room for so many is tried, because others wait.
+pub fn raise(peer: Peer<'_>, limit: u64) {
+    let learned = learned(peer.state().attempt().slot.get());
+    if let Some(bounds) = bounds_of(settings_of(peer).max_connections, &learned) {
+        tell(peer, learned.set(limit, bounds));
+    }
+}
+
+fn tell(peer: Peer<'_>, news: Option<News>) {
+    if let Some(news) = news {
+        let (servers, slot) = (peer.servers(), peer.state().attempt().slot.get());
+        let found = Event::LimitFound { name: peer.name(), news };
+        observe(servers, slot, Log::of_worker(), found);
+    }
+}
+
 /// The try is over. Where the server has answered, the others are looked at; also where the client has left the
 /// server that is overloaded, because in the end all of them do so before they have an answer.
 #[inline]
@@ -119,8 +145,5 @@ fn look_at_others(peer: Peer<'_>, bounds: Bounds) {
     if look.waits {
         limit.set_overloaded(nginx::now() as u64);
     }
-    if let Some(news) = limit.look(look, bounds) {
-        let found = Event::LimitFound { name: peer.name(), news };
-        observe(servers, Some(slot), Log::of_worker(), found);
-    }
+    tell(peer, limit.look(look, bounds));
 }

@@ -154,8 +154,7 @@ fn write(servers: &Servers, log: Log<'_>, event: &Event<'_>) {
         Event::LimitFound { name, news: News { before, now } } => {
             let before = before.map_or("no limit".into(), |before| before.to_string());
             log.info(format_args!(
-                "limit of connections to \"{}\" is {now} after {before}: so many are what it works on at \
-                 once, and a few more",
+                "limit of connections to \"{}\" is {now} after {before}: it has no use for more at once",
                 Printable(name),
             ));
         }

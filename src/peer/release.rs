@@ -4,7 +4,7 @@ use super::observe::{observe, Event};
 use super::queue::settings_of;
 use super::retry::bridges_restart;
 use super::tally::{self, response_end};
-use super::{advise, health, idle, limit, line, places, refused, wait};
+use super::{advise, health, idle, limit, line, places, refused, silent, wait};
 use crate::conf::connections::EffectiveSettings;
 use crate::module::Peer;
 use crate::nginx::connection::Connection;
@@ -95,6 +95,7 @@ pub fn end_try(peer: Peer<'_>) {
         peer.discard();
     }
     limit::look(peer);
+    silent::look(peer);
     places::give_back(servers, state);
 }
 

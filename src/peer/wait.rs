@@ -8,7 +8,7 @@
 use super::connect::{self, Connect};
 use super::observe::{observe, Event};
 use super::queue::{settings_of, Cause, Queued, QueuedStats};
-use super::{idle, limit, line, places, priority, refused};
+use super::{idle, limit, line, places, priority, refused, silent};
 use crate::conf::connections::EffectiveSettings;
 use crate::module::{Peer, Servers, State, Waiter};
 use crate::nginx::callbacks::Next;
@@ -39,7 +39,6 @@ pub fn enqueue<'a>(
     cause: Cause,
 ) -> Chosen {
     let (servers, state) = (peer.servers(), peer.state());
-    let queue = &servers.queue;
     let limit = limit(state, settings);
     let Some(waiter) = begin(r, peer, limit) else {
         return Chosen::Failed;
@@ -61,15 +60,7 @@ pub fn enqueue<'a>(
             return Chosen::Waiting;
         }
     };
-    state.attempt().wait.set(Wait::Queued);
-    state.queue_position.set(u32::try_from(before + 1).unwrap_or(u32::MAX));
-    let slot = state.attempt().slot.get();
-    observe(servers, slot, r.log(), Event::Queued { name: peer.name(), cause, before });
-    let mut stats = queue.stats.get();
-    if cause == Cause::ListenQueue || stats.count > 0 {
-        stats.count += 1;
-        queue.stats.set(stats);
-    }
+    queued(r, peer, cause, before);
     observe_refusal(r, peer, cause, settings);
     // whoever is before this one has set the timer, or waits for a connection to come free
     match (cause, state.attempt().slot.get()) {
@@ -79,6 +70,20 @@ pub fn enqueue<'a>(
         (_, slot) => servers.wake_in(places::next_attempt(servers, slot, LastAttempt::Succeeded)),
     }
     Chosen::Waiting
+}
+
+/// Notes that the request is in the queue, behind so many.
+fn queued(r: Request<'_>, peer: Peer<'_>, cause: Cause, before: usize) {
+    let (servers, state) = (peer.servers(), peer.state());
+    state.attempt().wait.set(Wait::Queued);
+    state.queue_position.set(u32::try_from(before + 1).unwrap_or(u32::MAX));
+    let slot = state.attempt().slot.get();
+    observe(servers, slot, r.log(), Event::Queued { name: peer.name(), cause, before });
+    let mut stats = servers.queue.stats.get();
+    if cause == Cause::ListenQueue || stats.count > 0 {
+        stats.count += 1;
+        servers.queue.stats.set(stats);
+    }
 }
 
 /// Begins to wait.
@@ -230,9 +235,11 @@ fn serve<'a>(r: Request<'a>, waiter: &'a Waiter<'a>, rank: Rank) -> Served {
     }
     match connect::connect(peer, waiter.time()) {
         Connect::Made(connected) => {
-            if connected == Progress::Pending && settings.connect_retry > 0 {
+            let is_ours = settings.connect_retry > 0 || silent::is_watched(peer);
+            if connected == Progress::Pending && is_ours {
                 // goes on in `on_connect_event`
                 waiter.set_pending(true);
+                silent::begin(peer, waiter);
             } else {
                 end(r, waiter, QueueEnd::Served);
                 waiter.proceed(connected);
@@ -274,6 +281,7 @@ pub fn on_connect_event(r: Request<'_>) {
         Ok(Progress::Pending) => return,
         Ok(Progress::Connected) => {
             servers.queue.queues.borrow_mut().reached(attempt.key.get());
+            silent::connected(peer);
             end(r, waiter, QueueEnd::Served);
             waiter.proceed(Progress::Connected);
             return limit::begin(r, peer);
@@ -291,6 +299,26 @@ pub fn on_connect_event(r: Request<'_>) {
         }
         _ => fail(r, waiter, errno),
     }
+}
+
+/// The server has not answered an attempt to connect for long. Where it is taken for dropped, the request goes to the
+/// queue, as if the server had said that its listen queue is full; nothing of it was sent.
+pub fn on_slow_connect(r: Request<'_>) {
+    let Some(waiter) = RequestState::of(r).and_then(|state| state.waiter.get()) else { return };
+    let peer = waiter.peer();
+    if peer.outcome() != Ok(Progress::Pending) || !silent::is_dropped(peer, waiter) {
+        return;
+    }
+    peer.forget();
+    waiter.set_pending(false);
+    let (servers, slot) = (peer.servers(), peer.state().attempt().slot.get());
+    observe(servers, slot, r.log(), Event::ListenQueueFull);
+    places::put_back(peer);
+    let place = Place::new(priority::of(r, peer), waiter.arrived_at());
+    if let Some(before) = line::join(peer, waiter, None, place) {
+        queued(r, peer, Cause::ListenQueue, before);
+    }
+    servers.wake_in(places::next_attempt(servers, slot, LastAttempt::Failed));
 }
 
 /// The request has waited long enough, or finds too many before it: another server is asked, or it is

@@ -208,6 +208,19 @@ impl<'m, A: Word> Limit<'m, A> {
         } else {
             return None;
         };
+        self.set(limit, bounds)
+    }
+
+    /// The server is known to have no room for more than so many.
+    #[must_use]
+    pub fn lower(&self, limit: u64, bounds: Bounds) -> Option<News> {
+        let is_lower = self.known(bounds).is_none_or(|known| limit < known);
+        is_lower.then(|| self.set(limit, bounds)).flatten()
+    }
+
+    /// Sets the limit. Returns what is new to the log.
+    #[must_use]
+    pub fn set(&self, limit: u64, bounds: Bounds) -> Option<News> {
         let limit = limit.clamp(bounds.least, bounds.most);
         self.words.set(LIMIT, limit);
         let said = self.words.get(SAID);

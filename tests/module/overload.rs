@@ -10,6 +10,7 @@ mod connect_retry;
 mod max_connections;
 mod order;
 mod queue;
+mod tcp;
 mod upgrade;
 mod vain;
 mod variables;

@@ -1,0 +1,81 @@
+//! Servers over TCP, of which nothing tells that their listen queue is full.
+
+use super::{
+    answers, assert_bodies, assert_no_errors, get, post, send, site_with, wait_busy, SHORT,
+};
+use crate::prelude::*;
+use crate::status::Metrics;
+use crate::support::kernel::raise_descriptor_limit;
+
+const BURST: usize = 300;
+
+/// uWSGI with so many processes and a listen queue of `listen` connections.
+fn uwsgi(application: &str, listen: usize, processes: usize) -> Uwsgi {
+    raise_descriptor_limit();
+    let address = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], nginx::free_port())));
+    let application = root().join("tests/support").join(application);
+    let (listen, processes) = (listen.to_string(), processes.to_string());
+    let arguments = ["--wsgi-file", application.to_str().unwrap(), "--listen", &listen];
+    let more = ["--master", "--processes", &processes, "--threads", "1"];
+    Uwsgi::start(nginx::prefix(), address, &[&arguments[..], &more].concat())
+}
+
+fn site(workers: usize, pass: &Address, settings: &str) -> Nginx {
+    let settings = format!("{settings} location /status/ {{ rs_uwsgi_status; }}");
+    site_with(workers, "", &settings, &pass.to_string())
+}
+
+/// More at once than it has room for, with requests that must not be sent twice among them.
+#[test]
+fn all_are_answered() {
+    for workers in [1, 4] {
+        let uwsgi = uwsgi("slow.py", 10, 2);
+        let nginx = site(workers, uwsgi.address(), "rs_uwsgi_read_timeout 1h;");
+        let requests: Vec<_> = (0..BURST)
+            .map(|number| match number % 2 {
+                0 => get("/?0.02"),
+                _ => post("/?0.02", "unread"),
+            })
+            .collect();
+        let answers = answers(send(nginx.address(), &requests));
+        assert!(answers.iter().all(|answer| answer.status == 200), "{workers} workers");
+        assert_no_errors(&nginx);
+        nginx.wait_logged("limit of connections to");
+        let metrics = Metrics::of(&nginx);
+        assert!(metrics.sum("upstream_listen_queue_full_total", &[]) > 1.0);
+        assert!(metrics.sum("upstream_queue_requests_total", &[]) > 1.0);
+    }
+}
+
+/// The server stands still meanwhile, so that nothing is taken for dropped, and then it answers.
+#[test]
+fn each_post_is_seen_once() {
+    let uwsgi = uwsgi("framing.py", SHORT, 2);
+    let nginx = site(1, uwsgi.address(), "rs_uwsgi_read_timeout 1h;");
+    let body = |number: usize| number.to_string();
+    let posts: Vec<_> = (0..60).map(|number| post("/count", &body(number))).collect();
+    uwsgi.pause();
+    let clients = send(nginx.address(), &posts);
+    wait_busy(&nginx, posts.len());
+    uwsgi.resume();
+    assert_bodies(&answers(clients), (0..60).map(body));
+    let mut seen: Vec<usize> =
+        uwsgi.file("count").lines().map(|line| line.parse().unwrap()).collect();
+    seen.sort_unstable();
+    assert!(seen.iter().copied().eq(0..60), "{seen:?}");
+    assert_no_errors(&nginx);
+}
+
+/// What is dropped is tried again also where no limit is what is configured, and where one is.
+#[test]
+fn with_a_configured_limit_too() {
+    for settings in ["rs_uwsgi_max_connections 0;", "rs_uwsgi_max_connections 40;"] {
+        let uwsgi = uwsgi("slow.py", 10, 2);
+        let nginx = site(1, uwsgi.address(), settings);
+        let requests = vec![get("/?0.01"); 100];
+        let answers = answers(send(nginx.address(), &requests));
+        assert!(answers.iter().all(|answer| answer.status == 200), "{settings}");
+        assert_no_errors(&nginx);
+        assert_eq!(nginx.logged("limit of connections to").len(), 0);
+    }
+}
