@@ -8,6 +8,8 @@
 //!
 //! A new setting is one row of [`settings!`], and one of the table of directives.
 
+pub mod stats;
+
 use std::rc::Rc;
 
 use super::{health, LocConf};
@@ -254,18 +256,6 @@ pub fn set_queue(
     Ok(())
 }
 
-/// The directive `rs_uwsgi_stats ADDRESS`.
-///
-/// # Errors
-///
-/// As of [`set_number`].
-pub fn set_stats(cf: Conf<'_>, said: &mut Said<Option<usize>>) -> Result<(), Error> {
-    said.check_unset()?;
-    let number = cf.add_target::<Uwsgi>(cf.arg(1))?;
-    said.set(Some(number), &Rc::new(cf.position()));
-    Ok(())
-}
-
 /// The words that a directive takes, and what they mean.
 pub type Words<T> = &'static [(&'static str, T)];
 
@@ -358,7 +348,7 @@ pub fn merge_users(
 ) -> Result<(), Error> {
     let users = cf.take_upstream_refs::<Uwsgi>();
     let connections = cf.connections_of_all_workers();
-    let mut told = Vec::new();
+    let (mut told, mut named) = (Vec::new(), cf.take_named_targets::<Uwsgi>());
     for block in cf.upstreams::<Uwsgi>() {
         let is_used = users.iter().any(|user| user.upstream == block);
         if !is_used && !cf.has_variable_addresses::<Uwsgi>() {
@@ -369,6 +359,7 @@ pub fn merge_users(
             settings.merge_shared(cf, &block.shown_name(), &user.settings)?;
             warn_of_queue(cf, &user.settings.queue, connections, &mut told);
         }
+        stats::merge(cf, &block.shown_name(), &mut settings.stats, &mut named)?;
         let mut of_block = users.iter().filter(|user| user.upstream == block);
         warn_of_queue(cf, &settings.queue, connections, &mut told);
         health::check_users(cf, &block.shown_name(), &settings.health, of_block.clone())?;
@@ -378,7 +369,7 @@ pub fn merge_users(
         };
         hook(block, settings, keyed_by);
     }
-    Ok(())
+    named.first().map_or(Ok(()), |target| Err(stats::unknown(cf, target)))
 }
 
 /// Tells of a queue that could never be full, because nginx would run out of connections before: a request that

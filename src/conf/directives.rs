@@ -164,7 +164,7 @@ static TABLES: Tables = Tables(&[&[
     shared::<Uwsgi>(c"rs_uwsgi_connect_retry", SHARED, set_shared!(connections::set_time, connect_retry)),
     shared::<Uwsgi>(c"rs_uwsgi_health_check", NGX_HTTP_LOC_CONF | NGX_HTTP_UPS_CONF | NGX_CONF_ANY, set_shared!(health::set, health)),
     shared::<Uwsgi>(c"rs_uwsgi_slow_start", SHARED, set_shared!(connections::set_time, slow_start)),
-    shared::<Uwsgi>(c"rs_uwsgi_stats", NGX_HTTP_LOC_CONF | NGX_HTTP_UPS_CONF | NGX_CONF_TAKE1, set_shared!(connections::set_stats, stats)),
+    shared::<Uwsgi>(c"rs_uwsgi_stats", NGX_HTTP_MAIN_CONF | NGX_HTTP_LOC_CONF | NGX_HTTP_UPS_CONF | NGX_CONF_TAKE12, set_shared!(connections::stats::set, stats)),
     own::<Uwsgi>(c"rs_uwsgi_zone", NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1, &(zone::set as Setter)),
     own::<Uwsgi>(c"rs_uwsgi_status", NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, &(status::set as Setter)),
     own::<Uwsgi>(c"rs_uwsgi_status_zone", NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, set!(status::set_zone, status_zone)),

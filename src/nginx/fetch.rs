@@ -7,10 +7,11 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::slice;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::rc::Rc;
 
 use super::address::url_of;
 use super::callbacks::log_panic;
-use super::conf::{Conf, Error};
+use super::conf::{Conf, ConfPosition, Error};
 use super::connect::{connect_socket, connection_of_its_own, watch, Errno};
 use super::module::{main_conf, Module};
 use super::status::OK;
@@ -27,6 +28,17 @@ pub struct Target {
     pub name: Vec<u8>,
     /// A `sockaddr`.
     address: Box<[u8]>,
+}
+
+/// An address that is said of an upstream by its name.
+#[derive(Debug)]
+pub struct NamedTarget {
+    /// The upstream's.
+    pub name: Box<[u8]>,
+    /// The address.
+    pub number: usize,
+    /// Where this is said.
+    pub position: Rc<ConfPosition>,
 }
 
 /// How much, and for how long.
@@ -84,6 +96,16 @@ struct Reading {
 }
 
 impl Conf<'_> {
+    /// Notes that an address is said of an upstream.
+    pub fn name_target<H: Module>(self, target: NamedTarget) {
+        self.with_main_conf::<H, _>(|main| main.named_targets.push(target));
+    }
+
+    /// Those that were noted.
+    pub fn take_named_targets<H: Module>(self) -> Vec<NamedTarget> {
+        self.with_main_conf::<H, _>(|main| core::mem::take(&mut main.named_targets))
+    }
+
     /// Notes an address that can be read from, and returns its number.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use super::block::{Block, UpstreamRef};
 use super::callbacks::{log_panic, RequestHandler};
 use super::conf::{self, Conf, Error};
 use super::connection::IdleOwner;
-use super::fetch::Target;
+use super::fetch::{NamedTarget, Target};
 use super::filter::ChunkDecoder;
 use super::headers::KnownHeaders;
 use super::peer::PeerHandler;
@@ -212,6 +212,8 @@ pub struct MainConf<H: Module> {
     pub zone: ZoneConf,
     /// The addresses that can be read from beside requests, by their numbers.
     pub targets: Vec<Target>,
+    /// Those that are said of an upstream by its name, while the configuration is read.
+    pub named_targets: Vec<NamedTarget>,
     /// The headers of responses that nginx acts on.
     pub known_headers: Option<KnownHeaders>,
 }
@@ -236,6 +238,7 @@ fn place_main_conf<H: Module>(cf: Conf<'_>) -> Result<NonNull<MainConf<H>>, Erro
             status_zones: StatusZones::default(),
             zone: ZoneConf::default(),
             targets: Vec::new(),
+            named_targets: Vec::new(),
             known_headers: None,
         },
     )

@@ -26,7 +26,7 @@ use crate::pure::zone::{Generation, Label, NoSlot, SlotId, Zone};
 pub struct Servers<H: Module> {
     block: Block,
     pub(super) init: ngx_http_upstream_init_peer_pt,
-    /// The name of the upstream, or its address.
+    /// The name that people are shown: the upstream's, or the address as it is written.
     pub name: Vec<u8>,
     own: H::Servers,
     pub(super) wake: Wake<H>,
@@ -64,7 +64,7 @@ impl<H: Module> Servers<H> {
         Servers {
             block,
             init,
-            name: block.name().to_vec(),
+            name: block.shown_name(),
             own,
             wake: Wake::new(on_wake::<H>),
             probes: Probes::default(),
@@ -97,9 +97,9 @@ impl<H: Module> Servers<H> {
         self.block.configured()
     }
 
-    /// The name that people are shown: as an address is written, where it is one.
-    pub fn shown_name(&self) -> Vec<u8> {
-        self.block.shown_name()
+    /// The name of the block, or the host or path of the address.
+    pub(super) fn host(&self) -> &[u8] {
+        self.block.name()
     }
 
     /// Is this one of its servers, as the zone has their labels? Any is, where they are not known.

@@ -127,7 +127,7 @@ impl<'a> Upstream<'a> {
         // SAFETY: the name is the request's.
         let host = unsafe { bytes_of(resolved.host) };
         Servers::<H>::all(r).find(|servers| {
-            let (name, port) = (&servers.name, servers.port());
+            let (name, port) = (servers.host(), servers.port());
             let same_port = port == resolved.port || port == 0 && resolved.no_port != 0;
             same_port && name.eq_ignore_ascii_case(host)
         })

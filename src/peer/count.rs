@@ -26,6 +26,9 @@ pub fn tried(slot: Option<SlotId>, tried: &Try) {
 
 /// Counts another event.
 pub fn rare(slot: Option<SlotId>, event: &Event<'_>) {
+    if let (Event::ZoneFull { .. }, Some((worker, _))) = (event, zone::this_worker()) {
+        worker.zone().count_full();
+    }
     let Some((cells, history)) = of(slot, nginx::now() as u64) else { return };
     match event {
         Event::Lost { why, .. } => stats::count_closed(cells, in_pool(*why)),
@@ -47,7 +50,8 @@ fn in_pool(why: Lost) -> Closed {
         Lost::Closed => Closed::IdleClosed,
         Lost::Data => Closed::IdleData,
         Lost::Timeout => Closed::IdleTimeout,
-        Lost::Excess | Lost::Gone => Closed::IdleExcess,
+        Lost::Excess => Closed::IdleExcess,
+        Lost::Gone => Closed::IdleGone,
         Lost::Leaving => Closed::IdleExiting,
     }
 }
@@ -60,19 +64,9 @@ fn reached(
     has: bool,
     failure: Option<Failure>,
 ) {
-    let is_unreachable = matches!(
-        failure,
-        Some(
-            Failure::Refused
-                | Failure::NoSocket
-                | Failure::Permission
-                | Failure::ConnectTimeout
-                | Failure::ConnectError
-        )
-    );
     if has {
         history.set_unavailable(false);
-    } else if is_unreachable && history.set_unavailable(true) {
+    } else if failure.is_some_and(Failure::is_of_connecting) && history.set_unavailable(true) {
         stats::count(cells, Count::Unavailable);
     }
 }

@@ -25,6 +25,9 @@ pub fn count<'a>(
     let status = response.head().map(|head| head.status);
     // what is sent again has not failed yet
     let may_have_failed = !(client_gone || is_repeated && Risk::of(r, state) == Risk::None);
+    let failure = may_have_failed.then(|| failure(state, connection, outcome)).flatten();
+    // nginx notes the time before it looks at what came of it
+    let is_connected = !failure.is_some_and(Failure::is_of_connecting);
     let tried = Try {
         sent: u.is_request_begun(),
         reused: attempt.connection.get() == Some(ConnectionOrigin::Reused),
@@ -34,10 +37,10 @@ pub fn count<'a>(
         client_gone,
         interim: response.interim.get(),
         status,
-        failure: may_have_failed.then(|| failure(state, connection, outcome)).flatten(),
+        failure,
         vars_size: state.vars_size() as u64,
         bytes: (measured.sent, measured.received),
-        connect: measured.connect,
+        connect: measured.connect.filter(|_| is_connected),
         header: measured.header,
         response: measured.time,
         now: nginx::now() as u64,

@@ -292,9 +292,13 @@ pub fn on_connect_event(r: Request<'_>) {
     match connect::refused(peer, waiter.time(), errno) {
         Connect::Wait(cause) => {
             // with its place, which nobody behind it could use before it
-            line::join(peer, waiter, None, Place::ahead(waiter.arrived_at()));
+            let before = line::join(peer, waiter, None, Place::ahead(waiter.arrived_at()));
+            let (slot, name) = (attempt.slot.get(), peer.name());
+            if !matches!(attempt.wait.replace(Wait::Queued), Wait::Queued) {
+                let queued = Event::Queued { name, cause, before: before.unwrap_or(0) };
+                observe(servers, slot, r.log(), queued);
+            }
             observe_refusal(r, peer, cause, settings_of(peer));
-            let slot = attempt.slot.get();
             servers.wake_in(places::next_attempt(servers, slot, LastAttempt::Failed));
         }
         _ => fail(r, waiter, errno),

@@ -59,6 +59,8 @@ pub struct ZoneSize {
     pub used: usize,
     /// The bytes of each.
     pub bytes_of_server: usize,
+    /// How often there was no room for a server.
+    pub full: u64,
 }
 
 /// A server of an upstream.

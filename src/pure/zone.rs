@@ -200,6 +200,21 @@ impl<'m, A: Word> Zone<'m, A> {
         self.word(header::SINCE).get()
     }
 
+    /// There was no room for a server.
+    pub fn count_full(&self) {
+        let word = self.word(header::FULL);
+        let add = || {
+            let before = word.get();
+            word.replace(before, before.wrapping_add(1))
+        };
+        while !add() {}
+    }
+
+    /// How often there was none.
+    pub fn full(&self) -> u64 {
+        self.word(header::FULL).get()
+    }
+
     /// The same zone in the hands of another process, after a fork.
     pub fn on(self, host: Host) -> Self {
         Zone { host, ..self }

@@ -14,7 +14,7 @@ use crate::pure::status::health::{answer, Asked};
 ///
 /// 404, for an upstream that is none.
 pub fn begin(r: Request<'_>, asked: Asked<'_>) -> Result<(AnswerHead, String), ngx_int_t> {
-    let upstreams = Servers::all(r).map(|servers| (servers.shown_name(), count(servers)));
+    let upstreams = Servers::all(r).map(|servers| (servers.name.clone(), count(servers)));
     let answer = answer(asked, upstreams).ok_or(NOT_FOUND)?;
     let head = AnswerHead {
         status: if answer.is_well { HTTP_OK } else { SERVICE_UNAVAILABLE },

@@ -84,6 +84,7 @@ fn about(zone: Option<&'static Zone<'static>>) -> About {
             servers: zone.layout().shape().servers,
             used: zone.slots().count(),
             bytes_of_server: zone.layout().bytes_of_server(),
+            full: zone.full(),
         }),
     }
 }
@@ -138,7 +139,7 @@ fn add_upstream(
         // no address has been asked that variables have yielded
         return;
     }
-    let name = servers.shown_name();
+    let name = servers.name.clone();
     inventory.upstreams.push(Upstream { name, queue, uwsgi, totals: whole });
     for (id, (peer, slots)) in peers.into_iter().enumerate() {
         let (limit, is_learned) = limit_of(max, &slots);

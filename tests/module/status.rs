@@ -1,6 +1,7 @@
 //! `rs_uwsgi_status` and `rs_uwsgi_status_zone`: what is answered, and that every number in it is the one that
 //! the test knows.
 
+mod ends;
 mod exact;
 mod health;
 mod page;
@@ -18,6 +19,11 @@ const STATUS: &str = "location /status/ { rs_uwsgi_status; }";
 /// A server with this content, before a backend that answers "ok".
 fn answering_server(server: &str) -> Site {
     Site::answering(&format!("server {{ listen 127.0.0.1:@port@; {server} }}"))
+}
+
+/// Names with their numbers, as [`Metrics::by_label`] has them.
+fn numbers(rows: &[(&str, f64)]) -> BTreeMap<String, f64> {
+    rows.iter().map(|(name, number)| (name.to_string(), *number)).collect()
 }
 
 /// The metrics, by name and labels.

@@ -138,6 +138,36 @@ fn stats_server_that_asks_first() {
     wait_said(&nginx, &["\"requests\":9,"]);
 }
 
+/// Beside the block, by its name; the first look says that the answer is awaited, and no number.
+#[test]
+fn by_the_name_of_an_upstream() {
+    let dir = nginx::prefix();
+    let backend = Backend::unix(&dir.path().join("b"), ok);
+    let path = dir.path().join("stats");
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(b"{\"workers\":[{\"requests\":5}]}");
+        }
+    });
+    let pass = backend.address();
+    let nginx = Nginx::start(&format!(
+        "rs_uwsgi_stats unix:{} app;
+         upstream other {{ server {pass}; }}
+         server {{ listen 127.0.0.1:@port@;
+             location /other {{ rs_uwsgi_pass other; }}
+             location / {{ rs_uwsgi_pass app; }}
+             location /status/ {{ rs_uwsgi_status; }} }}
+         upstream app {{ server {pass}; }}",
+        path.display()
+    ));
+    let first = look(&nginx);
+    assert!(first.contains("\"age\":null,\"error\":null,\"stats\":null"), "{first}");
+    wait_said(&nginx, &["\"requests\":5,"]);
+    let json = get(nginx.address(), "/status/json?history=0").text();
+    assert_eq!(json.matches("\"uwsgi\":").count(), 1, "the other upstream has none");
+}
+
 #[test]
 fn addresses() {
     let check = |block: &str, text: &str| {
@@ -160,7 +190,7 @@ fn addresses() {
         }
         for (bad, words) in [
             ("rs_uwsgi_stats;", "invalid number of arguments"),
-            ("rs_uwsgi_stats 127.0.0.1:1 127.0.0.1:2;", "invalid number of arguments"),
+            ("rs_uwsgi_stats 127.0.0.1:1 a b;", "invalid number of arguments"),
             (
                 "rs_uwsgi_stats 127.0.0.1;",
                 "no port in \"127.0.0.1\" of the \"rs_uwsgi_stats\" directive",
@@ -174,9 +204,22 @@ fn addresses() {
             assert!(found.stderr.contains(words), "{block} {bad}: {}", found.stderr);
         }
     }
-    for block in ["http", "server"] {
-        let found = check(block, "rs_uwsgi_stats 127.0.0.1:1;");
-        assert!(found.stderr.contains("is not allowed here"), "{block}: {}", found.stderr);
+    let found = check("server", "rs_uwsgi_stats 127.0.0.1:1;");
+    assert!(found.stderr.contains("is not allowed here"), "{}", found.stderr);
+    for (good, said) in [
+        ("rs_uwsgi_stats 127.0.0.1:1 u;", ""),
+        ("rs_uwsgi_stats 127.0.0.1:1 u; rs_uwsgi_stats 127.0.0.1:1 u;", ""),
+        ("rs_uwsgi_stats 127.0.0.1:1;", "needs the name of an upstream in \"http\""),
+        (
+            "rs_uwsgi_stats 127.0.0.1:1 v;",
+            ": no \"rs_uwsgi_pass\" passes to an \
+             upstream \"v\"",
+        ),
+        ("rs_uwsgi_stats 127.0.0.1:1 u; rs_uwsgi_stats 127.0.0.1:2 u;", "contradict each other"),
+    ] {
+        let found = check("http", good);
+        assert_eq!(found.status.success(), said.is_empty(), "{good}: {}", found.stderr);
+        assert!(found.stderr.contains(said), "{good}: {}", found.stderr);
     }
     let both = Nginx::builder()
         .http(

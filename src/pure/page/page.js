@@ -353,7 +353,8 @@ function updateTop(past) {
   setText(byId("build"), `${json.version} in nginx ${json.nginx}, counting for ${span(json.uptime)}`);
   setText(byId("about"), `Module ${json.version} (${json.commit}), ${many(json.workers.length, "worker")} `
     + `(${json.workers.map(({ pid }) => pid).join(", ")}), configuration ${number(json.generation)} in this zone. `
-    + (json.zone ? `Zone: ${size(json.zone.size)}, ${number(json.zone.used)} of ${many(json.zone.servers, "server")}.` : ""));
+    + (json.zone ? `Zone: ${size(json.zone.size)}, ${number(json.zone.used)} of ${many(json.zone.servers, "server")}`
+      + `${json.zone.full ? `, full for ${many(json.zone.full, "request")}: raise rs_uwsgi_zone` : ""}.` : ""));
 }
 const ZONE_COLUMNS = ["Requests", "2xx", "3xx", "4xx", "5xx", "Client left", "Received", "Sent"];
 function updateZones() {

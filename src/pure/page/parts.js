@@ -38,6 +38,7 @@ const CLOSED = {
   idle_timeout: "idle: rs_uwsgi_keepalive_timeout was over",
   idle_exiting: "idle: the worker was exiting",
   idle_excess: "idle: more than rs_uwsgi_keepalive",
+  idle_gone: "idle: its server is gone",
 };
 const FAILURES = { // reason: [what it is, what to look at]
   refused: ["connection refused", "Nothing listens at this address. Is the server running?"],

@@ -146,6 +146,16 @@ kinds! {
         IdleExiting = "idle_exiting",
         /// In the pool: there were too many.
         IdleExcess = "idle_excess",
+        /// In the pool: its server is gone.
+        IdleGone = "idle_gone",
+    }
+}
+
+impl Failure {
+    /// Was there no connection?
+    pub fn is_of_connecting(self) -> bool {
+        use Failure::{ConnectError, ConnectTimeout, NoSocket, Permission, Refused};
+        matches!(self, Refused | NoSocket | Permission | ConnectTimeout | ConnectError)
     }
 }
 

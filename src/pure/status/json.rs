@@ -116,6 +116,7 @@ pub fn begin(out: &mut Vec<u8>, about: &About) -> State {
             object.number("servers", zone.servers as u64);
             object.number("used", zone.used as u64);
             object.number("bytes_per_server", zone.bytes_of_server as u64);
+            object.number("full", zone.full);
         }),
         None => doc.word("zone", "null"),
     }

@@ -65,6 +65,8 @@ pub(super) mod header {
     pub const HIGH: usize = 2 * LINE + 2;
     /// When it was made.
     pub const SINCE: usize = 2 * LINE + 3;
+    /// How often there was no room for a server.
+    pub const FULL: usize = 2 * LINE + 4;
     /// For offsets that are none.
     pub const NOWHERE: usize = 3 * LINE;
     pub const SIZE: usize = 4 * LINE;

@@ -1,9 +1,8 @@
 //! Every number is the one that the test knows: after requests of each kind, by four workers, with a reload
 //! in between.
 
-use super::{Metrics, STATUS};
+use super::{numbers, Metrics, STATUS};
 use crate::prelude::*;
-use std::collections::BTreeMap;
 
 /// A server that does what the path says.
 fn server(peer: &mut Peer) -> io::Result<()> {
@@ -12,9 +11,7 @@ fn server(peer: &mut Peer) -> io::Result<()> {
         let packet = peer.read_packet()?;
         let length = packet.get("CONTENT_LENGTH").unwrap_or_default().parse().unwrap_or(0);
         let path = packet.get("PATH_INFO").unwrap_or_default();
-        if path != "/early" {
-            peer.read_exact(length)?;
-        }
+        peer.read_exact(length)?;
         match path.as_str() {
             "/ok" => peer.write(OK)?,
             "/interim" => {
@@ -29,12 +26,6 @@ fn server(peer: &mut Peer) -> io::Result<()> {
             }
             "/302" => {
                 peer.write(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n")?
-            }
-            "/early" => {
-                peer.write(
-                    b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-                )?;
-                return peer.stop_reading();
             }
             "/reset" => {
                 // unread bytes make a close a reset
@@ -64,10 +55,6 @@ fn server(peer: &mut Peer) -> io::Result<()> {
 
 fn nginx(workers: usize, http: &str) -> Nginx {
     Nginx::builder().workers(workers).http(http).start()
-}
-
-fn numbers(rows: &[(&str, f64)]) -> BTreeMap<String, f64> {
-    rows.iter().map(|(name, number)| (name.to_string(), *number)).collect()
 }
 
 /// Statuses, failures and closed connections, by four workers, before and after a reload.
@@ -284,4 +271,85 @@ fn the_queue_and_a_killed_worker() {
     assert_eq!(metrics.sum("upstream_requests_waiting", &[]), 0.0);
     assert_eq!(metrics.sum("upstream_requests_total", &[]), 2.0);
     hold.store(false, Ordering::SeqCst);
+}
+
+/// Four workers, of which one is killed while it leaves after a reload: the gauges lose what it had in flight, and no
+/// counter loses anything.
+#[test]
+fn a_killed_worker_of_four() {
+    const ALL: usize = 24;
+    let hold = Arc::new(AtomicBool::new(false));
+    let holds = hold.clone();
+    let backend = Backend::tcp(move |peer: &mut Peer| {
+        peer.read_request()?;
+        let begun = Instant::now();
+        while holds.load(Ordering::SeqCst) && begun.elapsed() < DEADLINE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        peer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+    });
+    let nginx = nginx(
+        4,
+        &format!(
+            "server {{
+                listen 127.0.0.1:@port@ reuseport;
+                location / {{
+                    rs_uwsgi_param WORKER $pid;
+                    rs_uwsgi_pass {};
+                }}
+                {STATUS}
+             }}",
+            backend.address()
+        ),
+    );
+    nginx.worker_ids();
+    let send = || {
+        let begin = |_| {
+            let mut client = Client::connect(nginx.address());
+            client.send(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+            client
+        };
+        (0..ALL).map(begin).collect::<Vec<_>>()
+    };
+    let until = |what: &str, requests: usize, in_flight: usize| {
+        wait_for(what, || {
+            let metrics = Metrics::of(&nginx);
+            (metrics.sum("upstream_requests_total", &[]) == requests as f64
+                && metrics.sum("upstream_requests_in_flight", &[]) == in_flight as f64)
+                .then_some(metrics)
+        })
+    };
+    for round in 1..=2 {
+        for mut client in send() {
+            assert_eq!(client.response(false).unwrap().status, 200);
+        }
+        until("all to be served", round * ALL, 0);
+        nginx.reload();
+    }
+    hold.store(true, Ordering::SeqCst);
+    let mut clients = send();
+    until("all to be in flight", 2 * ALL, ALL);
+    let before = nginx.worker_ids();
+    nginx.signal(libc::SIGHUP);
+    wait_for("the new workers", || (nginx.worker_ids() != before).then_some(()));
+    let worker = |number: usize| {
+        backend.wait_request(number).packet.get("WORKER").unwrap().parse::<u32>().unwrap()
+    };
+    let killed = worker(2 * ALL);
+    assert!(before.contains(&killed));
+    let lost = (2 * ALL..3 * ALL).filter(|number| worker(*number) == killed).count();
+    nginx.expects("exited on signal 9");
+    // SAFETY: sends a signal to a process that nginx has started.
+    assert_eq!(unsafe { libc::kill(killed.try_into().unwrap(), libc::SIGKILL) }, 0);
+    until("what it had in flight to be gone", 2 * ALL, ALL - lost);
+    hold.store(false, Ordering::SeqCst);
+    let served = clients.iter_mut().filter_map(|client| client.response(false).ok()).count();
+    assert_eq!(served, ALL - lost);
+    let metrics = until("the others to be served", 3 * ALL - lost, 0);
+    let responses = metrics.by_label("upstream_responses_total");
+    assert_eq!(responses, numbers(&[("2xx", (3 * ALL - lost) as f64)]));
+    assert_eq!(metrics.by_label("upstream_failures_total"), numbers(&[]));
+    assert_eq!(metrics.sum("config_generation", &[]), 4.0);
+    nginx.signal(libc::SIGHUP);
+    until("nothing to be lost with a further reload", 3 * ALL - lost, 0);
 }

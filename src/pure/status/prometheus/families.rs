@@ -46,7 +46,7 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
     GENERAL.iter().chain(&GAUGES).chain(&COUNTERS).chain(&LABELLED).chain(&MEASURES).chain(&OTHERS)
 }
 
-static GENERAL: [Family; 6] = [
+static GENERAL: [Family; 7] = [
     gauge!(
         "build_info",
         &["version", "commit", "nginx"],
@@ -92,6 +92,12 @@ static GENERAL: [Family; 6] = [
             samples.number(&[("state", "free")], zone.servers.saturating_sub(zone.used) as u64);
         }),
         "Places for servers in the zone"
+    ),
+    counter!(
+        "zone_full",
+        &[],
+        Of::About(|samples, about| samples.number(&[], about.zone.map_or(0, |zone| zone.full))),
+        "How often there was no place in the zone for a server that a request went to"
     ),
 ];
 
