@@ -11,6 +11,7 @@ pub mod packet;
 pub mod plain;
 pub mod policy;
 pub mod pool;
+pub mod probe;
 pub mod queue;
 pub mod trailers;
 pub mod vars;
@@ -19,7 +20,7 @@ pub mod vars;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their binaries and of their folders in fuzz/seeds.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("chunked", chunked::fuzz),
     ("framing", framing::fuzz),
     ("head", head::fuzz),
@@ -30,6 +31,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("plain", plain::fuzz),
     ("policy", policy::fuzz),
     ("pool", pool::fuzz),
+    ("probe", probe::fuzz),
     ("queue", queue::fuzz),
     ("status_line", head::fuzz_status_line),
     ("trailers", trailers::fuzz),
