@@ -7,13 +7,14 @@ use std::collections::HashSet;
 use std::path::Path;
 
 /// The configurations that have a test below.
-const TESTED: [&str; 6] = [
+const TESTED: [&str; 7] = [
     "django.conf",
     "gunicorn.conf",
     "json-log.conf",
     "load-balanced.conf",
     "minimal.conf",
     "multiple-apps.conf",
+    "status.conf",
 ];
 
 /// What a distribution has around a site: Debian's nginx.conf, and its default site.
@@ -144,6 +145,27 @@ fn minimal() {
     assert_eq!(example.var("/environ/", "HTTP_HOST").as_deref(), Some("example.com"));
     assert_eq!(client::get(example.nginx.address(), "/environ/").status, 404, "the default site");
     assert_eq!(post(example.nginx.address(), "/echo", b"form").text(), "form");
+}
+
+/// Who may look is who is allowed to, and nobody else.
+#[test]
+fn status() {
+    let example = Example::start("status.conf", &[("app.sock", &[])]);
+    let to = example.nginx.address();
+    assert_eq!(example.var("/environ/", "PATH_INFO").as_deref(), Some("/environ/"));
+    let all = ["", "json", "metrics", "health"];
+    for path in all {
+        assert_eq!(example.get(&format!("/status/{path}")).status, 200, "{path}");
+    }
+    let json = example.get("/status/json?history=0").text();
+    assert!(json.contains("\"uwsgi\":{\"address\":\"unix:"), "{json}");
+    // from another address
+    for path in all {
+        let other = SocketAddr::from(([127, 0, 0, 3], 0));
+        let mut client = Client::connect_from(other, to).unwrap();
+        client.send(format!("GET /status/{path} HTTP/1.1\r\nHost: example.com\r\n\r\n").as_bytes());
+        assert_eq!(client.response(false).unwrap().status, 403, "{path}");
+    }
 }
 
 #[test]

@@ -159,6 +159,10 @@ fn light_and_dark_can_both_be_read() {
         scene.browser.screenshot(&format!("page-{scheme}"));
     }
     assert_ne!(backgrounds[0], backgrounds[1]);
+    // for the README (scripts/screenshots)
+    scene.browser.prefer("light");
+    scene.browser.set_size(1180, 900);
+    scene.browser.screenshot("readme-light");
     scene.end();
 }
 
@@ -187,6 +191,9 @@ fn a_narrow_screen_needs_no_scrolling_sideways() {
     );
     scene.browser.set_size(360, 1800);
     scene.browser.screenshot("page-narrow");
+    scene.browser.prefer("dark");
+    scene.browser.set_size(360, 900);
+    scene.browser.screenshot("readme-dark");
     scene.end();
 }
 
