@@ -81,6 +81,7 @@ pub mod status;
 mod stock_keepalive;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod tls;
+pub mod tried;
 pub mod upstream;
 pub mod upstream_conf;
 pub mod value;

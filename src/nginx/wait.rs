@@ -139,6 +139,13 @@ impl<'a, H: Handler> Waiter<'a, H> {
         self.limit.set(0);
     }
 
+    /// It may wait no longer, whatever its time.
+    pub fn give_up(&self) {
+        self.expire();
+        // SAFETY: the waiter's own event, which is deleted when the wait is over.
+        unsafe { ngx_post_event(self.event.get(), &raw mut ngx_posted_events) };
+    }
+
     /// When it began to wait, by the clock of [`super::monotonic_nanoseconds`].
     pub fn arrived_at(&self) -> NonZeroU64 {
         self.arrived_at

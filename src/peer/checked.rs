@@ -2,9 +2,11 @@
 //! or, where there is no room for it, in this worker.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
+use crate::nginx::tried::Tried;
 use crate::nginx::zone;
 use crate::pure::health;
 use crate::pure::zone::SlotId;
@@ -16,6 +18,10 @@ pub struct Checked {
     pub servers: RefCell<Vec<Rc<Server>>>,
     /// Requests that a server was chosen for while another's share grew.
     pub requests: Cell<u64>,
+    /// Requests that are with them, by numbers that grow.
+    pub tried: RefCell<BTreeMap<u64, (Rc<Server>, Tried)>>,
+    /// The last of these numbers.
+    pub last: Cell<u64>,
 }
 
 /// One of them.

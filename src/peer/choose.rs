@@ -2,7 +2,7 @@
 
 use super::connect::{connect, report, Connect};
 use super::queue::Cause;
-use super::{idle, limit, places, refused, silent, wait};
+use super::{health, idle, limit, places, refused, silent, wait};
 use crate::conf::connections::EffectiveSettings;
 use crate::conf::LocConf;
 use crate::module::{Peer, Uwsgi};
@@ -45,6 +45,10 @@ pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
     match chosen {
         Chosen::TryNextPeer => state.before.set(Before::Other),
         _ => state.tries.set(state.tries.get().wrapping_add(1)),
+    }
+    // the others are over
+    if matches!(chosen, Chosen::New | Chosen::Ready | Chosen::Waiting) {
+        health::begin(r, peer);
     }
     chosen
 }

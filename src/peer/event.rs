@@ -188,6 +188,13 @@ pub enum Event<'e> {
         /// Why the last probe failed, where one did.
         reason: Option<&'e Failure>,
     },
+    /// Requests that a server does not answer go to another.
+    MovedOn {
+        /// The server.
+        name: &'e [u8],
+        /// How many.
+        count: usize,
+    },
     /// A server closes the connection on a ping.
     NoPong {
         /// The server.

@@ -8,17 +8,20 @@ use std::sync::atomic::AtomicU64;
 use super::checked::Server;
 use super::observe::{observe, Event};
 use super::places;
+use super::retry::Risk;
 use crate::module::{Peer, Probed, Servers};
 use crate::nginx::connection::Lost;
 use crate::nginx::log::{debug, Log, Printable};
 use crate::nginx::peer::Choice;
 use crate::nginx::probe::{Turn, Well};
 use crate::nginx::resolved::Current;
-use crate::nginx::{self, zone};
+use crate::nginx::tried::Tried;
+use crate::nginx::{self, zone, Request};
 use crate::pure::health::{
     self, is_in_share, pause, Change, Check, Failure, Kind, Lease, Report, State, FULL,
 };
 use crate::pure::status::health::Servers as Known;
+use crate::state::RequestState;
 
 /// The check of an upstream.
 fn check_of(servers: &Servers) -> Option<&Rc<Check>> {
@@ -91,6 +94,7 @@ const LATE: u64 = 500;
 /// It is time for a probe, where this worker is the one that probes.
 pub fn turn(servers: &Servers, server: &Server) -> Turn {
     let Some(check) = check_of(servers) else { return Turn::Wait(1000) };
+    move_on(servers, check, server);
     let now = now();
     match server.known().hold(worker_number(), now, now + check.timeout + LATE) {
         Lease::Held => {
@@ -126,9 +130,75 @@ pub fn ended(servers: &Servers, server: &Server, result: Result<Well, Failure>) 
         observe(servers, None, Log::of_worker(), Event::NoPong { name: &server.name });
     }
     tell(servers, server, change, result.as_ref().err());
+    move_on(servers, check, server);
     let pause = pause(check.interval, check.jitter, nginx::random());
     server.known().hold(worker_number(), now(), now() + pause + LATE);
     pause as usize
+}
+
+/// A request goes to a server.
+#[inline]
+pub fn begin(r: Request<'_>, peer: Peer<'_>) {
+    let checked = &peer.servers().checked;
+    let all = checked.servers.borrow();
+    if let Some(server) = place(&all, peer.address()).and_then(|place| all.get(place)) {
+        let number = checked.last.get() + 1;
+        checked.last.set(number);
+        checked.tried.borrow_mut().insert(number, (Rc::clone(server), Tried::of(r)));
+        peer.state().attempt().tried.set(Some(number));
+    }
+}
+
+/// The try is over.
+#[inline]
+pub fn end(peer: Peer<'_>) {
+    if let Some(number) = peer.state().attempt().tried.take() {
+        peer.servers().checked.tried.borrow_mut().remove(&number);
+    }
+}
+
+/// Where a server hangs and another does not, requests that it has had for as long as a probe waits, and has not
+/// begun to answer, go there, as far as they may be repeated, and those that wait for a connection to it. Others wait on.
+fn move_on(servers: &Servers, check: &Check, server: &Server) {
+    let tried = servers.checked.tried.borrow();
+    if tried.is_empty() || !server.known().hangs() {
+        return;
+    }
+    let all = servers.checked.servers.borrow();
+    if all.iter().all(|server| server.known().state() == State::Down) {
+        return;
+    }
+    let of = |of: &Server| of.address == server.address;
+    // nginx ends the tries later: nothing leaves the list meanwhile
+    let given_up = |(number, (_, tried)): &(&u64, &(_, Tried))| {
+        tried.with(|r| give_up(r, **number, check.timeout)) == Some(true)
+    };
+    let count = tried.iter().filter(|(_, (server, _))| of(server)).filter(given_up).count();
+    if count > 0 {
+        let moved = Event::MovedOn { name: &server.name, count };
+        observe(servers, None, Log::of_worker(), moved);
+    }
+}
+
+/// Ends a try that began longer ago than this, where another may follow.
+fn give_up(r: Request<'_>, number: u64, least: u64) -> bool {
+    let Some(state) = RequestState::of(r) else { return false };
+    let (attempt, conf) = (state.attempt(), state.conf);
+    let since = |time: usize| nginx::now().wrapping_sub(time);
+    let limit = conf.upstream.next_upstream_timeout;
+    let may = attempt.tried.get() == Some(number)
+        && since(attempt.started_at.get()) as u64 >= least
+        && attempt.peer.get().is_some_and(Peer::has_others)
+        && conf.tries_again_on_timeout()
+        && (limit == 0 || since(state.upstream.tried_since()) < limit);
+    match state.waiter.get() {
+        _ if !may => return false,
+        // nothing of it has been sent
+        Some(waiter) => waiter.give_up(),
+        None if attempt.response.has_begun() || Risk::of(r, state) != Risk::None => return false,
+        None => state.upstream.time_out(),
+    }
+    true
 }
 
 /// This worker does not probe any more: another does at once.

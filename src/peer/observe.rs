@@ -200,6 +200,10 @@ fn write(servers: &Servers, log: Log<'_>, event: &Event<'_>) {
                 )),
             }
         }
+        Event::MovedOn { name, count } => log.notice(format_args!(
+            "{count} requests that \"{}\" has not answered go to another server",
+            Printable(name),
+        )),
         Event::NoPong { name } => {
             if hints.take_due(Hint::NoPong, now) {
                 log.warn(format_args!(

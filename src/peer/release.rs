@@ -86,6 +86,7 @@ pub fn note_end(r: Request<'_>, rc: ngx_int_t) {
 pub fn end_try(peer: Peer<'_>) {
     let (state, servers) = (peer.state(), peer.servers());
     limit::end(peer);
+    health::end(peer);
     // where `release` has failed
     if let Some(waiter) = state.waiter.take() {
         wait::forget(waiter);

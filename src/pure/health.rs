@@ -207,6 +207,11 @@ impl<'m, A: Word> Server<'m, A> {
         }
     }
 
+    /// Is it down, and has the last probe had no answer in time? One that is gone ends its connections by itself.
+    pub fn hangs(&self) -> bool {
+        self.state() == State::Down && self.get(word::LAST) as u8 == Failure::TIMED_OUT
+    }
+
     /// A probe has ended: with `failed` where it did not pass, a [`Failure::code`]. `now` in milliseconds.
     /// Returns the change of state that it made.
     pub fn record(&self, failed: Option<u8>, rules: Rules, now: u64) -> Option<Change> {

@@ -47,6 +47,10 @@ type Slots = BTreeMap<(Vec<u8>, Vec<u8>), Vec<SlotId>>;
 /// Finds out which there are. `looks`: uWSGI's stats servers are asked, too.
 pub fn take_stock(r: Request<'_>, looks: bool) -> Inventory {
     let zone = this_worker().map(|(worker, _)| worker.zone());
+    if let Some(zone) = zone {
+        // what a worker had that was killed is no more; who is at it does the same
+        let _ = zone.sweep();
+    }
     let mut slots = Slots::new();
     for slot in zone.into_iter().flat_map(|zone| zone.slots()) {
         if let Some(label) = zone.and_then(|zone| zone.label(slot)) {

@@ -1,6 +1,7 @@
 //! `rs_uwsgi_health_check` and `rs_uwsgi_slow_start`: what probes find, and who gets requests then.
 
 mod asked;
+mod hangs;
 mod leaving;
 mod odd;
 mod params;

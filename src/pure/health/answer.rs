@@ -44,11 +44,14 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The [`Self::code`] of a time that was up.
+    pub const TIMED_OUT: u8 = 2;
+
     /// A number for each kind, from 1 on, for the word of the last result.
     pub fn code(&self) -> u8 {
         match self {
             Failure::System(..) => 1,
-            Failure::TimedOut(_) => 2,
+            Failure::TimedOut(_) => Failure::TIMED_OUT,
             Failure::Closed => 3,
             Failure::Warning(_) => 4,
             Failure::NotPong => 5,
