@@ -32,6 +32,7 @@ CLIENTS = 6
 SECONDS, BREAKS, MENDS = 28, 1, 25
 FAIL_TIMEOUT = 10
 SLOW_START, RECOVERS = 5, 8
+GETS = 20
 
 
 def milliseconds(times):
@@ -128,6 +129,36 @@ def failures(start, server):
     return table(("server", "by", "requests", "failed", "answered after 0.5 s", "longest, s"), rows)
 
 
+def stuck(start, server):
+    """GETs that come at once, right after a server has been stopped."""
+    rows = []
+    for method in (STOCK, OURS):
+        longest, slow, bad = [], [], 0
+        for _ in range(ROUNDS):
+            nginx = start(check(200, 200, 2))
+            pause(1)
+            server.pause()
+            answers = []
+
+            def one(to=nginx.address, of=method, into=answers):
+                began = time.monotonic()
+                status, _ = ask(to, f"/{of}", "GET")
+                into.append((time.monotonic() - began, status))
+
+            threads = [threading.Thread(target=one) for _ in range(GETS)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            server.resume()
+            nginx.stop()
+            longest.append(max(took for took, _ in answers))
+            slow.append(sum(took > 0.1 for took, _ in answers))
+            bad += sum(status != 200 for _, status in answers)
+        rows.append((method, str(bad), f"{median(slow):.0f}", milliseconds(longest)))
+    return table(("by", "failed", "answered after 0.1 s", "the last, ms"), rows)
+
+
 def recovery(start, server):
     """From the line that says that it is up to a second in which it has answered 45 % of all requests."""
     rows = []
@@ -161,6 +192,7 @@ def bench(program, module, folder, running):
     for title, measured in (
         ("Time to detection, idle site", detection),
         (f"One of two servers away for {MENDS - BREAKS} s, read timeout 2 s", failures),
+        (f"{GETS} GETs just after one of two servers was stopped, read timeout 2 s", stuck),
         ("Time to the full share", recovery),
     ):
         text += [title, measured(start, servers[0])]
