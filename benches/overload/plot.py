@@ -66,12 +66,13 @@ def _panel(left, name, each, loads, colours):
         return f'<path d="M{steps}" fill="none" {look}/>'
 
     parts = [_text(left, TOP - 8, name, 'font-weight="bold"')]
+    parts.append(_text(left, TOP + HEIGHT + 32, "load ÷ capacity", 'fill="#555"'))
     for value in (0, 0.25, 0.5, 0.75, 1):
         parts.append(f'<path d="M{left} {y(value):.1f}h{PANEL}" stroke="#ddd"/>')
         parts.append(_text(left - 5, y(value) + 4, f"{value:g}", 'text-anchor="end" fill="#555"'))
     for load in loads:
         parts.append(
-            _text(x(load), TOP + HEIGHT + 16, f"{load:g} ×", 'text-anchor="middle" fill="#555"')
+            _text(x(load), TOP + HEIGHT + 16, f"{load:g}", 'text-anchor="middle" fill="#555"')
         )
     best = sorted({*loads, 1.0} if loads[0] < 1 < loads[-1] else loads)
     parts.append(path([(load, min(load, 1)) for load in best], BEST))
