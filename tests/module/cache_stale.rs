@@ -35,7 +35,7 @@ fn stale_after_each_fault() {
     locations += &format!("location /all/ {{ uwsgi_cache_use_stale {all}; uwsgi_pass @pass@; }}");
     locations += "location /default/ { uwsgi_pass @pass@; }";
     let pair = cached(&format!(
-        "uwsgi_cache uwsgi_zone; uwsgi_read_timeout 400ms; uwsgi_next_upstream off; {locations}"
+        "uwsgi_cache uwsgi_zone; uwsgi_read_timeout 1s; uwsgi_next_upstream off; {locations}"
     ));
     for word in words.into_iter().chain(["all", "default"]) {
         for (fault, does, without) in FAULTS {
