@@ -55,7 +55,7 @@ PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
 .PHONY: help packages module probe faults demo demo-check test lint test-pure test-module test-page test-sanitize \
-	test-http3 test-valgrind test-layout versions soak fuzz parity bench bench-overload bench-health profile check-reproducible test-source docs deb \
+	test-http3 test-valgrind test-layout test-untested versions soak fuzz parity bench bench-overload bench-health profile check-reproducible test-source docs deb \
 	test-deb rpm clean
 
 help:
@@ -74,6 +74,7 @@ help:
 	@echo 'make test-http3   HTTP/3 in front, compared with uwsgi_pass: nginx 1.28.3 with it, aioquic from PyPI; 2 min'
 	@echo 'make soak         random traffic with aborts, kills and reloads: TIME=60 or 10m, and some 1 min more'
 	@echo 'make test-layout  build the module for each nginx that can be had, which checks its structures'
+	@echo 'make test-untested  what a build says of an nginx that is too old or that nobody has tested; 3 minutes'
 	@echo 'make versions     the tests with each of them, into docs/; 3 minutes each (TREES="NAME=FOLDER …")'
 	@echo 'make parity       write docs/parity.md anew, the part of this nginx'
 	@echo 'make bench        compare speed with uwsgi_pass and proxy_pass (BENCH=quick: the short way)'
@@ -224,6 +225,11 @@ versions:
 # The module built for each of them, which checks where the members of nginx's structures are.
 test-layout: packages
 	@scripts/versions layout
+
+# A build for an nginx that is older or newer than any that was tested says so, and ends where nginx's
+# structures are not as the module expects them.
+test-untested: packages
+	@scripts/versions untested
 
 # From what the crates say of their licences. make deb fails where it is old.
 docs:
