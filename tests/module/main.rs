@@ -26,6 +26,7 @@ mod early;
 mod ends;
 mod event_streams;
 mod examples;
+mod failures;
 mod growing;
 mod header_names;
 mod health;
