@@ -143,7 +143,7 @@ fn look_at_others(peer: Peer<'_>, bounds: Bounds) {
     let others = gauges.in_flight().saturating_sub(attempt.counted.get().into());
     let look = Look { in_flight: others, looked, unread, waits: gauges.waiting > 0 };
     if look.waits {
-        limit.set_overloaded(nginx::now() as u64);
+        overflow(Some(slot));
     }
     tell(peer, limit.look(look, bounds));
 }

@@ -3,7 +3,8 @@
 
 use crate::prelude::*;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 
 /// An nginx that shows the stats of the server at `stats`, before one at `pass`.
 fn site(pass: &str, stats: &str) -> Nginx {
@@ -37,6 +38,12 @@ fn wait_said(nginx: &Nginx, parts: &[&str]) {
         });
     }));
     assert!(found.is_ok(), "not all of {parts:?} in {said}");
+}
+
+/// A stats server on this socket file, which does so with each connection.
+fn stats_server(path: &Path, each: impl Fn(UnixStream) + Send + 'static) {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || listener.incoming().flatten().for_each(each));
 }
 
 #[test]
@@ -124,15 +131,12 @@ fn stats_server_that_asks_first() {
     let dir = nginx::prefix();
     let backend = Backend::unix(&dir.path().join("b"), ok);
     let path = dir.path().join("stats");
-    let listener = UnixListener::bind(&path).unwrap();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut request = [0; 200];
-            let count = stream.read(&mut request).unwrap_or(0);
-            let asked = request.starts_with(b"GET / HTTP/1.0\r\n") && count > 0;
-            let body = if asked { "{\"workers\":[{\"requests\":9}]}" } else { "" };
-            let _ = stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{body}").as_bytes());
-        }
+    stats_server(&path, |mut stream| {
+        let mut request = [0; 200];
+        let count = stream.read(&mut request).unwrap_or(0);
+        let asked = request.starts_with(b"GET / HTTP/1.0\r\n") && count > 0;
+        let body = if asked { "{\"workers\":[{\"requests\":9}]}" } else { "" };
+        let _ = stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{body}").as_bytes());
     });
     let nginx = site(&backend.address().to_string(), &format!("unix:{}", path.display()));
     wait_said(&nginx, &["\"requests\":9,"]);
@@ -144,11 +148,8 @@ fn by_the_name_of_an_upstream() {
     let dir = nginx::prefix();
     let backend = Backend::unix(&dir.path().join("b"), ok);
     let path = dir.path().join("stats");
-    let listener = UnixListener::bind(&path).unwrap();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let _ = stream.write_all(b"{\"workers\":[{\"requests\":5}]}");
-        }
+    stats_server(&path, |mut stream| {
+        let _ = stream.write_all(b"{\"workers\":[{\"requests\":5}]}");
     });
     let pass = backend.address();
     let nginx = Nginx::start(&format!(

@@ -193,6 +193,15 @@ fn servers_that_are_not_there() {
     assert_eq!(metrics.sum("upstream_unavailable_total", &[one]), 1.0);
 }
 
+/// Answers as soon as it is not held any more.
+fn answer_when_let(peer: &mut Peer, holds: &AtomicBool) -> io::Result<()> {
+    let begun = Instant::now();
+    while holds.load(Ordering::SeqCst) && begun.elapsed() < DEADLINE {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    peer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+}
+
 /// A queue with each of its ends; a worker that is killed leaves its counters, and nothing in flight.
 #[test]
 fn the_queue_and_a_killed_worker() {
@@ -201,11 +210,7 @@ fn the_queue_and_a_killed_worker() {
     let backend = Backend::tcp(move |peer: &mut Peer| {
         peer.read_request()?;
         count.fetch_add(1, Ordering::SeqCst);
-        let begun = Instant::now();
-        while holds.load(Ordering::SeqCst) && begun.elapsed() < DEADLINE {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        peer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        answer_when_let(peer, &holds)
     });
     let nginx = nginx(
         1,
@@ -282,11 +287,7 @@ fn a_killed_worker_of_four() {
     let holds = hold.clone();
     let backend = Backend::tcp(move |peer: &mut Peer| {
         peer.read_request()?;
-        let begun = Instant::now();
-        while holds.load(Ordering::SeqCst) && begun.elapsed() < DEADLINE {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        peer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        answer_when_let(peer, &holds)
     });
     let nginx = nginx(
         4,
