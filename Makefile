@@ -55,7 +55,8 @@ PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
 .PHONY: help packages module probe faults demo demo-check test lint test-pure test-module test-page test-sanitize \
-	test-http3 test-valgrind test-layout test-untested versions soak fuzz parity bench bench-overload bench-health profile check-reproducible test-source docs deb \
+	test-http3 test-valgrind test-layout test-untested versions soak fuzz parity bench bench-overload bench-health profile check-reproducible test-source docs \
+	docs-site test-docs-site deb \
 	test-deb rpm clean
 
 help:
@@ -89,6 +90,8 @@ help:
 	@echo 'make test-source  nginx built from its sources with the module; 3 minutes'
 	@echo 'make check-reproducible  two builds of the commit give the same module; 1 minute'
 	@echo 'make docs         write debian/copyright anew'
+	@echo 'make docs-site    the documentation as a site with a search, in target/docs-site/html; its links are checked'
+	@echo 'make test-docs-site  the same, opened in Chromium; 1 minute, and some to build mdbook the first time'
 	@echo 'make packages     install the Debian packages that the targets above need'
 	@echo 'make clean        remove target/'
 	@echo
@@ -159,9 +162,11 @@ test-module: module probe faults
 	RUST_TEST_THREADS=$(TEST_THREADS) $(MODULE_TESTS) $(ONLY) $(addprefix --skip ,$(SKIP))
 
 # The status page in a real browser; pictures of it come into target/screenshots.
+PAGE_TESTS = RUST_TEST_THREADS=$(shell expr 2 '*' $$(nproc)) cargo test --no-default-features --locked --test page --
+
 test-page: module probe
 	@scripts/install-packages --list scripts/packages-page
-	RUST_TEST_THREADS=$(shell expr 2 '*' $$(nproc)) cargo test --no-default-features --locked --test page -- $(ONLY)
+	$(PAGE_TESTS) $(ONLY) --skip docs_site::
 
 # The module's tests in an nginx that checks every access to memory, or some of them: TESTS=traffic::.
 # A leak until the process ends is none: what belongs to a request is in its pool, what grows is found by
@@ -234,6 +239,17 @@ test-untested: packages
 # From what the crates say of their licences. make deb fails where it is old.
 docs:
 	scripts/crates copyright
+
+# mdbook comes from crates.io, into target/mdbook.
+docs-site:
+	@mdbook=$$(scripts/install-mdbook target/mdbook) || exit 1; scripts/docs-site "$$mdbook" target/docs-site
+	@scripts/check-links target/docs-site/html
+	@echo 'built target/docs-site/html/index.html'
+
+# Not part of make test, because mdbook takes minutes to build.
+test-docs-site: docs-site module
+	@scripts/install-packages --list scripts/packages-page
+	$(PAGE_TESTS) docs_site::
 
 # nginx built from its sources with the module, 3 min.
 test-source: packages

@@ -20,6 +20,7 @@ mod cached;
 mod conf_errors;
 mod cut_short;
 mod debian_params;
+mod deployment;
 mod differences;
 mod docs;
 mod early;

@@ -134,6 +134,40 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &json!({"features": [feature]}));
     }
 
+    /// Elements with text of their own whose contrast to what is behind them is too low (WCAG 2, 1.4.3).
+    pub fn faint(&self) -> Vec<String> {
+        self.list(
+            "const rgba = (text) => text.match(/[\\d.]+/g).map(Number);
+            const light = ([r, g, b]) => [[r, .2126], [g, .7152], [b, .0722]].reduce((sum, [c, share]) =>
+                sum + share * (c / 255 <= .04045 ? c / 255 / 12.92 : ((c / 255 + .055) / 1.055) ** 2.4), 0);
+            const behind = (node) => { for (; node; node = node.parentElement) {
+                const color = rgba(getComputedStyle(node).backgroundColor);
+                if (color.length === 3) return color; } return [255, 255, 255]; };
+            return [...document.querySelectorAll('body *')].filter((node) => node.checkVisibility()
+                && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim())).flatMap((node) => {
+                const [a, b] = [light(rgba(getComputedStyle(node).color)), light(behind(node))];
+                const contrast = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+                return contrast < 4.5 ? [`${contrast.toFixed(2)} ${node.outerHTML.slice(0, 120)}`] : []; });",
+        )
+    }
+
+    /// Elements that reach further to the right than this, in pixels, but for what scrolls by itself.
+    pub fn wide(&self, width: u32) -> Vec<String> {
+        let body = "const scrolls = (node) => node && (['auto', 'scroll'].includes(getComputedStyle(node).overflowX)
+                || scrolls(node.parentElement));
+            return [...document.querySelectorAll('body *')].filter((node) => node.checkVisibility()
+                && node.getBoundingClientRect().right > WIDTH + .5 && !scrolls(node.parentElement))
+                .map((node) => node.outerHTML.slice(0, 99));";
+        self.list(&body.replace("WIDTH", &width.to_string()))
+    }
+
+    /// What the body of a JavaScript function returns that is a list of texts.
+    fn list(&self, body: &str) -> Vec<String> {
+        let found = self.run(body);
+        let texts = found.as_array().unwrap().iter();
+        texts.map(|text| text.as_str().unwrap().to_string()).collect()
+    }
+
     /// Writes what is to be seen to target/screenshots.
     pub fn screenshot(&self, name: &str) {
         let directory = root().join("target/screenshots");

@@ -137,23 +137,10 @@ fn the_plot_tells_the_second_under_the_pointer() {
 fn light_and_dark_can_both_be_read() {
     let scene = Scene::open(everything());
     scene.browser.click(".main button");
-    // Of every element with text of its own: the contrast to what is behind it (WCAG 2, 1.4.3).
-    let faint = "
-        const rgba = (text) => text.match(/[\\d.]+/g).map(Number);
-        const light = ([r, g, b]) => [[r, .2126], [g, .7152], [b, .0722]].reduce((sum, [c, share]) =>
-            sum + share * (c / 255 <= .04045 ? c / 255 / 12.92 : ((c / 255 + .055) / 1.055) ** 2.4), 0);
-        const behind = (node) => { for (; node; node = node.parentElement) {
-            const color = rgba(getComputedStyle(node).backgroundColor);
-            if (color.length === 3) return color; } return [255, 255, 255]; };
-        return [...document.querySelectorAll('body *')].filter((node) => node.checkVisibility()
-            && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim())).flatMap((node) => {
-            const [a, b] = [light(rgba(getComputedStyle(node).color)), light(behind(node))];
-            const contrast = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-            return contrast < 4.5 ? [`${contrast.toFixed(2)} ${node.outerHTML.slice(0, 120)}`] : []; });";
     let mut backgrounds = Vec::new();
     for scheme in ["light", "dark"] {
         scene.browser.prefer(scheme);
-        assert_eq!(scene.browser.run(faint), serde_json::json!([]), "{scheme}");
+        assert_eq!(scene.browser.faint(), Vec::<String>::new(), "{scheme}");
         backgrounds.push(scene.browser.text("getComputedStyle(document.body).backgroundColor"));
         scene.browser.set_size(1280, 1500);
         scene.browser.screenshot(&format!("page-{scheme}"));
@@ -171,9 +158,7 @@ fn a_narrow_screen_needs_no_scrolling_sideways() {
     let scene = Scene::open(everything());
     scene.browser.set_size(360, 740);
     let fits = || {
-        let wide = "[...document.querySelectorAll('body *')].filter((node) => node.checkVisibility() \
-                    && node.getBoundingClientRect().right > 360.5).map((node) => node.outerHTML.slice(0, 99))";
-        assert_eq!(scene.browser.run(&format!("return {wide}")), serde_json::json!([]));
+        assert_eq!(scene.browser.wide(360), Vec::<String>::new());
         assert_eq!(scene.browser.text("document.documentElement.scrollWidth"), "360");
     };
     fits();

@@ -1,5 +1,5 @@
-//! The status page in a real Chromium, which is driven by WebDriver (W3C). Needs Debian's chromium and
-//! chromium-driver: `make test-page` installs them.
+//! The status page in a real Chromium, which is driven by WebDriver (W3C), and the documentation as a site. Needs
+//! Debian's chromium and chromium-driver: `make test-page` and `make test-docs-site` install them.
 
 // These lints guard what comes from clients and backends; here a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
@@ -9,6 +9,7 @@ mod support;
 
 mod accessible;
 mod browser;
+mod docs_site;
 mod document;
 mod looks;
 mod nginx;

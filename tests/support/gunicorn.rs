@@ -189,7 +189,7 @@ impl Drop for Gunicorn {
 }
 
 /// Where gunicorn is; installs it first where it is missing.
-fn program(version: Version) -> PathBuf {
+pub fn program(version: Version) -> PathBuf {
     static CURRENT: OnceLock<PathBuf> = OnceLock::new();
     static CHUNKING: OnceLock<PathBuf> = OnceLock::new();
     let (program, folder, which) = match version {
