@@ -127,11 +127,20 @@ impl Uwsgi {
         Uwsgi::start_on(&["--socket", &bind(&address)], dir, address, arguments)
     }
 
+    /// As `start`, also where the application cannot be loaded.
+    pub fn start_anyway(dir: TempDir, address: Address, arguments: &[&str]) -> Uwsgi {
+        Uwsgi::begin(&["--socket", &bind(&address)], dir, address, arguments)
+    }
+
     fn start_on(socket: &[&str], dir: TempDir, address: Address, arguments: &[&str]) -> Uwsgi {
+        Uwsgi::begin(&[socket, &["--need-app"]].concat(), dir, address, arguments)
+    }
+
+    fn begin(socket: &[&str], dir: TempDir, address: Address, arguments: &[&str]) -> Uwsgi {
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let mut command = process::command("/usr/bin/uwsgi-core");
         command.args(["--plugin", "python3", "--threads", "4"]).args(socket);
-        command.args(["--die-on-term", "--need-app", "--buffer-size", "65535"]);
+        command.args(["--die-on-term", "--buffer-size", "65535"]);
         command.args(arguments).current_dir(dir.path());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let process = Process::spawn(command).unwrap();
