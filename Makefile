@@ -57,7 +57,7 @@ PROBE := $(dir $(MODULE))ngx_probe_module.so
 .PHONY: help packages module probe faults demo demo-check test lint test-pure test-module test-page test-sanitize \
 	test-http3 test-valgrind test-layout test-untested versions soak fuzz parity bench bench-overload bench-health profile check-reproducible test-source docs \
 	docs-site test-docs-site deb \
-	test-deb rpm clean
+	test-deb test-newcomer rpm clean
 
 help:
 	@echo 'make demo         build the module and show a Django and Flask site behind it'
@@ -87,6 +87,8 @@ help:
 	@echo 'make deb          packages for Debian, in target/deb/packages (DIST=trixie: for that Debian)'
 	@echo 'make rpm          packages for Fedora and nginx.org, in target/rpm'
 	@echo 'make test-deb     the Debian package in a clean Debian: install, upgrade, purge; 4 minutes'
+	@echo 'make test-newcomer  one who comes from uwsgi_pass, in a clean Debian: migrate, break in twelve ways, mend, go back;'
+	@echo '                  4 minutes, 8 the first time; needs root'
 	@echo 'make test-source  nginx built from its sources with the module; 3 minutes'
 	@echo 'make check-reproducible  two builds of the commit give the same module; 1 minute'
 	@echo 'make docs         write debian/copyright anew'
@@ -276,6 +278,11 @@ rpm: packages
 test-deb: deb
 	@scripts/build-deb $(dir $(DEB))rebuilt-in-another-folder +rebuilt1
 	@scripts/test-deb $(DEB) $(dir $(DEB))rebuilt-in-another-folder
+
+# Who comes from uwsgi_pass: package, site, migration, twelve failures and their remedies, the way back. 4 min, the
+# first time 8, when it makes the Debian. Needs root.
+test-newcomer: deb
+	@scripts/test-newcomer $(DEB)
 
 # No test: it measures and judges nothing. BENCH is "full", "quick", "costs" or "costs-quick"; with
 # README=write the main figures go into README.md besides.

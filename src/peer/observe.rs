@@ -95,13 +95,13 @@ fn write(servers: &Servers, log: Log<'_>, event: &Event<'_>) {
         }
         Event::QueueEmpty { name } => {
             let name = Printable(name);
-            let refused = hints.queue_full.take();
+            let refused = hints.queue_full.take(now);
             if refused > 0 {
                 log.error(format_args!(
                     "queue for \"{name}\" was full: {refused} more requests refused"
                 ));
             }
-            let timeouts = hints.queue_timeouts.take();
+            let timeouts = hints.queue_timeouts.take(now);
             if timeouts > 0 {
                 log.error(format_args!(
                     "timed out in the queue for a connection to \"{name}\": {timeouts} more requests"

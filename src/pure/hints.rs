@@ -102,6 +102,7 @@ impl Hints {
 #[derive(Debug)]
 pub struct Flood {
     told: Cell<Option<usize>>,
+    over: Cell<Option<usize>>,
     untold: Cell<usize>,
     interval: usize,
 }
@@ -115,7 +116,7 @@ impl Default for Flood {
 impl Flood {
     /// One line in so many milliseconds.
     pub const fn once_in(interval: usize) -> Flood {
-        Flood { told: Cell::new(None), untold: Cell::new(0), interval }
+        Flood { told: Cell::new(None), over: Cell::new(None), untold: Cell::new(0), interval }
     }
 
     /// Counts one more. Returns how many there are to tell of, this one included, where it is time for a
@@ -123,16 +124,24 @@ impl Flood {
     pub fn add(&self, now: usize) -> Option<usize> {
         let untold = self.untold.get() + 1;
         self.untold.set(untold);
-        if self.told.get().is_some_and(|told| now.wrapping_sub(told) < self.interval) {
-            return None;
-        }
-        self.told.set(Some(now));
-        self.untold.take().into()
+        self.is_due(&self.told, now).then(|| self.untold.take())
     }
 
-    /// How many there are to tell of when it is over.
-    pub fn take(&self) -> usize {
-        self.untold.take()
+    /// How many there are to tell of when it is over, where it is time for a line of that: it may begin and be
+    /// over many times in a second. What is not told then, the next line tells of.
+    pub fn take(&self, now: usize) -> usize {
+        match self.untold.get() > 0 && self.is_due(&self.over, now) {
+            true => self.untold.take(),
+            false => 0,
+        }
+    }
+
+    fn is_due(&self, last: &Cell<Option<usize>>, now: usize) -> bool {
+        let is_due = last.get().is_none_or(|last| now.wrapping_sub(last) >= self.interval);
+        if is_due {
+            last.set(Some(now));
+        }
+        is_due
     }
 }
 

@@ -52,9 +52,28 @@ fn a_flood_has_a_line_a_second() {
     assert_eq!(flood.add(start), None);
     assert_eq!(flood.add(start.wrapping_add(999)), None);
     assert_eq!(flood.add(start.wrapping_add(1000)), Some(3), "none is left out");
-    assert_eq!(flood.take(), 0);
+    assert_eq!(flood.take(start), 0);
     assert_eq!(flood.add(start.wrapping_add(1001)), None);
-    assert_eq!((flood.take(), flood.take()), (1, 0));
+    assert_eq!((flood.take(start), flood.take(start)), (1, 0));
+}
+
+/// A worker of several has its own queue empty again and again while requests are refused.
+#[test]
+fn a_flood_is_over_once_a_second() {
+    let (flood, start) = (Flood::default(), usize::MAX - 5);
+    assert_eq!(flood.add(start), Some(1));
+    let (mut lines, mut told) = (0, 0);
+    for time in 0..500 {
+        assert_eq!(flood.add(start.wrapping_add(time)), None);
+        let refused = flood.take(start.wrapping_add(time));
+        lines += usize::from(refused > 0);
+        told += refused;
+    }
+    assert_eq!((lines, told), (1, 1));
+    // the next line tells of the others
+    assert_eq!(flood.add(start.wrapping_add(1000)), Some(500));
+    assert_eq!(flood.add(start.wrapping_add(1001)), None);
+    assert_eq!(flood.take(start.wrapping_add(1001)), 1);
 }
 
 #[test]
