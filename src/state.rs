@@ -150,8 +150,6 @@ pub struct Response<'a> {
     pub answer: Cell<Answer>,
     /// What its headers say of its end.
     pub fields: Cell<Fields>,
-    /// Its body, once nginx has begun to read it.
-    pub body: Cell<Option<Body>>,
     /// What has come behind a chunked body, where the client takes trailers.
     pub trailers: Cell<Option<&'a Trailers>>,
 }
@@ -168,6 +166,8 @@ pub enum Answer {
     Page,
     /// The head is complete.
     Head(Head),
+    /// nginx reads the body.
+    Body(Head, Body),
 }
 
 /// A response whose head has come from the server.
@@ -333,15 +333,8 @@ impl Response<'_> {
     /// The head, once it is complete.
     pub fn head(&self) -> Option<Head> {
         match self.answer.get() {
-            Answer::Head(head) => Some(head),
-            _ => None,
+            Answer::Head(head) | Answer::Body(head, _) => Some(head),
+            Answer::None | Answer::Begun | Answer::Page => None,
         }
-    }
-}
-
-impl Body {
-    /// How far the chunks of a response have come.
-    pub fn chunks_of(body: Option<Body>) -> Chunks {
-        body.map_or(Chunks::Open, |body| body.chunks)
     }
 }

@@ -6,6 +6,8 @@
 
 #[path = "pure/chunked.rs"]
 mod chunked;
+#[path = "pure/clock.rs"]
+mod clock;
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 

@@ -20,7 +20,7 @@ use super::sys::{
     ngx_handle_write_event, ngx_log_t, ngx_socket_errno,
 };
 use super::wake::cancel;
-use super::zone::{is_loaded_in, main_conf_of};
+use super::zone::main_conf_of;
 use super::Log;
 use crate::pure::health::answer::MOST_ANSWER;
 use crate::pure::health::{Failure, Phase, Reading};
@@ -133,11 +133,8 @@ pub(super) fn update<H: Handler>(servers: &Servers<H>, log: *mut ngx_log_t) {
 /// `init_module`: where one process does it all ("master_process off"), it goes from the probes of one
 /// configuration to those of the next.
 pub(super) fn change<H: Handler>(cycle: NonNull<ngx_cycle_t>) {
-    // SAFETY: nginx's cycle is still that of before; the first process has one without "http", and one that this
-    // reload has loaded the module into has no place for it.
-    let before =
-        unsafe { is_loaded_in::<H>(ngx_cycle).then(|| main_conf_of::<H>(ngx_cycle)).flatten() };
-    let Some(before) = before else { return };
+    // SAFETY: nginx's cycle is still that of before; the first process has one without a configuration.
+    let Some(before) = (unsafe { main_conf_of::<H>(ngx_cycle) }) else { return };
     let is_begun =
         |servers: &Servers<H>| resolved::is_begun(servers) || !servers.probes.borrow().is_empty();
     if before.upstreams.iter().any(|servers| is_begun(servers)) {

@@ -369,33 +369,24 @@ pub(super) fn leave() {
     }
 }
 
-/// Is this module, as it is loaded now, among those of a cycle? One that was begun before a reload loaded the module
-/// has no place for it.
+/// The main configuration of a cycle; None where it has no "http", and where this module, as it is loaded now, is not
+/// among its modules: one that was begun before a reload loaded the module has no place for it.
 ///
 /// # Safety
 ///
-/// `cycle` must be valid.
-pub(super) unsafe fn is_loaded_in<H: Module>(cycle: *mut ngx_cycle_t) -> bool {
-    // SAFETY: the caller's promise; nginx has so many pointers there, or none yet.
-    unsafe {
-        let (modules, count) = ((*cycle).modules, (*cycle).modules_n);
-        !modules.is_null() && core::slice::from_raw_parts(modules, count).contains(&H::MODULE)
-    }
-}
-
-/// The main configuration of a cycle; None where it has no "http".
-///
-/// # Safety
-///
-/// `cycle` must be valid, with its configuration, and this module among its modules ([`is_loaded_in`]).
+/// `cycle` must be valid, with its configuration if it has one.
 pub(super) unsafe fn main_conf_of<'a, H: Module>(
     cycle: *mut ngx_cycle_t,
 ) -> Option<&'a MainConf<H>> {
-    // SAFETY: the caller's promise; the HTTP module has null or its context, in which this module has what
-    // `place_main_conf` made.
+    // SAFETY: the caller's promise; nginx has `modules_n` pointers in `modules`, or null. The HTTP module has null or
+    // its context, in which a module of the cycle has what `place_main_conf` made.
     unsafe {
-        // the first cycle of all has none
-        if (*cycle).conf_ctx.is_null() {
+        let (modules, count) = ((*cycle).modules, (*cycle).modules_n);
+        // the first cycle of all has neither
+        if modules.is_null() || (*cycle).conf_ctx.is_null() {
+            return None;
+        }
+        if !core::slice::from_raw_parts(modules, count).contains(&H::MODULE) {
             return None;
         }
         let http = *(*cycle).conf_ctx.add(ngx_http_module.index);

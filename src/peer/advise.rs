@@ -27,7 +27,7 @@ pub fn learn<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) {
     // An HTTP server looks for the end of a line: without one it waits, until one of the two gives up,
     // with one it complains.
     let is_strange = match response.answer.get() {
-        Answer::Page | Answer::Head(_) => true,
+        Answer::Page | Answer::Head(_) | Answer::Body(..) => true,
         Answer::Begun => false,
         Answer::None => {
             let connection = peer.connection();

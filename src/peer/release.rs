@@ -16,7 +16,7 @@ use crate::pure::pool::policy::{self, Facts, LastUse, Reuse};
 use crate::pure::stats::Failure;
 use crate::pure::uwsgi::framing::End;
 use crate::pure::vars_limit::Fault;
-use crate::state::{ConnectionOrigin, RequestState, Verdict};
+use crate::state::{Answer, ConnectionOrigin, RequestState, Verdict};
 
 /// Parks the connection or leaves it to nginx, which closes it. Returns what the balancer is told.
 pub fn release<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
@@ -118,7 +118,8 @@ fn judge<'a>(r: Request<'a>, peer: Peer<'a>, connection: Connection<'a>, outcome
         Ok(()) => Verdict::Kept,
         Err(refusal) => {
             // what comes while the body is read is logged there
-            let is_news = facts.end == End::Clean || attempt.response.body.get().is_none();
+            let is_read = matches!(attempt.response.answer.get(), Answer::Body(..));
+            let is_news = facts.end == End::Clean || !is_read;
             let closed = Event::Closed { descriptor, refusal, is_news };
             observe(peer.servers(), attempt.slot.get(), r.log(), closed);
             Verdict::Closed(refusal)

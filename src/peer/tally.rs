@@ -7,8 +7,8 @@ use crate::nginx::connection::Connection;
 use crate::nginx::peer::Outcome;
 use crate::nginx::{self, Request};
 use crate::pure::stats::{Failure, QueueEnd, Try};
-use crate::pure::uwsgi::framing::End;
-use crate::state::{Before, Body, ConnectionOrigin, Wait};
+use crate::pure::uwsgi::framing::{Chunks, End};
+use crate::state::{Answer, Before, ConnectionOrigin, Wait};
 
 /// Counts a try that has ended with this outcome. `connection`: none where there could be none.
 pub fn count<'a>(
@@ -120,13 +120,11 @@ fn classify(
 /// How far the response of a try has come.
 pub fn response_end(state: &State<'_>) -> End {
     let response = &state.attempt().response;
-    let (head, body) = (response.head(), response.body.get());
-    head.map_or(End::Open, |head| {
-        let received = match body {
-            Some(_) => state.upstream.body_received(),
-            // what nginx did not read may have come all the same
-            None => head.after.into(),
-        };
-        response.fields.get().framing(head.status).end(received, Body::chunks_of(body))
-    })
+    let (head, received, chunks) = match response.answer.get() {
+        Answer::None | Answer::Begun | Answer::Page => return End::Open,
+        // what nginx did not read may have come all the same
+        Answer::Head(head) => (head, head.after.into(), Chunks::Open),
+        Answer::Body(head, body) => (head, state.upstream.body_received(), body.chunks),
+    };
+    response.fields.get().framing(head.status).end(received, chunks)
 }

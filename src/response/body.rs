@@ -12,7 +12,7 @@ use crate::pure::stats::Failure;
 use crate::pure::uwsgi::chunked::{Decoder, Piece};
 use crate::pure::uwsgi::framing::Chunks;
 use crate::pure::uwsgi::trailers;
-use crate::state::{Body, RequestState, Trailers};
+use crate::state::{Answer, Body, RequestState, Trailers};
 
 /// Says how long the body is: none for the statuses without one, else as the server said, else until
 /// it closes the connection.
@@ -25,12 +25,14 @@ use crate::state::{Body, RequestState, Trailers};
 ///
 /// # Errors
 ///
-/// [`Error::Failed`] where the request has no upstream any more.
+/// [`Error::Failed`] where the request has no upstream any more, or the response no head yet.
 pub fn start(r: Request<'_>) -> Result<(), Error> {
     let u = r.upstream().ok_or(Error::Failed)?;
     let state = RequestState::of(r).ok_or(Error::Failed)?;
+    let response = &state.attempt().response;
+    let head = response.head().ok_or(Error::Failed)?;
     let body = Body { chunks: Chunks::Open, decoder: Decoder::default() };
-    state.attempt().response.body.set(Some(body));
+    response.answer.set(Answer::Body(head, body));
 
     if u.is_request_cut() || !u.is_buffered() {
         // An answer to a part of a request; or one that nginx does not keep because it is passed on as
@@ -82,7 +84,9 @@ pub fn decode(
 ) -> Result<u64, Error> {
     let state = RequestState::of(r).ok_or(Error::Failed)?;
     let response = &state.attempt().response;
-    let Body { mut chunks, mut decoder } = response.body.get().ok_or(Error::Failed)?;
+    let Answer::Body(head, Body { mut chunks, mut decoder }) = response.answer.get() else {
+        return Err(Error::Failed);
+    };
     let mut at = 0;
     while !decoder.is_done() {
         let rest = bytes.get(at..).unwrap_or_default();
@@ -113,7 +117,7 @@ pub fn decode(
         chunks = Chunks::Surplus;
         r.log().warn(format_args!("upstream sent data after the last chunk"));
     }
-    response.body.set(Some(Body { chunks, decoder }));
+    response.answer.set(Answer::Body(head, Body { chunks, decoder }));
     Ok(decoder.at_least())
 }
 

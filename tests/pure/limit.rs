@@ -1,17 +1,13 @@
 //! The limit that finds itself, before servers that are simulated: hours of traffic in a second, with several
 //! workers of nginx, each of which sees its own requests only.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
 
+use super::clock::{Clock, Time, SECOND};
 use super::random::Random;
 use ngx_http_rs_uwsgi_module::pure::limit::{Bounds, Limit, Look, OVERLOADED, WORDS};
 use proptest::prelude::*;
-
-/// Microseconds.
-type Time = u64;
-const SECOND: Time = 1_000_000;
 
 /// How long a request takes.
 #[derive(Clone, Copy, Debug)]
@@ -62,9 +58,7 @@ struct Request {
 }
 
 struct Simulation {
-    now: Time,
-    events: BinaryHeap<Reverse<(Time, u64, Event)>>,
-    number: u64,
+    clock: Clock<Event>,
     random: Random,
     words: [AtomicU64; WORDS],
     bounds: Bounds,
@@ -89,9 +83,7 @@ struct Simulation {
 impl Simulation {
     fn new(processes: usize, service: Service, load: f64, workers: usize, seed: u64) -> Self {
         let mut simulation = Simulation {
-            now: 0,
-            events: BinaryHeap::new(),
-            number: 0,
+            clock: Clock::new(0),
             random: Random::new(seed),
             words: [const { AtomicU64::new(0) }; WORDS],
             bounds: Bounds::ANY,
@@ -108,13 +100,8 @@ impl Simulation {
             waiting: 0,
             answered: 0,
         };
-        simulation.after(0, Event::Arrival);
+        simulation.clock.after(0, Event::Arrival);
         simulation
-    }
-
-    fn after(&mut self, time: Time, event: Event) {
-        self.number += 1;
-        self.events.push(Reverse((self.now + time, self.number, event)));
     }
 
     fn limit(&self) -> Option<u64> {
@@ -123,26 +110,21 @@ impl Simulation {
 
     /// Lets it run, and returns how many requests a second were answered.
     fn run(&mut self, time: Time) -> f64 {
-        let (begin, end, before) = (self.now, self.now + time, self.answered);
-        while let Some(Reverse((at, _, event))) = self.events.peek().copied() {
-            if at > end {
-                break;
-            }
-            self.events.pop();
-            self.now = at;
+        let (begin, end, before) = (self.clock.now(), self.clock.now() + time, self.answered);
+        while let Some(event) = self.clock.next(end) {
             match event {
                 Event::Arrival => {
                     let next = self.random.exponential(self.interval);
-                    self.after(next, Event::Arrival);
+                    self.clock.after(next, Event::Arrival);
                     // more do not wait: their clients have left
                     self.waiting = (self.waiting + 1).min(1000);
                     self.send();
                 }
                 Event::Done(request) => {
                     let delay = self.random.exponential(60.0);
-                    self.after(delay, Event::Seen(request));
+                    self.clock.after(delay, Event::Seen(request));
                     let delay = self.random.exponential(60.0);
-                    self.after(delay, Event::Free);
+                    self.clock.after(delay, Event::Free);
                 }
                 Event::Free => {
                     self.busy -= 1;
@@ -151,7 +133,6 @@ impl Simulation {
                 Event::Seen(request) => self.seen(request),
             }
         }
-        self.now = end;
         (self.answered - before) as f64 * SECOND as f64 / (end - begin) as f64
     }
 
@@ -178,7 +159,7 @@ impl Simulation {
             self.busy += 1;
             self.requests[request].is_read = true;
             let time = self.service.draw(&mut self.random) * self.slowness;
-            self.after(time, Event::Done(request));
+            self.clock.after(time, Event::Done(request));
         }
     }
 

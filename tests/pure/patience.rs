@@ -1,19 +1,16 @@
 //! Clients that arrive on their own schedule and leave when their patience is over, before a line and a server that
 //! are simulated. The server works on what it was sent to its end, whoever has left.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::atomic::AtomicU64;
 
+use super::clock::{Clock, Time, SECOND};
 use super::random::Random;
 use ngx_http_rs_uwsgi_module::pure::limit::{self, Bounds, Limit, Look};
 use ngx_http_rs_uwsgi_module::pure::line::{Line, Order, Place, DEFAULT_PRIORITY};
 use ngx_http_rs_uwsgi_module::pure::overload::{Overload, WORDS};
 
-/// Microseconds.
-type Time = u64;
-const SECOND: Time = 1_000_000;
 const PROCESSES: usize = 4;
 const SERVICE: Time = 50_000;
 const CAPACITY: f64 = PROCESSES as f64 * SECOND as f64 / SERVICE as f64;
@@ -52,9 +49,7 @@ enum Max {
 }
 
 struct Simulation {
-    now: Time,
-    events: BinaryHeap<Reverse<(Time, usize, Event)>>,
-    number: usize,
+    clock: Clock<Event>,
     random: Random,
     max: Max,
     order: Order,
@@ -76,9 +71,7 @@ struct Simulation {
 impl Simulation {
     fn new(max: Max, load: f64, patience: (Time, Time), order: Order) -> Self {
         let mut simulation = Simulation {
-            now: 1000 * SECOND,
-            events: BinaryHeap::new(),
-            number: 0,
+            clock: Clock::new(1000 * SECOND),
             random: Random::new(5),
             max,
             order,
@@ -95,28 +88,14 @@ impl Simulation {
             answered: 0,
             in_vain: 0,
         };
-        simulation.after(0, Event::Arrival);
+        simulation.clock.after(0, Event::Arrival);
         simulation
-    }
-
-    fn after(&mut self, time: Time, event: Event) {
-        self.number += 1;
-        self.events.push(Reverse((self.now + time, self.number, event)));
-    }
-
-    fn milliseconds(&self) -> u64 {
-        self.now / 1000
     }
 
     /// Lets it run, and returns the share of the answers that were possible which came in time.
     fn run(&mut self, seconds: u64) -> f64 {
-        let (end, before) = (self.now + seconds * SECOND, self.answered);
-        while let Some(Reverse((at, _, event))) = self.events.peek().copied() {
-            if at > end {
-                break;
-            }
-            self.events.pop();
-            self.now = at;
+        let (end, before) = (self.clock.now() + seconds * SECOND, self.answered);
+        while let Some(event) = self.clock.next(end) {
             match event {
                 Event::Arrival => self.arrival(),
                 Event::Leaves(client) => self.leaves(client),
@@ -134,22 +113,27 @@ impl Simulation {
                 }
             }
         }
-        self.now = end;
         (self.answered - before) as f64 / (CAPACITY * seconds as f64)
     }
 
     fn arrival(&mut self) {
         let next = self.random.exponential(SECOND as f64 / CAPACITY / self.load);
-        self.after(next, Event::Arrival);
+        self.clock.after(next, Event::Arrival);
         let (shortest, longest) = self.patience;
         let patience = shortest + (self.random.next() * (longest - shortest) as f64) as Time;
         let client = self.clients.len();
-        self.clients.push(Client { came: self.now, waited: 0, at: At::Line, is_read: false });
-        self.after(patience, Event::Leaves(client));
+        self.clients.push(Client {
+            came: self.clock.now(),
+            waited: 0,
+            at: At::Line,
+            is_read: false,
+        });
+        self.clock.after(patience, Event::Leaves(client));
         if self.line.is_empty() {
-            Overload::new(&self.words[..]).begin(self.milliseconds());
+            Overload::new(&self.words[..]).begin(self.clock.milliseconds());
         }
-        self.line.push(Place::new(DEFAULT_PRIORITY, NonZeroU64::new(self.now).unwrap()), client);
+        self.line
+            .push(Place::new(DEFAULT_PRIORITY, NonZeroU64::new(self.clock.now()).unwrap()), client);
         self.send();
     }
 
@@ -160,7 +144,7 @@ impl Simulation {
             At::Line => {
                 self.line.remove(|other| *other == client).unwrap();
                 self.clients[client].at = At::Over;
-                self.left(self.now - came);
+                self.left(self.clock.now() - came);
             }
             At::Server => {
                 self.over(client);
@@ -181,7 +165,7 @@ impl Simulation {
 
     fn is_overloaded(&self) -> bool {
         matches!(self.max, Max::Unsaid)
-            && Limit::new(&self.limit[..]).is_overloaded(self.milliseconds())
+            && Limit::new(&self.limit[..]).is_overloaded(self.clock.milliseconds())
     }
 
     fn known(&self) -> usize {
@@ -206,14 +190,15 @@ impl Simulation {
         let look = Look { in_flight: count, looked: count, unread, waits };
         let limit = Limit::new(&self.limit[..]);
         if waits {
-            limit.set_overloaded(self.milliseconds());
+            limit.set_overloaded(self.clock.milliseconds());
         }
         let _ = limit.look(look, Bounds::ANY);
     }
 
     /// Somebody has waited in vain.
     fn left(&mut self, waited: Time) {
-        let _ = Overload::new(&self.words[..]).left(waited / 1000, false, self.milliseconds());
+        let _ =
+            Overload::new(&self.words[..]).left(waited / 1000, false, self.clock.milliseconds());
     }
 
     /// nginx sends what it may.
@@ -221,16 +206,16 @@ impl Simulation {
         while self.in_flight.len() < self.known() && !self.line.is_empty() {
             if self.listen_queue.len() > self.listen {
                 if let Max::Unsaid = self.max {
-                    Limit::new(&self.limit[..]).set_overloaded(self.milliseconds());
+                    Limit::new(&self.limit[..]).set_overloaded(self.clock.milliseconds());
                 }
                 return;
             }
-            let now = self.milliseconds();
+            let now = self.clock.milliseconds();
             let overload = Overload::new(&self.words[..]);
             let direction = overload.direction(self.order, now);
             self.line.turn(direction);
             let Some((_, client)) = self.line.pop() else { return };
-            let waited = self.now - self.clients[client].came;
+            let waited = self.clock.now() - self.clients[client].came;
             overload.served(waited / 1000, direction, now);
             self.clients[client].waited = waited;
             self.clients[client].at = At::Server;
@@ -246,7 +231,7 @@ impl Simulation {
             let Some(client) = self.listen_queue.pop_front() else { return };
             self.busy += 1;
             self.clients[client].is_read = true;
-            self.after(SERVICE, Event::Done(client));
+            self.clock.after(SERVICE, Event::Done(client));
         }
     }
 }
