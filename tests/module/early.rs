@@ -314,8 +314,8 @@ fn variables() {
     let values: Vec<usize> = line.split_whitespace().map(|value| value.parse().unwrap()).collect();
     let [status, upstream_status, sent, received, length] = values[..] else { panic!("{line}") };
     assert_eq!((status, upstream_status, received, length), (413, 413, SIZED.len(), 8));
-    // the vars and what the client had sent of its body by then
-    assert!((1000..2000).contains(&sent), "{line}");
+    // the vars and what the client had sent of its body by then, which may have been all 2000 bytes
+    assert!((1000..3000).contains(&sent), "{line}");
 }
 
 #[test]

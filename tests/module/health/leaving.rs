@@ -4,6 +4,7 @@
 use super::{answers, paths, wait_lines, DOWN, SOON};
 use crate::prelude::*;
 use crate::reuse::balancers::has;
+use crate::status::Metrics;
 use std::net::Ipv4Addr;
 
 /// Keeps its connections, says its name, and answers requests of "/slow" when it may.
@@ -50,9 +51,16 @@ fn wait_all_closed(backend: &Backend) {
     });
 }
 
-/// A reload marks a server "down".
+/// A reload marks a server "down", or, where nginx has that, "drain".
 #[test]
-fn marked_down_by_a_reload() {
+fn marked_by_a_reload() {
+    marked("down");
+    if has("sticky") {
+        marked("drain");
+    }
+}
+
+fn marked(mark: &str) {
     let (_dir, a, b) = paths();
     let may = Arc::new(AtomicBool::new(false));
     let first = Backend::unix(&a, script("a", may.clone()));
@@ -65,13 +73,13 @@ fn marked_down_by_a_reload() {
     let slow = busy_and_idle(&nginx, &first);
     let path = nginx.path("nginx.conf");
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, text.replace(&server, &format!("{server} down"))).unwrap();
+    fs::write(&path, text.replace(&server, &format!("{server} {mark}"))).unwrap();
     nginx.signal(libc::SIGHUP);
     wait_idle_closed(&first);
     wait_for("the new worker", || (get(nginx.address(), "/").text() == "b").then_some(()));
     let asked = first.requests().len();
-    assert_eq!(answers(&nginx, 5), ["b"; 5]);
-    assert_eq!(first.requests().len(), asked);
+    assert_eq!(answers(&nginx, 5), ["b"; 5], "{mark}");
+    assert_eq!(first.requests().len(), asked, "{mark}");
     may.store(true, Ordering::Relaxed);
     assert_eq!(slow.join().unwrap().text(), "a");
     // what the old worker had is closed, and nobody probes it any more
@@ -116,6 +124,8 @@ fn gone_by_resolve() {
         }
         dns.set_service("_uwsgi._tcp.app.test", port_of(&second), "two.test");
         wait_idle_closed(&first);
+        let closed = Metrics::of(&nginx).by_label("upstream_connections_closed_total");
+        assert_eq!(closed.get("idle_gone"), Some(&1.0), "{closed:?}");
         if !check.is_empty() {
             wait_for("the other to be probed", || {
                 (second.connection_count() > probed + 2).then_some(())

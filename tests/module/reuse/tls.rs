@@ -120,6 +120,7 @@ fn a_connection_that_was_not_verified_is_not_used_where_that_is_asked_for() {
     ));
     assert_eq!(connections(&site, &["/plain"]), [0]);
     assert_eq!(get(site.address(), "/verify").status, 502);
+    assert_eq!(site.wait_verdict(1), "it failed or was closed");
     assert_eq!(site.backend.requests().len(), 1);
     assert_eq!(connections(&site, &["/plain"]), [0]);
 }
