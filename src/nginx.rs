@@ -255,6 +255,14 @@ pub fn most_idle_connections() -> usize {
     unsafe { (*sys::ngx_cycle).connection_n / 4 }
 }
 
+/// `worker_connections`, where less than an eighth of them is left to the worker.
+pub fn scarce_connections() -> Option<usize> {
+    // SAFETY: requests run in a worker, which has a cycle.
+    let (all, free) =
+        unsafe { ((*sys::ngx_cycle).connection_n, (*sys::ngx_cycle).free_connection_n) };
+    (free < all / 8).then_some(all)
+}
+
 /// The user that the worker runs as.
 pub fn user() -> String {
     // SAFETY: takes no arguments and cannot fail.

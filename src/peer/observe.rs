@@ -68,10 +68,22 @@ fn write(servers: &Servers, log: Log<'_>, event: &Event<'_>) {
                 log.warn(format_args!("upstream sent data after its response"));
             }
         }
-        Event::Queued { name, cause, before } => log.debug(format_args!(
-            "http rs_uwsgi wait for a connection to {}: {cause:?}, {before} before",
-            Printable(name)
-        )),
+        Event::Queued { name, cause, before } => {
+            log.debug(format_args!(
+                "http rs_uwsgi wait for a connection to {}: {cause:?}, {before} before",
+                Printable(name)
+            ));
+            if let Some(all) = nginx::scarce_connections() {
+                // what nginx does then, it tells of at level warn
+                if hints.take_due(Hint::Connections, now) {
+                    log.error(format_args!(
+                        "{all} \"worker_connections\" are nearly used up while requests wait for \"{}\", \
+                         each of which takes two: nginx resets clients when none is left",
+                        Printable(name),
+                    ));
+                }
+            }
+        }
         Event::Refused { name, errno, connect_retry } => {
             if hints.take_due(Hint::Refused, now) {
                 log.warn_of(

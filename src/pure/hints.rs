@@ -28,9 +28,11 @@ pub enum Hint {
     NoPong,
     /// A variable yields no priority.
     Priority,
+    /// Requests that wait have nearly all of the worker's connections.
+    Connections,
 }
 
-const KINDS: usize = 9;
+const KINDS: usize = 10;
 
 /// How often one is given, in milliseconds.
 pub const INTERVAL: usize = 60_000;

@@ -2,6 +2,8 @@
 //! was built for another.
 
 use crate::prelude::*;
+use crate::support::process;
+use crate::support::programs::nginx_path;
 
 /// What follows a mark in the module's file, up to a byte that ends it.
 fn in_file(mark: &str, end: u8) -> String {
@@ -21,6 +23,31 @@ fn logged_once() {
     assert_eq!(said.text, format!("rs_uwsgi module {build} loaded"));
     nginx.reload();
     assert_eq!(nginx.logged(" loaded").len(), 1, "{:?}", nginx.logged(" loaded"));
+}
+
+/// What docs/install.md has in place of that line, where a log has none.
+#[test]
+fn said_elsewhere_at_debians_level() {
+    let site = "server { listen 127.0.0.1:@port@; location /status/ { rs_uwsgi_status; } }";
+    let nginx = Nginx::builder().log_level("error").http(site).start();
+    let status = get(nginx.address(), "/status/json").text();
+    let of_running = ["version", "commit", "nginx"].map(|name| {
+        let (_, after) = status.split_once(&format!("\"{name}\":\"")).expect(&status);
+        after.split('"').next().unwrap().to_string()
+    });
+    let shell = |command: &str| {
+        let output = process::command("/bin/sh").args(["-c", command]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let file = module_path().display().to_string();
+    let of_file = shell(&format!("strings {file} | grep '@(#)'"));
+    let [version, commit, for_nginx] = &of_running;
+    let build = format!("{version} (commit {commit}, built for nginx {for_nginx})\n");
+    assert!(of_file.ends_with(&build), "{of_file}{status}");
+    let (program, conf) = (nginx_path().display().to_string(), nginx.path("nginx.conf"));
+    let dumped = shell(&format!("{program} -T -c {} 2>&1 | grep load_module", conf.display()));
+    assert_eq!(dumped, format!("load_module {file};\n"));
+    assert_eq!(nginx.logged(" loaded"), []);
 }
 
 /// As a package does it that is installed while nginx runs, and one that is removed.

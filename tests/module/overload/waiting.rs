@@ -32,6 +32,31 @@ fn clients_that_leave() {
     nginx.quit();
 }
 
+/// Each that waits takes two connections. nginx resets clients for whom there is none, and tells of it at a level
+/// that few logs have.
+#[test]
+fn connections_are_nearly_used_up() {
+    let mut server = Stopped::new();
+    let settings = format!(
+        "server {{ listen 127.0.0.1:@port@; location = /busy {{ stub_status; }}
+             location / {{ rs_uwsgi_pass {}; }} }}",
+        server.uwsgi.address()
+    );
+    let nginx = Nginx::builder().worker_connections(128).log_level("error").http(&settings).start();
+    let said = "\"worker_connections\" are nearly used up while requests wait for";
+    let mut clients = send(nginx.address(), &tokens(0..40));
+    wait_busy(&nginx, 40);
+    assert!(nginx.logged(said).is_empty());
+    clients.extend(send(nginx.address(), &tokens(40..56)));
+    wait_busy(&nginx, 56);
+    let lines = nginx.logged(said);
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert_eq!(lines[0].level, "error");
+    assert!(lines[0].text.starts_with("128 "), "{lines:#?}");
+    server.resume();
+    assert_tokens(clients, 0..56);
+}
+
 /// First come, first served: one process takes them from its listen queue one after the other.
 #[test]
 fn in_order_of_arrival() {
