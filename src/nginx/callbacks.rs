@@ -185,8 +185,12 @@ pub unsafe extern "C" fn finalize_request<H: Handler>(r: *mut ngx_http_request_t
     with_step::<H, _>(r, "finalize_request", (), |r| H::finalize_request(r, rc));
     // also where that has failed
     with_request(r, (), |r| {
-        if let Some(pinned) = r.state::<H>().and_then(|state| state.pinned.take()) {
+        let Some(state) = r.state::<H>() else { return };
+        if let Some(pinned) = state.pinned.take() {
             pinned.let_go();
+        }
+        if let Some(growth) = state.growth.take() {
+            growth.cancel();
         }
     });
 }

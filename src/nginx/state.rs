@@ -5,6 +5,7 @@ use core::ops::Deref;
 
 use super::address::Address;
 use super::balancer::PinnedPeer;
+use super::growing::Growth;
 use super::module::Module;
 use super::wait::Waiter;
 use super::Upstream;
@@ -22,6 +23,8 @@ pub struct State<'a, H: Module> {
     pub waiter: Cell<Option<&'a Waiter<'a, H>>>,
     /// The server that the next try is with.
     pub(super) pinned: Cell<Option<&'a PinnedPeer<'a, H>>>,
+    /// The buffers of its response, where they grow by themselves.
+    pub(super) growth: Cell<Option<&'a Growth>>,
     /// The module's own part.
     own: H::State<'a>,
 }
@@ -34,6 +37,7 @@ impl<'a, H: Module> State<'a, H> {
             address: Cell::default(),
             waiter: Cell::default(),
             pinned: Cell::default(),
+            growth: Cell::default(),
             own,
         }
     }

@@ -55,7 +55,7 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
     } else if u.is_chunked() {
         u.decode_chunks::<Uwsgi>(Decoder::default().at_least());
         if state.conf.buffers_grow {
-            u.let_buffers_grow::<Uwsgi>(-1);
+            u.let_buffers_grow::<Uwsgi>(r, -1)?;
         }
         debug!(r.log(), "http rs_uwsgi filter init s:{} chunked", u.status());
         return Ok(());
@@ -64,7 +64,7 @@ pub fn start(r: Request<'_>) -> Result<(), Error> {
     };
     u.set_length(length);
     if state.conf.buffers_grow {
-        u.let_buffers_grow::<Uwsgi>(length);
+        u.let_buffers_grow::<Uwsgi>(r, length)?;
     }
     debug!(r.log(), "http rs_uwsgi filter init s:{} l:{length}", u.status());
     Ok(())

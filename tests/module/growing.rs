@@ -8,6 +8,8 @@ use socket2::{Domain, Socket, Type};
 
 use crate::prelude::*;
 
+mod moment;
+
 const SIZE: usize = 4 << 20;
 /// How large the module's own are.
 const LARGE: &str = ":16384";
@@ -19,8 +21,8 @@ const MOST: usize = 8 + 1;
 const SMALL: &str = "sndbuf=16k";
 
 /// Bytes that tell where they stand.
-fn body() -> Vec<u8> {
-    (0..SIZE / 4).flat_map(|number| (number as u32).to_be_bytes()).collect()
+fn body(size: usize) -> Vec<u8> {
+    (0..size / 4).flat_map(|number| (number as u32).to_be_bytes()).collect()
 }
 
 /// How the server says where the response ends.
@@ -34,18 +36,19 @@ enum Framing {
 impl Framing {
     const ALL: [Framing; 3] = [Framing::Length, Framing::Chunks, Framing::Close];
 
-    fn serve(self, peer: &mut Peer) -> io::Result<()> {
+    fn serve(self, peer: &mut Peer, body: &[u8]) -> io::Result<()> {
         peer.read_request()?;
         match self {
             Framing::Length => {
+                let length = body.len();
                 peer.write(
-                    format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes(),
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes(),
                 )?;
-                peer.write(&body())
+                peer.write(body)
             }
             Framing::Chunks => {
                 peer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
-                for piece in body().chunks(5000) {
+                for piece in body.chunks(5000) {
                     peer.write(format!("{:x}\r\n", piece.len()).as_bytes())?;
                     peer.write(piece)?;
                     peer.write(b"\r\n")?;
@@ -54,7 +57,7 @@ impl Framing {
             }
             Framing::Close => {
                 peer.write(b"HTTP/1.1 200 OK\r\n\r\n")?;
-                peer.write(&body())
+                peer.write(body)
             }
         }
     }
@@ -65,7 +68,7 @@ fn site(locations: &str, framing: Framing, listen: &'static str) -> Pair {
     let builder = Nginx::builder().log_level("debug");
     let server = format!("{STANDARD_PARAMS} {locations}");
     let pair = Pair::builder(&server).nginx(builder).listen(listen).start();
-    pair.backend.set_script(move |peer| framing.serve(peer));
+    pair.backend.set_script(move |peer| framing.serve(peer, &body(SIZE)));
     pair
 }
 
@@ -95,7 +98,7 @@ fn large_buffers(pair: &Pair, path: &str, framing: Framing, pause_after: Option<
     client.read_to_end(&mut read).unwrap();
     let head = read.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
     let len = read.len() - head;
-    assert!(read[head..] == body(), "{framing:?} {path}: another body, of {len} bytes");
+    assert!(read[head..] == body(SIZE), "{framing:?} {path}: another body, of {len} bytes");
     pair.nginx.wait_requests(requests + 1);
     let (mut live, mut most) = (Vec::new(), 0);
     for line in pair.nginx.error_log().split_off(lines) {
