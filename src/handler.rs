@@ -19,6 +19,7 @@ use crate::nginx::module::{Module, ModuleConf};
 use crate::nginx::peer::{Choice, Chosen, IfFull, Outcome, PeerHandler};
 use crate::nginx::probe::{Prober, Turn, Well};
 use crate::nginx::resolved::{Current, ServersOwner};
+use crate::nginx::shake::TlsClient;
 use crate::nginx::status::INTERNAL_SERVER_ERROR;
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::wait::QueueHandler;
@@ -203,6 +204,10 @@ impl Prober for Uwsgi {
 
     fn probe_turn(servers: &Servers, server: &Self::Probed) -> Turn {
         health::turn(servers, server)
+    }
+
+    fn probe_tls(servers: &Servers) -> Option<&TlsClient> {
+        health::tls(servers)
     }
 
     fn probe_packet(servers: &Servers) -> &[u8] {

@@ -362,8 +362,8 @@ pub fn merge_users(
         stats::merge(cf, &block.shown_name(), &mut settings.stats, &mut named)?;
         let mut of_block = users.iter().filter(|user| user.upstream == block);
         warn_of_queue(cf, &settings.queue, connections, &mut told);
-        health::check_users(cf, &block.shown_name(), &settings.health, of_block.clone())?;
-        let keyed_by = match of_block.any(|user| !user.tls) {
+        health::choose_tls(cf, &block.shown_name(), &mut settings.health, of_block.clone())?;
+        let keyed_by = match of_block.any(|user| user.tls == Ok(None)) {
             true => KeyedBy::Address,
             false => KeyedBy::TlsIdentity,
         };
@@ -402,7 +402,7 @@ pub fn register(cf: Conf<'_>, conf: &LocConf) {
         cf.add_upstream_ref::<Uwsgi>(UpstreamRef {
             upstream,
             settings: conf.connections.clone(),
-            tls: conf.has_tls(),
+            tls: conf.tls_client(),
         });
     }
 }

@@ -7,6 +7,7 @@ use super::LocConf;
 use crate::module::UpstreamRef;
 use crate::nginx::conf::{parse_milliseconds, Conf, ConfPosition, Error, Level};
 use crate::nginx::log::Printable;
+use crate::nginx::shake::TlsClient;
 use crate::pure::health::request::Place;
 use crate::pure::health::{Check, Kind};
 
@@ -15,6 +16,8 @@ use crate::pure::health::{Check, Kind};
 pub struct SaidCheck {
     /// The check.
     pub check: Rc<Check>,
+    /// How probes that send something speak TLS, where they do.
+    pub tls: Option<TlsClient>,
     position: ConfPosition,
 }
 
@@ -34,7 +37,7 @@ pub fn set(cf: Conf<'_>, said: &mut Option<Rc<SaidCheck>>) -> Result<(), Error> 
     }
     let check = Check::parse(words, parse_milliseconds)
         .map_err(|reason| Error::Directive(reason.into()))?;
-    *said = Some(Rc::new(SaidCheck { check: Rc::new(check), position: cf.position() }));
+    *said = Some(Rc::new(SaidCheck { check: Rc::new(check), tls: None, position: cf.position() }));
     Ok(())
 }
 
@@ -109,7 +112,8 @@ pub fn place(cf: Conf<'_>, own: &mut LocConf) -> Result<(), Error> {
             ));
         }
     }
-    own.connections.health = Some(Rc::new(SaidCheck { check: Rc::new(check), position }));
+    let tls = tls_of(cf, &check, &position, own.tls_client())?;
+    own.connections.health = Some(Rc::new(SaidCheck { check: Rc::new(check), tls, position }));
     Ok(())
 }
 
@@ -133,29 +137,56 @@ pub fn check_location(cf: Conf<'_>, conf: &LocConf) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks a check against those who pass to the upstream.
+/// A check in an "upstream" block: its probes speak TLS as the first location does that passes there.
 ///
 /// # Errors
 ///
-/// Where one speaks TLS, which probes do not.
-pub fn check_users(
+/// Where others do not speak TLS, or only requests know how.
+pub fn choose_tls(
     cf: Conf<'_>,
     name: &[u8],
-    said: &Option<Rc<SaidCheck>>,
-    mut users: impl Iterator<Item = impl std::ops::Deref<Target = UpstreamRef>>,
+    said: &mut Option<Rc<SaidCheck>>,
+    users: impl Iterator<Item = impl std::ops::Deref<Target = UpstreamRef>> + Clone,
 ) -> Result<(), Error> {
-    let Some(said) = said else { return Ok(()) };
-    if said.check.kind == Kind::Connect || !users.any(|user| user.tls) {
+    let Some(own) = said.as_ref().filter(|own| own.position.level == Level::Upstream) else {
         return Ok(());
+    };
+    let Some(tls) = users.clone().map(|user| user.tls.clone()).find(|tls| *tls != Ok(None)) else {
+        return Ok(());
+    };
+    let position = &own.position;
+    if own.check.kind != Kind::Connect && users.clone().any(|user| user.tls == Ok(None)) {
+        cf.log().emerg(format_args!(
+            "\"{}\" in {}:{} for servers of \"{}\", with which some locations speak TLS and others do not: \
+             say it in a location",
+            position.directive,
+            position.file,
+            position.line,
+            Printable(name),
+        ));
+        return Err(Error::Logged);
     }
-    let position = &said.position;
-    cf.log().emerg(format_args!(
-        "\"{}\" in {}:{} for servers of \"{}\", which speak TLS: probes do not, check the connection \
-         alone, without \"ping\" and \"uri\"",
-        position.directive,
-        position.file,
-        position.line,
-        Printable(name),
-    ));
-    Err(Error::Logged)
+    let tls = tls_of(cf, &own.check, position, tls)?;
+    *said = Some(Rc::new(SaidCheck { check: own.check.clone(), tls, position: position.clone() }));
+    Ok(())
+}
+
+/// How the probes of a check speak TLS, where the servers do.
+fn tls_of(
+    cf: Conf<'_>,
+    check: &Check,
+    position: &ConfPosition,
+    tls: Result<Option<TlsClient>, &'static str>,
+) -> Result<Option<TlsClient>, Error> {
+    if check.kind == Kind::Connect {
+        return Ok(None);
+    }
+    tls.map_err(|name| {
+        cf.log().emerg(format_args!(
+            "\"{}\" in {}:{} for servers that speak TLS, whose \"{name}\" has variables, which a probe \
+             cannot have",
+            position.directive, position.file, position.line,
+        ));
+        Error::Logged
+    })
 }

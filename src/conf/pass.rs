@@ -8,6 +8,7 @@ use super::status::BOTH;
 use super::LocConf;
 use crate::module::Uwsgi;
 use crate::nginx::conf::{Conf, Error};
+use crate::nginx::shake::TlsClient;
 use crate::nginx::value::ComplexValue;
 
 /// The scheme of an address.
@@ -72,6 +73,18 @@ impl LocConf {
         return self.tls.wanted;
         #[cfg(not(ngx_feature = "http_ssl"))]
         return false;
+    }
+
+    /// How the location speaks TLS, if it does.
+    ///
+    /// # Errors
+    ///
+    /// The name of a directive whose value only a request has.
+    pub fn tls_client(&self) -> Result<Option<TlsClient>, &'static str> {
+        if !self.has_tls() {
+            return Ok(None);
+        }
+        TlsClient::of(&self.upstream)
     }
 }
 

@@ -9,6 +9,7 @@ use super::conf::Error;
 use super::module::{context_index, Handler, Module};
 use super::peer::address_of;
 use super::servers::{choose_addresses, Servers};
+use super::shake::TlsClient;
 use super::sys::{
     ngx_http_conf_ctx_t, ngx_http_upstream_add, ngx_http_upstream_conf_t,
     ngx_http_upstream_server_t, ngx_http_upstream_srv_conf_t, NGX_HTTP_UPS_CONF,
@@ -25,8 +26,8 @@ pub struct UpstreamRef<H: Module> {
     pub upstream: Block,
     /// What the location says of connections.
     pub settings: H::Block,
-    /// Does it speak TLS?
-    pub tls: bool,
+    /// How it speaks TLS, if it does; the name of a directive whose value only a request has.
+    pub tls: Result<Option<TlsClient>, &'static str>,
 }
 
 /// An address of a server.

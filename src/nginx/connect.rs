@@ -13,8 +13,7 @@ use super::status::OK;
 use super::sys::{
     ngx_connection_counter, ngx_connection_t,
     ngx_connection_tcp_nodelay_e_NGX_TCP_NODELAY_DISABLED, ngx_current_msec, ngx_event_actions,
-    ngx_get_connection, ngx_handle_read_event, ngx_handle_write_event, ngx_io, ngx_log_t,
-    ngx_socket_errno,
+    ngx_get_connection, ngx_handle_read_event, ngx_handle_write_event, ngx_io, ngx_socket_errno,
 };
 use super::{bytes_of, version, Error, Log};
 
@@ -252,44 +251,8 @@ pub(super) fn outcome(fd: c_int) -> Result<Progress, Errno> {
     }
 }
 
-/// A socket for this address, in a connection that is no request's: its events are the caller's. None where this
-/// worker has no connection to spare, of which nginx has told the log.
-///
-/// # Errors
-///
-/// What socket(2) failed with.
-///
-/// # Safety
-///
-/// `log` must last longer than the connection.
-pub(super) unsafe fn connection_of_its_own(
-    address: &[u8],
-    log: *mut ngx_log_t,
-) -> Result<Option<NonNull<ngx_connection_t>>, Errno> {
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: makes a socket, which becomes the connection's, or is closed. The rest is the caller's promise.
-    unsafe {
-        let fd = libc::socket(family(address), kind, 0);
-        if fd == -1 {
-            return Err(Errno(ngx_socket_errno()));
-        }
-        let Some(c) = NonNull::new(ngx_get_connection(fd, log)) else {
-            libc::close(fd);
-            return Ok(None);
-        };
-        let fields = c.as_ptr();
-        (*fields).type_ = libc::SOCK_STREAM;
-        (*fields).recv = ngx_io.recv;
-        (*fields).send = ngx_io.send;
-        (*fields).log = log;
-        (*(*fields).read).log = log;
-        (*(*fields).write).log = log;
-        Ok(Some(c))
-    }
-}
-
 /// The family of an address, which a `sockaddr` begins with.
-fn family(address: &[u8]) -> c_int {
+pub(super) fn family(address: &[u8]) -> c_int {
     address.first_chunk().map_or(0, |family| libc::sa_family_t::from_ne_bytes(*family).into())
 }
 

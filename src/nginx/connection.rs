@@ -10,7 +10,9 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use super::callbacks::log_panic;
 use super::module::{Handler, Module};
 use super::servers::Servers;
-use super::status::{AGAIN, OK};
+#[cfg(ngx_feature = "http_ssl")]
+use super::status::AGAIN;
+use super::status::OK;
 #[cfg(ngx_feature = "http_ssl")]
 use super::sys::ngx_ssl_shutdown;
 use super::sys::{

@@ -12,8 +12,9 @@ use std::rc::Rc;
 use super::address::url_of;
 use super::callbacks::log_panic;
 use super::conf::{Conf, ConfPosition, Error};
-use super::connect::{connect_socket, connection_of_its_own, watch, Errno};
+use super::connect::{connect_socket, watch, Errno};
 use super::module::{main_conf, Module};
+use super::own::{connection_of_its_own, receive, send, Moved};
 use super::status::OK;
 use super::sys::{
     ngx_add_timer, ngx_close_connection, ngx_connection_t, ngx_cycle, ngx_event_t,
@@ -222,23 +223,20 @@ unsafe fn go_on(
     let mut piece = [0_u8; 16 * 1024];
     // SAFETY: an open connection with its event, and a piece of memory with its length.
     unsafe {
-        let (fd, read) = ((*c).fd, (*c).read);
+        let read = (*c).read;
         loop {
-            let count = libc::recv(fd, piece.as_mut_ptr().cast(), piece.len(), 0);
-            if count > 0 {
-                reading.bytes.extend(piece.iter().take(count as usize));
-                if reading.bytes.len() > limits.most {
-                    return Some(Err(Failure::Size(limits.most)));
+            match receive(c, &mut piece) {
+                Moved::Bytes(0) => return Some(Ok(())),
+                Moved::Bytes(count) => {
+                    reading.bytes.extend(piece.iter().take(count));
+                    if reading.bytes.len() > limits.most {
+                        return Some(Err(Failure::Size(limits.most)));
+                    }
                 }
-                continue;
-            }
-            match ngx_socket_errno() {
-                _ if count == 0 => return Some(Ok(())),
-                libc::EINTR => {}
-                libc::EAGAIN => break,
+                Moved::Not => break,
                 // A server that closes without having read what it was sent, after its answer.
-                _ if !reading.bytes.is_empty() => return Some(Ok(())),
-                errno => return Some(Err(Failure::Connect(Errno(errno)))),
+                Moved::Failed(_) if !reading.bytes.is_empty() => return Some(Ok(())),
+                Moved::Failed(errno) => return Some(Err(Failure::Connect(Errno(errno)))),
             }
         }
         flag!(read, ready = 0);
@@ -249,7 +247,7 @@ unsafe fn go_on(
             reading.asked = true;
             if reading.bytes.is_empty() {
                 // It fails where there is no connection yet, and the next event says why there is none.
-                libc::send(fd, ASK.as_ptr().cast(), ASK.len(), libc::MSG_NOSIGNAL);
+                let _ = send(c, ASK);
             }
             flag!(read, timedout = 0);
             ngx_add_timer(read, limits.time - limits.patience);

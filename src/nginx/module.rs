@@ -15,7 +15,8 @@ use super::fetch::{NamedTarget, Target};
 use super::filter::ChunkDecoder;
 use super::headers::KnownHeaders;
 use super::peer::PeerHandler;
-use super::probe::{self, Prober};
+use super::probe::Prober;
+use super::probes;
 use super::resolved::ServersOwner;
 use super::servers::Servers;
 use super::slots::Directives;
@@ -377,7 +378,7 @@ unsafe extern "C" fn init_module<H: Handler>(cycle: *mut ngx_cycle_t) -> ngx_int
         LOADED.call_once(|| log.notice(format_args!("rs_uwsgi module {} loaded", H::VERSION)));
         if let Some(cycle) = NonNull::new(cycle) {
             zone::begin::<H>(cycle, log);
-            probe::change::<H>(cycle);
+            probes::change::<H>(cycle);
         }
     }
     OK
@@ -388,7 +389,7 @@ unsafe extern "C" fn init_process<H: Handler>(cycle: *mut ngx_cycle_t) -> ngx_in
     if let Some(cycle) = NonNull::new(cycle) {
         let begin = || {
             zone::enter::<H>(cycle, Log::of_worker());
-            probe::begin::<H>(cycle);
+            probes::begin::<H>(cycle);
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(begin)) {
             log_panic(Log::of_worker(), &*panic);
@@ -400,7 +401,7 @@ unsafe extern "C" fn init_process<H: Handler>(cycle: *mut ngx_cycle_t) -> ngx_in
 /// `exit_process`: a worker ends.
 unsafe extern "C" fn exit_process<H: Handler>(cycle: *mut ngx_cycle_t) {
     let end = || {
-        probe::end::<H>(cycle);
+        probes::end::<H>(cycle);
         zone::leave();
     };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(end)) {

@@ -4,23 +4,23 @@
 use core::cell::{Cell, RefCell, UnsafeCell};
 use core::ffi::{c_int, c_void};
 use core::mem::{offset_of, zeroed};
-use core::ptr::{self, NonNull};
-use std::collections::BTreeMap;
+use core::ptr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::callbacks::log_panic;
-use super::connect::{connect_socket, connection_of_its_own, outcome, watch, Errno, Progress};
+use super::connect::{connect_socket, outcome, watch, Errno, Progress};
 use super::connection::close;
 use super::module::{Handler, Module};
-use super::resolved::{self, Current};
+use super::own::{connection_of_its_own, receive, send, Moved};
+use super::resolved::Current;
 use super::servers::Servers;
+use super::shake::{self, Shaken, TlsClient};
 use super::status::OK;
 use super::sys::{
-    ngx_add_timer, ngx_connection_t, ngx_cycle, ngx_cycle_t, ngx_event_t, ngx_handle_read_event,
-    ngx_handle_write_event, ngx_log_t, ngx_socket_errno,
+    ngx_add_timer, ngx_connection_t, ngx_event_t, ngx_handle_read_event, ngx_handle_write_event,
+    ngx_log_t, ngx_socket_errno,
 };
 use super::wake::cancel;
-use super::zone::main_conf_of;
 use super::Log;
 use crate::pure::health::answer::MOST_ANSWER;
 use crate::pure::health::{Failure, Phase, Reading};
@@ -31,6 +31,8 @@ pub trait Prober: Module {
     fn probed(servers: &Servers<Self>, now: Vec<Current>) -> Vec<Probed<Self>>;
     /// It is time for a probe.
     fn probe_turn(servers: &Servers<Self>, server: &Self::Probed) -> Turn;
+    /// How the servers speak TLS; None where they do not, or it does not matter.
+    fn probe_tls(servers: &Servers<Self>) -> Option<&TlsClient>;
     /// What a probe sends; where this is nothing, it ends when it is connected.
     fn probe_packet(servers: &Servers<Self>) -> &[u8];
     /// Is an answer read to its end, also when it is known what it says?
@@ -95,69 +97,8 @@ pub(super) struct Probe<H: Module> {
     result: Cell<Option<Result<Well, Failure>>>,
 }
 
-/// The probes of an upstream, by addresses.
-pub(super) type Probes<H> = RefCell<BTreeMap<Box<[u8]>, Box<Probe<H>>>>;
-
 /// A response is read to its end, so that the application can write it; but not more of it than this.
 const MOST_SURPLUS: usize = 1 << 16;
-
-/// `init_process`: a worker begins.
-pub(super) fn begin<H: Handler>(cycle: NonNull<ngx_cycle_t>) {
-    // SAFETY: the worker's cycle, with its configuration.
-    let Some(main) = (unsafe { main_conf_of::<H>(cycle.as_ptr()) }) else { return };
-    // SAFETY: a cycle has a log, as long as the worker.
-    let log = unsafe { (*cycle.as_ptr()).log };
-    for servers in &main.upstreams {
-        update(servers, log);
-        resolved::begin(servers, log);
-    }
-}
-
-/// Probes the servers that there are now. Those that were there before are probed when it is their time.
-pub(super) fn update<H: Handler>(servers: &Servers<H>, log: *mut ngx_log_t) {
-    let all = H::probed(servers, servers.current());
-    let mut probes = servers.probes.borrow_mut();
-    let mut before = core::mem::take(&mut *probes);
-    for probed in all {
-        let address = probed.address.clone();
-        let probe = before.remove(&address).unwrap_or_else(|| {
-            let pause = probed.pause;
-            let probe = Box::new(Probe::new(servers, probed, log));
-            probe.look_in(pause);
-            probe
-        });
-        probes.insert(address, probe);
-    }
-}
-
-/// `init_module`: where one process does it all ("master_process off"), it goes from the probes of one
-/// configuration to those of the next.
-pub(super) fn change<H: Handler>(cycle: NonNull<ngx_cycle_t>) {
-    // SAFETY: nginx's cycle is still that of before; the first process has one without a configuration.
-    let Some(before) = (unsafe { main_conf_of::<H>(ngx_cycle) }) else { return };
-    let is_begun =
-        |servers: &Servers<H>| resolved::is_begun(servers) || !servers.probes.borrow().is_empty();
-    if before.upstreams.iter().any(|servers| is_begun(servers)) {
-        stop_all::<H>(&before.upstreams);
-        begin::<H>(cycle);
-    }
-}
-
-/// `exit_process`: the worker ends.
-pub(super) fn end<H: Handler>(cycle: *mut ngx_cycle_t) {
-    // SAFETY: the worker's cycle, with its configuration.
-    if let Some(main) = unsafe { main_conf_of::<H>(cycle) } {
-        stop_all::<H>(&main.upstreams);
-    }
-}
-
-fn stop_all<H: Handler>(upstreams: &[Box<Servers<H>>]) {
-    for servers in upstreams {
-        resolved::end(servers);
-        servers.probes.borrow_mut().clear();
-        H::leave_probes(servers);
-    }
-}
 
 impl<H: Module> Probe<H> {
     /// Nothing happens any more.
@@ -183,6 +124,14 @@ impl<H: Module> Drop for Probe<H> {
 }
 
 impl<H: Handler> Probe<H> {
+    /// Of one server, from the end of its first pause on.
+    pub(super) fn begin(servers: &Servers<H>, probed: Probed<H>, log: *mut ngx_log_t) -> Box<Self> {
+        let pause = probed.pause;
+        let probe = Box::new(Probe::new(servers, probed, log));
+        probe.look_in(pause);
+        probe
+    }
+
     fn new(servers: &Servers<H>, probed: Probed<H>, log: *mut ngx_log_t) -> Self {
         let Probed { server, address, .. } = probed;
         const { assert!(offset_of!(Probe<H>, fd) == offset_of!(ngx_connection_t, fd)) };
@@ -238,7 +187,7 @@ impl<H: Handler> Probe<H> {
             Turn::Probe(timeout) => {
                 self.look_in(timeout);
                 match self.connect() {
-                    Ok(Some(Progress::Connected)) => self.begin(),
+                    Ok(Some(Progress::Connected)) => self.connected(),
                     // without a connection this worker is to blame; the log has the reason
                     Ok(Some(Progress::Pending) | None) => {}
                     Err(Errno(errno)) => {
@@ -269,12 +218,25 @@ impl<H: Handler> Probe<H> {
             };
             self.connection.set(c);
             (*c).data = ptr::from_ref(self).cast_mut().cast();
-            for event in [(*c).read, (*c).write] {
-                (*event).handler = Some(on_event::<H>);
-            }
+            self.take_events();
             let progress = connect_socket((*c).fd, &self.address)?;
             watch(c, progress).map_err(|()| Errno(ngx_socket_errno()))?;
             Ok(Some(progress))
+        }
+    }
+
+    /// Has this probe told of what happens to its connection.
+    ///
+    /// # Safety
+    ///
+    /// There must be one, and it must be open.
+    unsafe fn take_events(&self) {
+        let c = self.connection.get();
+        // SAFETY: the caller's promise; an open connection has both events.
+        unsafe {
+            for event in [(*c).read, (*c).write] {
+                (*event).handler = Some(on_event::<H>);
+            }
         }
     }
 
@@ -287,7 +249,7 @@ impl<H: Handler> Probe<H> {
         if self.phase.get() == Phase::Connecting {
             // SAFETY: an open connection.
             match outcome(unsafe { (*self.connection.get()).fd }) {
-                Ok(Progress::Connected) => self.phase.set(Phase::Sending),
+                Ok(Progress::Connected) => return self.connected(),
                 Ok(Progress::Pending) => return,
                 Err(Errno(errno)) => {
                     return self.finish(Err(Failure::System(Phase::Connecting, errno)));
@@ -297,24 +259,42 @@ impl<H: Handler> Probe<H> {
         self.go_on();
     }
 
-    /// The connection is made: sends what there is room for. What happened to it before it was watched is told as
-    /// well, so that nothing has to be read yet.
-    fn begin(&self) {
+    /// The connection is made.
+    fn connected(&self) {
+        let servers = self.servers();
+        if H::probe_packet(servers).is_empty() {
+            return self.finish(Ok(Well::Passed));
+        }
+        if let Some(tls) = H::probe_tls(servers) {
+            self.phase.set(Phase::Handshaking);
+            // SAFETY: an open connection without a pool, whose data is this probe.
+            let shaken = unsafe {
+                shake::begin(tls, self.connection.get(), servers.host(), Some(on_shaken::<H>))
+            };
+            return self.shaken(shaken);
+        }
         self.phase.set(Phase::Sending);
-        match H::probe_packet(self.servers()).is_empty() {
-            true => self.finish(Ok(Well::Passed)),
-            false => {
-                self.send();
-                self.wait();
+        self.go_on();
+    }
+
+    /// A handshake has come so far.
+    fn shaken(&self, shaken: Shaken) {
+        match shaken {
+            Shaken::Done => {
+                // SAFETY: an open connection, whose events nginx had for the handshake.
+                unsafe { self.take_events() };
+                self.phase.set(Phase::Sending);
+                self.go_on();
             }
+            Shaken::Pending => {}
+            Shaken::Failed(fault) => self.finish(Err(Failure::Tls(fault))),
+            // this worker is to blame: the timer ends the probe
+            Shaken::Not => self.disconnect(),
         }
     }
 
     /// Sends and reads what can be.
     fn go_on(&self) {
-        if H::probe_packet(self.servers()).is_empty() {
-            return self.finish(Ok(Well::Passed));
-        }
         self.send();
         match self.phase.get() {
             Phase::Reading => self.receive(),
@@ -325,46 +305,33 @@ impl<H: Handler> Probe<H> {
     /// Sends what there is room for. Once that is all, the answer is read.
     fn send(&self) {
         let packet = H::probe_packet(self.servers());
-        // SAFETY: an open connection.
-        let fd = unsafe { (*self.connection.get()).fd };
         while self.phase.get() == Phase::Sending {
             let rest = packet.get(self.sent.get()..).unwrap_or_default();
             if rest.is_empty() {
                 return self.phase.set(Phase::Reading);
             }
-            // SAFETY: so many bytes.
-            let sent =
-                unsafe { libc::send(fd, rest.as_ptr().cast(), rest.len(), libc::MSG_NOSIGNAL) };
-            match usize::try_from(sent) {
-                Ok(sent) => self.sent.set(self.sent.get() + sent),
-                Err(_) => match ngx_socket_errno() {
-                    libc::EAGAIN => return,
-                    libc::EINTR => {}
-                    // it may have answered before it had read all
-                    _ => self.phase.set(Phase::Reading),
-                },
+            // SAFETY: an open connection.
+            match unsafe { send(self.connection.get(), rest) } {
+                Moved::Bytes(count) => self.sent.set(self.sent.get() + count),
+                Moved::Not => return,
+                // it may have answered before it had read all
+                Moved::Failed(_) => self.phase.set(Phase::Reading),
             }
         }
     }
 
     /// Reads what has come.
     fn receive(&self) {
-        // SAFETY: an open connection.
-        let fd = unsafe { (*self.connection.get()).fd };
+        let mut buffer = [0_u8; MOST_ANSWER];
         loop {
-            let mut buffer = [0_u8; MOST_ANSWER];
-            // SAFETY: room for so many bytes.
-            let received = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-            let bytes = match usize::try_from(received) {
-                Ok(count) => buffer.get(..count).unwrap_or_default(),
-                Err(_) => match ngx_socket_errno() {
-                    libc::EAGAIN => return self.wait(),
-                    libc::EINTR => continue,
-                    errno => {
-                        let failed = Err(Failure::System(Phase::Reading, errno));
-                        return self.finish(self.result.take().unwrap_or(failed));
-                    }
-                },
+            // SAFETY: an open connection.
+            let bytes = match unsafe { receive(self.connection.get(), &mut buffer) } {
+                Moved::Bytes(count) => buffer.get(..count).unwrap_or_default(),
+                Moved::Not => return self.wait(),
+                Moved::Failed(errno) => {
+                    let failed = Err(Failure::System(Phase::Reading, errno));
+                    return self.finish(self.result.take().unwrap_or(failed));
+                }
             };
             if let Some(result) = self.read(bytes) {
                 return self.finish(result);
@@ -445,5 +412,17 @@ unsafe extern "C" fn on_event<H: Handler>(event: *mut ngx_event_t) {
     };
     if !probe.connection.get().is_null() {
         with(probe, Probe::on_event);
+    }
+}
+
+/// A handshake that was pending has ended.
+unsafe extern "C" fn on_shaken<H: Handler>(c: *mut ngx_connection_t) {
+    // SAFETY: nginx calls with a connection that `connect` made.
+    let probe = unsafe { &*(*c).data.cast::<Probe<H>>() };
+    let (servers, connection) = (probe.servers(), probe.connection.get());
+    if let Some(tls) = H::probe_tls(servers).filter(|_| !connection.is_null()) {
+        // SAFETY: it is open until the probe closes it.
+        let shaken = unsafe { shake::ended(tls, connection, servers.host()) };
+        with(probe, |probe| probe.shaken(shaken));
     }
 }

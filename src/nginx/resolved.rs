@@ -9,7 +9,7 @@ use super::block::Target;
 use super::callbacks::log_panic;
 use super::module::{Handler, Module};
 use super::peer::address_of;
-use super::probe;
+use super::probes;
 use super::servers::Servers;
 use super::sys::{
     ngx_event_t, ngx_http_upstream_rr_peer_t, ngx_http_upstream_rr_peers_t, ngx_log_t,
@@ -77,7 +77,7 @@ unsafe extern "C" fn on_timer<H: Handler>(event: *mut ngx_event_t) {
     let looked = catch_unwind(AssertUnwindSafe(|| {
         let now = changes(servers);
         if servers.watch.seen.replace(now) != now {
-            probe::update(servers, log);
+            probes::update(servers, log);
         }
         // also those that a request had until now
         H::close_gone(servers);

@@ -11,7 +11,7 @@ use super::balancer::install;
 use super::block::{Block, Configured, Target};
 use super::callbacks::with_request;
 use super::module::{self, Handler, Module};
-use super::probe::Probes;
+use super::probes::Probes;
 use super::resolved::Watch;
 use super::status::{ERROR, OK};
 use super::sys::{

@@ -15,6 +15,7 @@ use crate::nginx::log::{debug, Log, Printable};
 use crate::nginx::peer::Choice;
 use crate::nginx::probe::{Turn, Well};
 use crate::nginx::resolved::Current;
+use crate::nginx::shake::TlsClient;
 use crate::nginx::tried::Tried;
 use crate::nginx::{self, zone, Request};
 use crate::pure::health::{
@@ -104,6 +105,11 @@ pub fn turn(servers: &Servers, server: &Server) -> Turn {
         // who has it may leave before
         Lease::Wait(wait) => Turn::Wait(wait.min(check.interval) as usize + 1),
     }
+}
+
+/// How the servers speak TLS, where a probe sends something.
+pub fn tls(servers: &Servers) -> Option<&TlsClient> {
+    servers.settings.health.as_ref().and_then(|said| said.tls.as_ref())
 }
 
 /// What a probe sends.

@@ -24,7 +24,7 @@ pub mod request;
 
 use super::zone::Word;
 
-pub use answer::{Failure, Phase, Reading};
+pub use answer::{Failure, Phase, Reading, TlsFault};
 pub use check::{Check, Kind};
 
 /// How many words there are of a server.

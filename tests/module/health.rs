@@ -7,6 +7,7 @@ mod odd;
 mod params;
 mod real;
 mod restarts;
+mod tls;
 
 use crate::prelude::*;
 use std::collections::HashSet;
@@ -346,16 +347,11 @@ fn errors_in_the_configuration() {
         ("rs_uwsgi_health_check;", "in a location without \"rs_uwsgi_pass\""),
         ("rs_uwsgi_health_check; return 200;", "in a location without \"rs_uwsgi_pass\""),
         ("rs_uwsgi_health_check; rs_uwsgi_pass $arg_x;", "whose \"rs_uwsgi_pass\" has variables"),
-        ("rs_uwsgi_health_check ping; rs_uwsgi_pass suwsgi://127.0.0.1:1;", "which speak TLS"),
-        ("rs_uwsgi_health_check uri=/; rs_uwsgi_pass suwsgi://127.0.0.1:1;", "which speak TLS"),
     ] {
         let said = location(text);
         assert_eq!(said.status.code(), Some(1), "{text}");
         assert!(said.stderr.contains(expected), "{text}: {}", said.stderr);
     }
-    assert!(location("rs_uwsgi_health_check; rs_uwsgi_pass suwsgi://127.0.0.1:1;")
-        .status
-        .success());
     for context in ["rs_uwsgi_health_check;", "server { rs_uwsgi_health_check; }"] {
         assert!(check(context).stderr.contains("directive is not allowed here"), "{context}");
     }

@@ -16,6 +16,8 @@ const PONG: [u8; 4] = [100, 0, 0, 1];
 pub enum Phase {
     /// A connection.
     Connecting,
+    /// The end of a TLS handshake.
+    Handshaking,
     /// The server to take the request.
     Sending,
     /// Its answer.
@@ -41,6 +43,20 @@ pub enum Failure {
     TooLarge,
     /// Its response has a status that does not count as a pass.
     Status(u16),
+    /// It does not speak TLS as it should.
+    Tls(TlsFault),
+}
+
+/// What is wrong with the TLS of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsFault {
+    /// The handshake has failed.
+    Handshake,
+    /// Its certificate is not signed by those that are trusted, or not valid: OpenSSL's number for it (`X509_V_ERR_…`)
+    /// and its words.
+    Unverified(i64, String),
+    /// Its certificate is for another name.
+    OtherName,
 }
 
 impl Failure {
@@ -58,6 +74,7 @@ impl Failure {
             Failure::NotResponse => 6,
             Failure::TooLarge => 7,
             Failure::Status(_) => 8,
+            Failure::Tls(_) => 9,
         }
     }
 
@@ -72,7 +89,8 @@ impl Failure {
             5 => "no_pong",
             6 => "no_response",
             7 => "too_large",
-            _ => "status",
+            8 => "status",
+            _ => "tls",
         }
     }
 
@@ -87,7 +105,8 @@ impl Failure {
             5 => "it answers a ping with something else",
             6 => "its answer to a health check is no response",
             7 => "its answer to a health check has too large a head",
-            _ => "its answer to a health check has a status that is not expected",
+            8 => "its answer to a health check has a status that is not expected",
+            _ => "it does not speak TLS with a health check as it should",
         }
     }
 }
@@ -96,6 +115,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Phase::Connecting => "connecting",
+            Phase::Handshaking => "SSL handshaking",
             Phase::Sending => "sending the request",
             Phase::Reading => "waiting for the answer",
         })
@@ -115,6 +135,13 @@ impl fmt::Display for Failure {
             Failure::NotResponse => f.write_str("it answered with something that is no response"),
             Failure::TooLarge => f.write_str("it answered with too large a head"),
             Failure::Status(status) => write!(f, "it answered with status {status}"),
+            Failure::Tls(TlsFault::Handshake) => f.write_str("the TLS handshake failed"),
+            Failure::Tls(TlsFault::Unverified(number, text)) => {
+                write!(f, "its certificate is not verified ({number}: {text})")
+            }
+            Failure::Tls(TlsFault::OtherName) => {
+                f.write_str("its certificate is for another name than \"rs_uwsgi_ssl_name\"")
+            }
         }
     }
 }
