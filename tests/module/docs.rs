@@ -150,7 +150,7 @@ fn the_readme_is_a_page() {
     assert!(lines <= 150, "{lines} lines");
 }
 
-/// Statements in the text: all between two backquotes that ends as one.
+/// Statements in the text: all between two backquotes that ends as one, or is a directive with its arguments.
 #[test]
 fn statements() {
     let examples = Examples::new();
@@ -158,20 +158,58 @@ fn statements() {
     for name in pages() {
         // what stands between two lines of backquotes has a test of its own
         let text: String = read(&name).split("```").step_by(2).collect();
-        for statement in text.split('`').skip(1).step_by(2).filter(|span| span.ends_with(';')) {
+        let is_metric = |span: &str| span.starts_with("rs_uwsgi_upstream_");
+        let is_directive = |span: &str| {
+            span.starts_with("rs_uwsgi_") && span.contains([' ', '\n']) && !is_metric(span)
+        };
+        for span in text.split('`').skip(1).step_by(2) {
+            let statement = &match span {
+                _ if span.ends_with(';') => span.to_string(),
+                _ if is_directive(span) => format!("{span};"),
+                _ => continue,
+            };
+            // defined in a block beside it
+            let map = match statement.contains("$has_no_length") {
+                true => "map $upstream_http_content_length $has_no_length { default 0; }",
+                false => "",
+            };
             let parts = match statement.split(' ').next().unwrap() {
                 "log_format" => [statement, "", "", ""],
                 // in the test above
-                _ if name == "docs/directives.md" => continue,
+                _ if name == "docs/directives.md" && span.ends_with(';') => continue,
                 "include" => continue,
-                _ => ["", "", "", statement],
+                "rs_uwsgi_zone" => [statement, "", "", ""],
+                _ => [map, "", "", statement],
             };
             let said = examples.check(parts);
             assert!(said.status.success(), "{name}: {statement}\n{}", said.stderr);
             count += 1;
         }
     }
-    assert!(count > 8, "{count}");
+    assert!(count > 25, "{count}");
+}
+
+/// What the tests here would not look at.
+#[test]
+fn no_configuration_is_out_of_sight() {
+    for name in pages() {
+        let page = read(&name);
+        for (index, part) in page.split("```").enumerate() {
+            let is_block = index % 2 == 1;
+            if is_block && !part.starts_with('\n') {
+                continue;
+            }
+            let is_code = |line: &&str| {
+                (is_block || line.starts_with("    "))
+                    && [';', '{', '}'].iter().any(|end| line.ends_with(*end))
+            };
+            let line = part.lines().find(is_code);
+            assert_eq!(
+                line, None,
+                "{name}: a configuration of nginx stands between ```nginx and ```"
+            );
+        }
+    }
 }
 
 #[test]
@@ -190,6 +228,10 @@ fn blocks() {
                         .replace("http {", "http {\naccess_log off;");
                     let own = "pid @dir@/nginx.pid; error_log @dir@/error.log;";
                     Nginx::builder().whole(&format!("{load}\n{own}\n{rest}")).check()
+                }
+                None if block.starts_with("location ") => {
+                    let server = format!("server {{ listen 127.0.0.1:@port@; {block} }}");
+                    Nginx::builder().http(&server).check()
                 }
                 None => Nginx::builder().http(block).check(),
             };

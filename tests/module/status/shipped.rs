@@ -46,10 +46,30 @@ fn rules_are_right() {
     assert!(promtool(&["test", "rules", "alerts.test.yml"]).contains("SUCCESS"));
 }
 
+/// What docs/monitoring.md has for the configuration of Prometheus, and the queries in its text.
+#[test]
+fn what_the_page_says_is_right() {
+    let page = fs::read_to_string(root().join("docs/monitoring.md")).unwrap();
+    let (_, config) = page.split_once("```yaml\n").unwrap();
+    let dir = nginx::prefix();
+    let path = dir.path().join("prometheus.yml");
+    fs::write(&path, config.split("```").next().unwrap()).unwrap();
+    assert!(promtool(&["check", "config", path.to_str().unwrap()]).contains("SUCCESS"));
+    let is_query = |span: &&str| span.contains("rs_uwsgi_") && span.contains(['(', '!']);
+    let spans = page.split('`').skip(1).step_by(2).filter(is_query);
+    let queries: Vec<_> = spans.filter(|span| !span.ends_with(';')).map(str::to_string).collect();
+    assert!(queries.len() >= 3, "{queries:?}");
+    are_right(&queries);
+}
+
 #[test]
 fn queries_of_the_dashboard_are_right() {
     let queries = queries();
     assert!(queries.len() > 20, "{queries:?}");
+    are_right(&queries);
+}
+
+fn are_right(queries: &[String]) {
     let rules = queries.iter().enumerate().map(|(n, query)| {
         let query = query.replace("$__rate_interval", "5m");
         format!("      - {{record: 'q:{n}', expr: '{query}'}}\n")
