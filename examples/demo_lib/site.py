@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 import urllib.error
 import urllib.request
 
@@ -16,7 +17,7 @@ PORTS = [*range(8080, 8100), 0]  # for nginx; 0 is any
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 PAGES = [
     ("/status/", "what becomes of the requests: state, rates, times, and what is not well"),
-    ("/show/", "buttons: a burst, an early refusal, a mix; uwsgi_pass and rs_uwsgi_pass side by side"),
+    ("/show/", "buttons: bursts, uploads, cookies, restarts; uwsgi_pass and rs_uwsgi_pass side by side"),
     ("/", "the index: stylesheet, script and picture from disk"),
     ("/form/", "a form (POST, CSRF)"),
     ("/members/", "behind a login: demo, password demo"),
@@ -26,11 +27,13 @@ PAGES = [
     ("/app1/", "Flask, SCRIPT_NAME and modifier1 30"),
     ("/app2/", "Flask, rs_uwsgi_mount"),
     ("/balanced/", "two uWSGI servers in turn"),
+    ("/gunicorn/", "the Django site in gunicorn, on connections that are used again"),
 ]
 # What `--stock` changes, in this order. Stock sends no vars by itself and has no mount.
 STOCK = [
-    (r"(?m)^\s*(load_module|rs_uwsgi_temp_path)\s.*\n", ""),
-    (r"rs_uwsgi_status;", "return 404;"),
+    (r"(?m)^\s*(load_module|rs_uwsgi_(temp_path|max_vars|connect_retry)|add_header Server-Timing)\s.*\n", ""),
+    (r'(?s)map "\$upstream_addr\|\$rs_uwsgi_connection".*?\}\n', ""),
+    (r"rs_uwsgi_status;", 'return 200 "uwsgi_pass has no status page\\n";'),
     (
         r"rs_uwsgi_mount (\S+);",
         r"""if ($document_uri ~ ^\1(?<mounted>/.*)$) { }
@@ -57,6 +60,7 @@ class Site:
         self.access_log = stage.logs / "access.log"
         self.error_log = stage.logs / "nginx-error.log"
         self.processes = []
+        self.gunicorn = self._gunicorn()
         run = stage.run
         # name, configuration, address, a page that answers 200 when the server is ready
         self.servers = [
@@ -80,6 +84,12 @@ class Site:
             "SHOWCASE_STATIC": str(self.stage.static),
             "DEMO_SITE": str(self.stage.site),
             "DEMO_NGINX": f"127.0.0.1:{self.port}",
+            "DEMO_CONF": str(self.stage.conf),
+            "DEMO_LOGS": str(self.stage.logs),
+            "DEMO_RUN": str(self.stage.run),
+            "DEMO_COUNTER": str(self.stage.data / "counter"),
+            "DEMO_GUNICORN": str(self.gunicorn or ""),
+            "DEMO_SERVER": "uWSGI",
         }
         manage = self.stage.site / "django" / "manage.py"
         self._spawn("manage.py prepare", [PYTHON, manage, "prepare"], environment, "prepare")
@@ -90,7 +100,10 @@ class Site:
             own = {"DEMO_SOCKET": address, "DEMO_NAME": name}
             self._spawn(f"uWSGI ({name})", argv, environment | own, f"uwsgi-{name}")
         started = self.processes[-len(self.servers):]
-        for process, (_, _, address, page) in zip(started, self.servers):
+        waits = [(process, *server[2:]) for process, server in zip(started, self.servers)]
+        if self.gunicorn:
+            waits.append((*self._start_gunicorn(environment), {"PATH_INFO": "/"}))
+        for process, address, page in waits:
             self._wait_for_uwsgi(process, address, page)
         conf = self.stage.conf / "nginx.conf"
         argv = [NGINX, "-e", self.error_log, "-p", self.stage.root, "-c", conf]
@@ -102,6 +115,8 @@ class Site:
         what = "rs_uwsgi_pass" if self.module else "stock's uwsgi_pass"
         print(f"\nnginx with {what} serves Django and Flask. Open:\n")
         for page, text in PAGES:
+            if page == "/gunicorn/" and not self.gunicorn:
+                continue
             print(f"  {self.url + page:<46} {text}")
         print(f"\nLogs: {self.stage.logs}\nCtrl-C stops everything. The access log:\n", flush=True)
 
@@ -125,6 +140,31 @@ class Site:
     def _spawn(self, name, argv, environment, log, *more_logs):
         logs = [self.stage.logs / f"{log}.log", *more_logs]
         self.processes.append(Process(name, argv, environment, logs, self.stage.root))
+
+    def _gunicorn(self):
+        """Copies gunicorn, which comes from PyPI, to where the ordinary user can read it. Returns the folder; None where it
+        cannot be had."""
+        repository = self.stage.repository
+        into, library = repository / "target" / "gunicorn", self.stage.root / "gunicorn"
+        install = [repository / "scripts" / "install-gunicorn", into]
+        if subprocess.run(install, stdout=subprocess.DEVNULL).returncode != 0:
+            print("gunicorn could not be installed; the demo goes on without it")
+            return None
+        for name in ("gunicorn", "packaging"):
+            [source] = into.glob(f"lib/python3*/site-packages/{name}")
+            shutil.copytree(source, library / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(repository / "nginx-conf" / "gunicorn.conf.py", self.stage.conf)
+        return library
+
+    def _start_gunicorn(self, environment):
+        """The Django project again, in gunicorn. Returns the process, and where it will answer."""
+        address = f"{self.stage.run}/gunicorn.sock"
+        argv = [PYTHON, "-m", "gunicorn", "--config", self.stage.conf / "gunicorn.conf.py", "--protocol", "uwsgi"]
+        argv += ["--worker-class", "gthread", "--threads", "8", "--keep-alive", "60", "--no-control-socket"]
+        argv += ["--chdir", self.stage.site / "django", "--bind", f"unix:{address}", "showcase.wsgi:application"]
+        own = {"PYTHONPATH": str(self.gunicorn), "DEMO_SERVER": "gunicorn"}
+        self._spawn("gunicorn", argv, environment | own, "gunicorn")
+        return self.processes[-1], address
 
     def _wait_for_uwsgi(self, process, address, page):
         status = None

@@ -106,6 +106,24 @@ fn gunicorn_by_its_command() {
     assert!(text.contains("REMOTE_ADDR=127.0.0.1\n"), "{text}");
 }
 
+/// What gunicorn says of an idle connection that nginx closes, and of one on which nothing came. Where it says so no
+/// more, the page need not.
+#[test]
+fn gunicorn_of_a_closed_connection() {
+    let gunicorn = Gunicorn::builder(&application()).worker_class("gthread").keepalive(60).start();
+    let nginx = Nginx::serve(&format!(
+        "rs_uwsgi_keepalive_timeout 100ms; location / {{ rs_uwsgi_pass {}; }}",
+        gunicorn.address()
+    ));
+    let said = "InvalidUWSGIHeader: Invalid uWSGI header: incomplete header";
+    let times = || gunicorn.log().matches(said).count();
+    // its start was waited for by connecting
+    wait_for("gunicorn to say so", || (times() > 0).then_some(()));
+    let before = times();
+    assert_eq!(get_path(nginx.address(), "/").status, 200);
+    wait_for("gunicorn to say so again", || (times() > before).then_some(()));
+}
+
 /// A container that comes back with another address is found by its name.
 #[test]
 fn containers() {

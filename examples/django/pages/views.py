@@ -11,9 +11,11 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import FileResponse, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_safe
+from django.views.decorators.vary import vary_on_headers
 
 from .forms import GuestbookForm, UploadForm
 from .models import Upload
@@ -77,30 +79,40 @@ def api_time(request):
     return JsonResponse({"time": timezone.now().isoformat(), "process": os.getpid()})
 
 
+def wants_page(request):
+    """Whether a browser asks, in which a reader wants a way back."""
+    return "text/html" in request.headers.get("Accept", "")
+
+
 @csrf_exempt
+@vary_on_headers("Accept")
 def api_echo(request):
-    """What arrived, as JSON: method, path, arguments, headers and a JSON body."""
+    """What arrived, as JSON: method, path, arguments, headers and a JSON body. In a page for browsers."""
     body = None
     if request.body:
         try:
             body = json.loads(request.body)
         except ValueError as error:
             return JsonResponse({"error": f"the body is not JSON: {error}"}, status=400)
-    return JsonResponse(
-        {
-            "method": request.method,
-            "path": request.path,
-            "args": dict(request.GET.lists()),
-            "headers": dict(request.headers),
-            "host": request.get_host(),
-            "body": body,
-        }
-    )
+    echo = {
+        "method": request.method,
+        "path": request.path,
+        "args": dict(request.GET.lists()),
+        "headers": dict(request.headers),
+        "host": request.get_host(),
+        "body": body,
+    }
+    if wants_page(request):
+        text = json.dumps(echo, indent=2, ensure_ascii=False)
+        return render(request, "pages/echo.html", {"echo": text})
+    return JsonResponse(echo)
 
 
 @require_safe
+@vary_on_headers("Accept")
 def stream(request):
-    """A few lines with pauses between them; X-Accel-Buffering has nginx pass each on at once."""
+    """A few lines with pauses between them; X-Accel-Buffering has nginx pass each on at once. For browsers they
+    are the items of a list in a page."""
 
     def pieces():
         for number in range(1, STREAM_PIECES + 1):
@@ -108,6 +120,13 @@ def stream(request):
             if number < STREAM_PIECES:
                 time.sleep(STREAM_PAUSE)
 
-    response = StreamingHttpResponse(pieces(), content_type="text/plain; charset=utf-8")
+    def page():
+        before, after = render_to_string("pages/stream.html", request=request).split("<!-- pieces -->")
+        yield before
+        yield from (f"<li>{piece}" for piece in pieces())
+        yield after
+
+    content, kind = (page(), "html") if wants_page(request) else (pieces(), "plain")
+    response = StreamingHttpResponse(content, content_type=f"text/{kind}; charset=utf-8")
     response["X-Accel-Buffering"] = "no"
     return response
