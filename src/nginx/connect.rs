@@ -3,6 +3,7 @@
 
 use core::ffi::{c_char, c_int};
 use core::mem::{offset_of, zeroed};
+use core::net::Ipv6Addr;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -39,6 +40,11 @@ impl<'a, H: Module> Peer<'a, H> {
         let address = field!(self, sockaddr);
         // SAFETY: the balancer has chosen a server.
         unsafe { c_int::from((*address).sa_family) == libc::AF_UNIX }
+    }
+
+    /// Is its address one of this machine's own, which a connection is made to within connect(2)?
+    pub fn is_loopback(self) -> bool {
+        is_loopback(self.address())
     }
 
     /// Is it a unix socket with a name that is none of a file, "unix:@name"?
@@ -167,7 +173,10 @@ impl<'a, H: Module> Peer<'a, H> {
                 super::log::Printable(self.name()),
                 (*c).fd
             ));
-            let progress = connect_socket((*c).fd, self.address())?;
+            let mut progress = connect_socket((*c).fd, self.address())?;
+            if progress == Progress::Pending && self.is_loopback() && has_peer((*c).fd) {
+                progress = Progress::Connected;
+            }
             if flag!(read, active) == 0 {
                 watch(c, progress).map_err(|()| Errno(ngx_socket_errno()))?;
             }
@@ -232,7 +241,7 @@ fn forget(fd: c_int) {
 /// What it failed with.
 pub(super) fn outcome(fd: c_int) -> Result<Progress, Errno> {
     let (mut errno, mut size) = (0, size_of::<c_int>() as libc::socklen_t);
-    // SAFETY: room for the number and for an address; the kernel checks the number of the socket.
+    // SAFETY: room for the number; the kernel checks that of the socket.
     unsafe {
         let value = (&raw mut errno).cast();
         if libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, value, &raw mut size) != 0 {
@@ -241,19 +250,37 @@ pub(super) fn outcome(fd: c_int) -> Result<Progress, Errno> {
         if errno != 0 {
             return Err(Errno(errno));
         }
+    }
+    // the event may be that of an earlier attempt
+    Ok(if has_peer(fd) { Progress::Connected } else { Progress::Pending })
+}
+
+/// Is a socket connected?
+fn has_peer(fd: c_int) -> bool {
+    // SAFETY: room for an address; the kernel checks the number of the socket.
+    unsafe {
         let mut address = zeroed::<libc::sockaddr_storage>();
         let mut size = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-        // the event may be that of an earlier attempt
-        match libc::getpeername(fd, (&raw mut address).cast(), &raw mut size) {
-            0 => Ok(Progress::Connected),
-            _ => Ok(Progress::Pending),
-        }
+        libc::getpeername(fd, (&raw mut address).cast(), &raw mut size) == 0
     }
 }
 
 /// The family of an address, which a `sockaddr` begins with.
 pub(super) fn family(address: &[u8]) -> c_int {
     address.first_chunk().map_or(0, |family| libc::sa_family_t::from_ne_bytes(*family).into())
+}
+
+/// Is an address one of 127.0.0.0/8, or ::1?
+fn is_loopback(address: &[u8]) -> bool {
+    const IP: usize = offset_of!(libc::sockaddr_in, sin_addr);
+    const IP6: usize = offset_of!(libc::sockaddr_in6, sin6_addr);
+    match family(address) {
+        libc::AF_INET => address.get(IP) == Some(&127),
+        libc::AF_INET6 => {
+            address.get(IP6..).is_some_and(|ip| ip.starts_with(&Ipv6Addr::LOCALHOST.octets()))
+        }
+        _ => false,
+    }
 }
 
 /// Connects a socket to an address, of whichever kind.

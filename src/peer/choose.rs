@@ -114,8 +114,8 @@ fn connect_or_wait<'a>(
     let state = peer.state();
     // nobody gets in before those who wait
     let has_place = places::take(peer, places::LAST);
-    let is_ours = peer.is_unix() || settings.connect_retry > 0 || silent::is_watched(peer);
-    if has_place && !is_ours {
+    let is_watched = settings.connect_retry > 0 || silent::is_watched(peer);
+    if has_place && !is_watched && !peer.is_unix() && !peer.is_loopback() {
         return Chosen::New;
     }
     let passes_over =
@@ -135,6 +135,8 @@ fn connect_or_wait<'a>(
             limit::begin(r, peer);
             Chosen::Ready
         }
+        // nginx waits, as for one that it makes
+        Connect::Made(Progress::Pending) if !is_watched => Chosen::Waiting,
         Connect::Made(Progress::Pending) => wait::begin(r, peer, wait::limit(state, settings))
             .map_or(Chosen::Failed, |waiter| {
                 waiter.set_pending(true);

@@ -4,6 +4,7 @@
 use super::limit;
 use super::observe::{observe, Event};
 use super::queue::{settings_of, Cause};
+use super::silent;
 use crate::module::Peer;
 use crate::nginx::connect::{Errno, Progress};
 use crate::nginx::log::Log;
@@ -29,6 +30,9 @@ pub fn connect(peer: Peer<'_>, waited: usize) -> Connect {
         Ok(progress) => {
             if progress == Progress::Connected {
                 queues.borrow_mut().reached(key);
+                if !peer.is_unix() {
+                    silent::connected_at_once(peer);
+                }
             }
             Connect::Made(progress)
         }

@@ -59,6 +59,11 @@ pub fn connected(peer: Peer<'_>) {
     }
 }
 
+/// The server has taken a connection while it was being asked for.
+pub fn connected_at_once(peer: Peer<'_>) {
+    known(peer.state().attempt().slot.get()).connected(0, nginx::now() as u64);
+}
+
 /// The attempt to connect has had no answer for long. Is it to be taken for dropped? Else it goes on.
 pub fn is_dropped(peer: Peer<'_>, waiter: &Waiter<'_>) -> bool {
     let attempt = peer.state().attempt();

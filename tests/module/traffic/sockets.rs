@@ -4,6 +4,7 @@
 use super::{get, request, same, worker, GET, OK};
 use crate::intended::without_length_header;
 use crate::prelude::*;
+use crate::support::full_listener::FullListener;
 use crate::support::nginx::free_port;
 use socket2::Socket;
 use std::net::Ipv4Addr;
@@ -248,4 +249,36 @@ fn full_buffers() {
         }
         pair.nginx.assert_clean();
     }
+}
+
+/// A connection within this machine is there when connect(2) returns: it is not waited for, as stock does, and its
+/// socket not watched for writing. nginx's debug log tells which sockets are watched for both.
+#[test]
+fn a_connection_within_this_machine_is_not_waited_for() {
+    let builder = Nginx::builder().log_level("debug");
+    let server = format!("{STANDARD_PARAMS} location / {{ uwsgi_pass @pass@; }}");
+    let pair = Pair::builder(&server).nginx(builder).tcp(true).start();
+    pair.backend.set_script(|peer| peer.answer(OK));
+    let watched = SIDES.map(|side| {
+        let before = pair.nginx.error_log().len();
+        assert_eq!(exchange(pair.address(side), GET).text(), "ok", "{side:?}");
+        let log = pair.nginx.error_log().split_off(before);
+        log.iter().filter(|line| line.text.starts_with("epoll add connection: ")).count()
+    });
+    assert_eq!(watched, [1, 0], "left stock, right ours");
+}
+
+/// Where the kernel drops the attempt to connect, nginx waits for as long as it does with stock.
+#[test]
+fn a_connection_within_this_machine_that_is_not_made() {
+    let full = FullListener::new();
+    let server = format!(
+        "{STANDARD_PARAMS} uwsgi_connect_timeout 300ms; location / {{ uwsgi_pass {}; }}",
+        full.address
+    );
+    let pair = Pair::builder(&server).start();
+    pair.nginx.expects("upstream timed out");
+    let (response, log) = same(&pair, "dropped", GET);
+    assert_eq!((response.status, log.len()), (504, 1), "{log:?}");
+    assert!(log[0].contains("while connecting to upstream"), "{log:?}");
 }
