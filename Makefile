@@ -69,7 +69,7 @@ help:
 	@echo 'make fuzz         the same parts under libFuzzer, TIME seconds in all (60)'
 	@echo 'make test-module  the module in nginx, against real and scripted uwsgi servers'
 	@echo '                  ONLY=name: the tests with this in their names; see tests/README.md'
-	@echo 'make test-page    the status page in Chromium; 1 minute'
+	@echo 'make test-page    the status page and the demo in Chromium; 2 minutes'
 	@echo 'make test-sanitize  test-module under AddressSanitizer and UBSan (TESTS=FILTER: some of it)'
 	@echo 'make test-valgrind  20 tests of test-module, or TESTS=FILTER, in valgrind; any NGINX'
 	@echo 'make test-http3   HTTP/3 in front, compared with uwsgi_pass: nginx 1.28.3 with it, aioquic from PyPI; 2 min'

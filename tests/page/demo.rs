@@ -88,8 +88,9 @@ fn pages_look_good_on_any_screen() {
 }
 
 /// What the two sides say, and do not, after each button.
-const BUTTONS: [(&str, [&str; 2]); 6] = [
+const BUTTONS: [(&str, [&str; 2]); 7] = [
     ("burst", ["× 502", "400 of 400 as they should be"]),
+    ("upload", ["of 8 as they should be", "8 of 8 as they should be"]),
     ("chunked", ["“0 bytes”", "“100000 bytes”"]),
     ("cookie", ["1 × 502", "the largest is \"HTTP_COOKIE\""]),
     ("restart", ["× 502", "it is back"]),

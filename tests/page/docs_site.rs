@@ -79,7 +79,22 @@ fn pages_open_on_any_screen() {
     assert_ne!(backgrounds[0], backgrounds[1]);
 }
 
-/// Each directive and variable is found by its name: among the first three of what is found is its section.
+/// The first three links that the search finds for some words.
+fn found(browser: &Browser, words: &str) -> Vec<String> {
+    browser.run(&format!(
+        "const bar = document.querySelector('#searchbar');
+        bar.value = '{words}';
+        bar.dispatchEvent(new KeyboardEvent('keyup', {{ bubbles: true }}));"
+    ));
+    browser.wait(&format!(
+        "document.querySelector('#searchresults-header').innerText.includes(\"'{words}'\")"
+    ));
+    let link =
+        |n| format!("document.querySelectorAll('#searchresults a')[{n}]?.getAttribute('href')");
+    (0..3).map(|n| browser.text(&link(n))).collect()
+}
+
+/// Each directive and variable is found by its name, and what a log line means by its words.
 #[test]
 fn search_finds_directives() {
     let (nginx, browser) = (site(), Browser::start());
@@ -91,26 +106,20 @@ fn search_finds_directives() {
     assert!(names.len() > 80, "{names:?}");
     for name in names {
         let anchor = name.trim_start_matches('$');
-        browser.run(&format!(
-            "const bar = document.querySelector('#searchbar');
-            bar.value = '{anchor}';
-            bar.dispatchEvent(new KeyboardEvent('keyup', {{ bubbles: true }}));"
-        ));
-        browser.wait(&format!(
-            "document.querySelector('#searchresults-header').innerText.includes(\"'{anchor}'\")"
-        ));
-        // "buffers" and "buffering" are one word for the search
-        let found: Vec<_> = (0..3)
-            .map(|n| {
-                format!("document.querySelectorAll('#searchresults a')[{n}]?.getAttribute('href')")
-            })
-            .map(|link| browser.text(&link))
-            .collect();
+        let found = found(&browser, anchor);
+        // not the first alone: "buffers" and "buffering" are one word for the search
         let is_its = |link: &String| {
             link.contains("docs/directives.html?") && link.ends_with(&format!("#{anchor}"))
         };
         assert!(found.iter().any(is_its), "{name}: {found:?}");
     }
+    for line in
+        ["upstream prematurely closed connection", "no live upstreams", "too many open files"]
+    {
+        let found = found(&browser, line);
+        assert!(found.iter().any(|link| link.contains("docs/troubleshooting.html?")), "{found:?}");
+    }
+    found(&browser, "rs_uwsgi_queue");
     // and a click leads there
     browser.click("#searchresults a");
     browser.wait("location.pathname.endsWith('/docs/directives.html')");
