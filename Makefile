@@ -54,7 +54,7 @@ PACKAGES := $(if $(filter source,$(NGINX)),,packages)
 # What the tests need beside the module: tests/probe.
 PROBE := $(dir $(MODULE))ngx_probe_module.so
 
-.PHONY: help packages module probe faults demo demo-check test lint test-pure test-module test-page test-sanitize \
+.PHONY: help rust packages test-packages module probe faults demo demo-check test lint test-pure test-module test-page test-sanitize \
 	test-http3 test-valgrind test-layout test-untested versions soak fuzz parity bench bench-overload bench-health profile check-reproducible test-source docs \
 	docs-site test-docs-site deb \
 	test-deb test-newcomer rpm clean
@@ -94,7 +94,7 @@ help:
 	@echo 'make docs         write debian/copyright anew'
 	@echo 'make docs-site    the documentation as a site with a search, in target/docs-site/html; its links are checked'
 	@echo 'make test-docs-site  the same, opened in Chromium; 1 minute, and some to build mdbook the first time'
-	@echo 'make packages     install the Debian packages that the targets above need'
+	@echo 'make packages     install the Debian packages that the module and the demo need; tests say what they need besides'
 	@echo 'make clean        remove target/'
 	@echo
 	@echo 'NGINX=vendored    with any of these: nginx 1.28.3 in place of the installed one'
@@ -105,14 +105,22 @@ help:
 packages:
 	@scripts/install-packages
 
-module: $(PACKAGES)
+# Before packages are installed that are of no use without it.
+rust:
+	@scripts/rust-version here
+
+module: rust $(PACKAGES)
 	+@$(WITH_NGINX) cargo build --release --lib --locked --target-dir $(NGINX_TREE)/cargo
 	@mkdir -p $(dir $(MODULE))
 	@cp $(CARGO_OUT)/libngx_http_rs_uwsgi_module.so $(MODULE).new
 	@mv $(MODULE).new $(MODULE)
 	@echo 'built $(MODULE)'
 
-probe: $(PACKAGES)
+# Beside those of the module: a service among them, and modules that nginx loads.
+test-packages:
+	@scripts/install-packages --list scripts/packages-test
+
+probe: rust $(PACKAGES) $(PACKAGES:packages=test-packages)
 	@$(WITH_NGINX) cargo build --release -p ngx_probe_module --locked --target-dir $(NGINX_TREE)/cargo
 	@mkdir -p $(dir $(PROBE))
 	@cp $(CARGO_OUT)/libngx_probe_module.so $(PROBE).new
@@ -265,7 +273,7 @@ export DIST
 # Where the packages are built; what they are tested with comes beside it.
 DEB := target/deb/$(if $(filter-out $(HERE),$(DIST)),$(DIST)/)packages
 
-deb: packages
+deb: rust packages
 	@scripts/install-packages --list scripts/packages-deb
 	@scripts/build-deb $(DEB)
 
