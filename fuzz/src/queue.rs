@@ -50,7 +50,12 @@ struct Waiting(usize);
 
 /// Of the request with this number, when all are alike.
 pub fn place(number: usize) -> Place {
-    Place::new(5, NonZeroU64::MIN.saturating_add(number as u64))
+    Place::new(5, arrival(number))
+}
+
+/// When it came.
+pub fn arrival(number: usize) -> NonZeroU64 {
+    NonZeroU64::MIN.saturating_add(number as u64)
 }
 
 /// What happens to the queues.
@@ -101,7 +106,10 @@ impl Both {
                 for key in KEYS {
                     let expected =
                         removed.filter(|(of, _)| *of == key).map(|(_, one)| Waiting(one));
-                    assert_eq!(self.lines.remove(key, |waiting| waiting.0 == number), expected);
+                    assert_eq!(
+                        self.lines.remove(key, arrival(number), |waiting| waiting.0 == number),
+                        expected
+                    );
                 }
             }
             Step::Begin(key) => {

@@ -60,13 +60,13 @@ pub fn join(
             Some(before)
         }
         Join::Overflow => {
-            queues.borrow_mut().remove(key, |queued| queued.waiting.is_of(waiter));
+            servers.queue.remove(waiter);
             worker.set_lower(slot, known_of(servers, key).1);
             None
         }
         // a slot that somebody waits for here stays: nobody does, and this one looks for another
         Join::Gone => {
-            queues.borrow_mut().remove(key, |queued| queued.waiting.is_of(waiter));
+            servers.queue.remove(waiter);
             servers.slots.borrow_mut().remove(slot);
             let again = super::places::find_slot(peer).filter(|again| *again != slot);
             attempt.slot.set(again);

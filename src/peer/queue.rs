@@ -158,7 +158,8 @@ impl Queue {
     /// Takes a request out that waits no longer.
     pub fn remove(&self, waiter: &Waiter<'_>) -> Option<Queued> {
         let key = waiter.peer().state().attempt().key.get();
-        self.queues.borrow_mut().remove(key, |queued| queued.waiting.is_of(waiter))
+        let is_it = |queued: &Queued| queued.waiting.is_of(waiter);
+        self.queues.borrow_mut().remove(key, waiter.arrived_at(), is_it)
     }
 
     /// The milliseconds until this worker's next attempt to connect.

@@ -109,22 +109,72 @@ struct Class<W> {
     class: u8,
     /// When one of them was served last, or when the first of them came.
     since: u64,
-    /// With the moments of their arrival, in this order.
-    waiting: VecDeque<(u64, W)>,
+    /// With the moments of their arrival, in this order. Who has left from the middle leaves a gap, so that the others
+    /// need not move; at the ends there is none.
+    waiting: VecDeque<(u64, Option<W>)>,
+    /// How many are no gaps.
+    count: usize,
 }
 
 impl<W> Class<W> {
-    fn end(&self, direction: Direction) -> Option<&(u64, W)> {
-        match direction {
-            Direction::Newest if self.class > 0 => self.waiting.back(),
-            _ => self.waiting.front(),
-        }
+    /// So many gaps may there be besides as many as wait.
+    const GAPS: usize = 16;
+
+    fn is_newest_first(&self, direction: Direction) -> bool {
+        direction == Direction::Newest && self.class > 0
+    }
+
+    fn end(&self, direction: Direction) -> Option<(u64, &W)> {
+        let end = match self.is_newest_first(direction) {
+            true => self.waiting.back(),
+            false => self.waiting.front(),
+        };
+        end.and_then(|(arrived_at, waiting)| Some((*arrived_at, waiting.as_ref()?)))
     }
 
     fn take_end(&mut self, direction: Direction) -> Option<(u64, W)> {
-        match direction {
-            Direction::Newest if self.class > 0 => self.waiting.pop_back(),
-            _ => self.waiting.pop_front(),
+        let (arrived_at, waiting) = match self.is_newest_first(direction) {
+            true => self.waiting.pop_back(),
+            false => self.waiting.pop_front(),
+        }?;
+        self.count -= 1;
+        self.close_gaps();
+        Some((arrived_at, waiting?))
+    }
+
+    fn push(&mut self, arrived_at: u64, waiting: W) {
+        let at = match self.waiting.back() {
+            Some((last, _)) if *last > arrived_at => {
+                self.waiting.partition_point(|(other, _)| *other < arrived_at)
+            }
+            _ => self.waiting.len(),
+        };
+        self.waiting.insert(at, (arrived_at, Some(waiting)));
+        self.count += 1;
+    }
+
+    fn remove(&mut self, arrived_at: u64, is: impl Fn(&W) -> bool) -> Option<W> {
+        let first = self.waiting.partition_point(|(other, _)| *other < arrived_at);
+        let came_then = self.waiting.range_mut(first..);
+        let (_, place) = came_then
+            .take_while(|(other, _)| *other == arrived_at)
+            .find(|(_, waiting)| waiting.as_ref().is_some_and(&is))?;
+        let removed = place.take();
+        self.count -= 1;
+        self.close_gaps();
+        removed
+    }
+
+    /// No gap stays at an end, nor too many elsewhere.
+    fn close_gaps(&mut self) {
+        while self.waiting.front().is_some_and(|(_, waiting)| waiting.is_none()) {
+            self.waiting.pop_front();
+        }
+        while self.waiting.back().is_some_and(|(_, waiting)| waiting.is_none()) {
+            self.waiting.pop_back();
+        }
+        if self.waiting.len() > 2 * self.count + Self::GAPS {
+            self.waiting.retain(|(_, waiting)| waiting.is_some());
         }
     }
 }
@@ -138,13 +188,13 @@ impl<W> Default for Line<W> {
 impl<W> Line<W> {
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.classes.iter().map(|class| class.waiting.len()).sum()
+        self.classes.iter().map(|class| class.count).sum()
     }
 
     /// How many would be before one of this place, if all were served in the order of arrival.
     pub fn before(&self, place: Place) -> usize {
         let before = self.classes.iter().filter(|class| class.class <= place.class);
-        before.map(|class| class.waiting.len()).sum()
+        before.map(|class| class.count).sum()
     }
 
     /// Does nobody wait?
@@ -167,23 +217,19 @@ impl<W> Line<W> {
         let Place { class, arrived_at } = place;
         let at = self.classes.partition_point(|other| other.class < class);
         if self.classes.get(at).is_none_or(|other| other.class != class) {
-            self.classes.insert(at, Class { class, since: arrived_at, waiting: VecDeque::new() });
+            let waiting = VecDeque::new();
+            self.classes.insert(at, Class { class, since: arrived_at, waiting, count: 0 });
         }
-        let Some(class) = self.classes.get_mut(at) else { return };
-        let at = match class.waiting.back() {
-            Some((last, _)) if *last > arrived_at => {
-                class.waiting.partition_point(|(other, _)| *other < arrived_at)
-            }
-            _ => class.waiting.len(),
-        };
-        class.waiting.insert(at, (arrived_at, waiting));
+        if let Some(class) = self.classes.get_mut(at) {
+            class.push(arrived_at, waiting);
+        }
     }
 
     /// The first, and its place.
     pub fn first(&self) -> Option<(Place, &W)> {
         let class = self.classes.first()?;
         let (arrived_at, waiting) = class.end(self.direction)?;
-        Some((Place { class: class.class, arrived_at: *arrived_at }, waiting))
+        Some((Place { class: class.class, arrived_at }, waiting))
     }
 
     /// Takes the first out.
@@ -218,16 +264,17 @@ impl<W> Line<W> {
         }
     }
 
-    /// Takes the one out that `is` looked for.
-    pub fn remove(&mut self, is: impl Fn(&W) -> bool) -> Option<(Place, W)> {
-        for at in 0..self.classes.len() {
-            let class = self.classes.get_mut(at)?;
-            if let Some(index) = class.waiting.iter().position(|(_, waiting)| is(waiting)) {
-                let taken = class.waiting.remove(index);
-                return self.taken(at, taken);
-            }
-        }
-        None
+    /// Takes the one out that came at this moment, and `is` looked for: others may have come at the same.
+    pub fn remove(
+        &mut self,
+        arrived_at: NonZeroU64,
+        is: impl Fn(&W) -> bool,
+    ) -> Option<(Place, W)> {
+        let arrived_at = arrived_at.get() & TIME;
+        let mut classes = self.classes.iter_mut().enumerate();
+        let (at, removed) =
+            classes.find_map(|(at, class)| Some((at, class.remove(arrived_at, &is)?)))?;
+        self.taken(at, Some((arrived_at, removed)))
     }
 
     fn take(&mut self, at: usize) -> Option<(Place, W)> {
@@ -240,7 +287,7 @@ impl<W> Line<W> {
         let class = self.classes.get(at)?;
         let place = |arrived_at| Place { class: class.class, arrived_at };
         let taken = taken.map(|(arrived_at, waiting)| (place(arrived_at), waiting));
-        if class.waiting.is_empty() {
+        if class.count == 0 {
             self.classes.remove(at);
         }
         taken

@@ -139,9 +139,14 @@ impl<W> ServerQueues<W> {
         self.tidy(key);
     }
 
-    /// Takes the request out that waits for this server and `is` the one looked for.
-    pub fn remove(&mut self, key: &[u8], is: impl Fn(&W) -> bool) -> Option<W> {
-        let (_, removed) = self.find_mut(key)?.waiting.remove(is)?;
+    /// Takes the request out that waits for this server since that moment and `is` the one looked for.
+    pub fn remove(
+        &mut self,
+        key: &[u8],
+        arrived_at: NonZeroU64,
+        is: impl Fn(&W) -> bool,
+    ) -> Option<W> {
+        let (_, removed) = self.find_mut(key)?.waiting.remove(arrived_at, is)?;
         self.waiting -= 1;
         self.tidy(key);
         Some(removed)

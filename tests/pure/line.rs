@@ -1,6 +1,7 @@
 //! The line before a server against a list that is sorted anew for each turn, and what workers agree on of
 //! its order.
 
+use std::cell::Cell;
 use std::num::NonZeroU64;
 
 use ngx_http_rs_uwsgi_module::pure::line::{
@@ -85,7 +86,8 @@ proptest! {
                 }
                 Step::Remove(index) => {
                     let chosen = (!waiting.is_empty()).then(|| waiting.remove(index % waiting.len()));
-                    let removed = line.remove(|other| Some(*other) == chosen);
+                    let arrived = at(chosen.map_or(1, |(_, arrived)| arrived));
+                    let removed = line.remove(arrived, |other| Some(*other) == chosen);
                     prop_assert_eq!(removed.map(|(_, removed)| removed), chosen);
                 }
                 Step::Turn(newest) => {
@@ -169,6 +171,44 @@ fn lower_classes_get_a_tenth() {
     }
     let lower: Vec<_> = served.iter().filter(|priority| **priority < 9).collect();
     assert_eq!(lower, [&1, &3, &1, &3], "{served:?}");
+}
+
+/// Clients leave from anywhere in a long line: those that came at the same moment are looked at, and no others.
+#[test]
+fn one_that_leaves_is_found_in_a_long_line() {
+    const WAITING: u64 = 10_000;
+    let mut line = Line::default();
+    let arrival = |number: u64| at(1000 + number / 2);
+    let order: Vec<u64> = (0..WAITING).map(|number| number * 7919 % WAITING).collect();
+    for number in 0..WAITING {
+        line.push(Place::new((number % 3) as u8, arrival(number)), number);
+    }
+    let looked = Cell::new(0);
+    for number in &order {
+        let is = |other: &u64| {
+            looked.set(looked.get() + 1);
+            other == number
+        };
+        assert_eq!(line.remove(arrival(*number), is).map(|(_, removed)| removed), Some(*number));
+    }
+    assert!(line.is_empty());
+    assert!(looked.get() <= 2 * WAITING, "{} were looked at", looked.get());
+}
+
+/// Of two that came at the same moment the first to join is the older one; one that comes back joins anew.
+#[test]
+fn two_that_came_at_once() {
+    let (mut line, place) = (Line::default(), Place::new(DEFAULT_PRIORITY, at(10)));
+    line.push(place, 'a');
+    line.push(place, 'b');
+    assert_eq!(line.pop().map(|(_, first)| first), Some('a'));
+    line.push(place, 'a');
+    line.turn(Direction::Newest);
+    assert_eq!(line.first().map(|(_, first)| *first), Some('a'));
+    assert_eq!(line.remove(at(10), |other| *other == 'b').map(|(_, removed)| removed), Some('b'));
+    assert_eq!(line.remove(at(10), |other| *other == 'b'), None);
+    assert_eq!(line.remove(at(11), |_| true), None);
+    assert_eq!(line.len(), 1);
 }
 
 /// Without classes every turn is that of the first, which has waited longest.

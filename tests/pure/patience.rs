@@ -142,7 +142,8 @@ impl Simulation {
         match at {
             At::Over => return,
             At::Line => {
-                self.line.remove(|other| *other == client).unwrap();
+                let came_at = NonZeroU64::new(came).unwrap();
+                self.line.remove(came_at, |other| *other == client).unwrap();
                 self.clients[client].at = At::Over;
                 self.left(self.clock.now() - came);
             }

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::fuzz::queue::{check_pause, place, Both, Step, KEYS};
+use crate::fuzz::queue::{arrival, check_pause, place, Both, Step, KEYS};
 
 fn step() -> impl Strategy<Value = Step> {
     let key = || select(KEYS.to_vec());
@@ -50,7 +50,7 @@ fn refusals_are_remembered_while_somebody_waits() {
     lines.push(b"a", place, first);
     lines.reached(b"a");
     assert_eq!(lines.refused(b"a", 11), 11);
-    assert_eq!(lines.remove(b"a", |_| true), Some(1));
+    assert_eq!(lines.remove(b"a", arrival(1), |_| true), Some(1));
     assert_eq!(lines.refused(b"a", 20), 20);
     assert_eq!(lines.refused(b"a", 21), 21);
 }
