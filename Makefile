@@ -251,7 +251,7 @@ docs:
 	scripts/crates copyright
 
 # mdbook comes from crates.io, into target/mdbook.
-docs-site:
+docs-site: rust $(PACKAGES)
 	@mdbook=$$(scripts/install-mdbook target/mdbook) || exit 1; scripts/docs-site "$$mdbook" target/docs-site
 	@scripts/check-links target/docs-site/html
 	@echo 'built target/docs-site/html/index.html'
