@@ -323,6 +323,7 @@ fn errors_in_the_configuration() {
         ("uri=/$x", "has variables in \"uri=/$x\""),
         ("ping uri=/x", "has both \"ping\" and \"uri\""),
         ("interval=soon", "invalid value \"interval=soon\", it must be a time"),
+        ("interval=9ms", "invalid value \"interval=9ms\", it must be a time from 10ms to a day"),
         ("fails=0", "invalid value \"fails=0\", it must be a number from 1 to 1000"),
         ("uri=/ status=200-2000", "invalid value \"status=200-2000\""),
         ("status=200", "has \"status\", \"host\" or \"header\" without \"uri\""),

@@ -110,7 +110,7 @@ impl<'a> Said<'a> {
         let span = |value: &[u8], least: u64| {
             let span = time(value).map(|time| time as u64);
             span.filter(|span| (least..=DAY).contains(span))
-                .ok_or_else(|| wrong("a time such as \"5s\", of a day at most"))
+                .ok_or_else(|| wrong(&format!("a time from {least}ms to a day, such as \"5s\"")))
         };
         let number = |value: &[u8]| {
             let number = std::str::from_utf8(value).ok().filter(|text| !text.starts_with('+'));
