@@ -189,8 +189,7 @@ fn internal_redirects_and_intercepted_errors() {
     // A body that nobody reads: the connection cannot be used again. Its surplus is not delivered.
     site.answers.set(move |peer, _| {
         peer.write(missing.as_bytes())?;
-        std::thread::sleep(PAUSE);
-        peer.write(b"gone")
+        peer.wait_hangup()
     });
     let response = is_refused(&site, "404 without its body", GET, NOT_ENDED);
     assert_eq!(response.text(), "missing");
