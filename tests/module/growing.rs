@@ -89,10 +89,10 @@ fn large_buffers(pair: &Pair, path: &str, framing: Framing, pause_after: Option<
     let mut read = Vec::new();
     if let Some(size) = pause_after {
         (&mut client).take(size as u64).read_to_end(&mut read).unwrap();
-        wait_for("nginx to write into its file", || {
+        wait_for("nginx to have all of the response", || {
             let log = pair.nginx.error_log().split_off(lines);
             let mut texts = log.iter().map(|line| &line.text);
-            texts.any(|text| text.contains("pipe temp offset: ")).then_some(())
+            texts.any(|text| text.starts_with("http upstream exit: ")).then_some(())
         });
     }
     client.read_to_end(&mut read).unwrap();
