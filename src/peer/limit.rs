@@ -60,6 +60,9 @@ pub fn configured(servers: &Servers) -> MaxConnections {
 
 /// The try has a connection, on which its request is sent next. One with a body may lie unread although the
 /// server works on it, and says nothing.
+///
+/// Also while the server is not overloaded, which costs 67 instructions: when its listen queue runs full, those that lie
+/// in it are the ones to be looked at, and with the later ones alone nothing would seem to be read.
 #[inline]
 pub fn begin(r: Request<'_>, peer: Peer<'_>) {
     if !matches!(settings_of(peer).max_connections, MaxConnections::Number(_)) {
