@@ -20,7 +20,7 @@ pub fn tried(slot: Option<SlotId>, tried: &Try) {
     tried.count(cells);
     let has_reached = tried.sent || tried.connect.is_some();
     if history.is_unavailable() || !has_reached {
-        reached(cells, history, has_reached, tried.failure);
+        reached(cells, slot, has_reached, tried.failure);
     }
 }
 
@@ -40,7 +40,7 @@ pub fn rare(slot: Option<SlotId>, event: &Event<'_>) {
         Event::VarsRefused { .. } | Event::KnownTooLarge { .. } => {
             stats::count(cells, Count::VarsRefused);
         }
-        Event::Refused { .. } => reached(cells, history, false, Some(Failure::Refused)),
+        Event::Refused { .. } => reached(cells, slot, false, Some(Failure::Refused)),
         _ => {}
     }
 }
@@ -58,12 +58,9 @@ fn in_pool(why: Lost) -> Closed {
 
 /// The server was reached, or a try to do so has failed.
 #[cold]
-fn reached(
-    cells: &Cells,
-    history: History<'_, '_, AtomicU64>,
-    has: bool,
-    failure: Option<Failure>,
-) {
+fn reached(cells: &Cells, slot: Option<SlotId>, has: bool, failure: Option<Failure>) {
+    let Some((worker, slot)) = zone::at(slot) else { return };
+    let history = History::of(worker.zone(), slot);
     if has {
         history.set_unavailable(false);
     } else if failure.is_some_and(Failure::is_of_connecting) && history.set_unavailable(true) {

@@ -20,12 +20,13 @@ pub fn count<'a>(
     let state = peer.state();
     let (u, attempt) = (state.upstream, state.attempt());
     let (measured, response) = (u.measured(), &attempt.response);
-    let is_repeated = matches!(outcome, Outcome::RetrySamePeer | Outcome::Restarting);
     let client_gone = state.client_gone.get();
     let status = response.head().map(|head| head.status);
-    // what is sent again has not failed yet
-    let may_have_failed = !(client_gone || is_repeated && Risk::of(r, state) == Risk::None);
-    let failure = may_have_failed.then(|| failure(state, connection, outcome)).flatten();
+    let has_failed = connection.is_none_or(Connection::has_failed);
+    let failure = match outcome == Outcome::Done && !has_failed && attempt.failure.get().is_none() {
+        true => None,
+        false => failure(r, state, connection, outcome),
+    };
     // nginx notes the time before it looks at what came of it
     let is_connected = !failure.is_some_and(Failure::is_of_connecting);
     let tried = Try {
@@ -33,7 +34,7 @@ pub fn count<'a>(
         reused: attempt.connection.get() == Some(ConnectionOrigin::Reused),
         is_next: attempt.after.get() == Before::Other,
         repeated: attempt.after.get() == Before::Same,
-        early: status.is_some() && (!u.is_request_written() || u.is_request_cut()),
+        early: status.is_some() && (!u.is_request_written() || has_failed && u.is_request_cut()),
         client_gone,
         interim: response.interim.get(),
         status,
@@ -48,26 +49,32 @@ pub fn count<'a>(
     observe(peer.servers(), attempt.slot.get(), r.log(), Event::Over { tried: &tried });
     match outcome {
         Outcome::Done => {}
-        _ if is_repeated => state.before.set(Before::Same),
+        _ if is_repeated(outcome) => state.before.set(Before::Same),
         _ => state.before.set(Before::Other),
     }
 }
 
 /// How a try has failed, if it has.
-fn failure(
-    state: &State<'_>,
+#[cold]
+fn failure<'a>(
+    r: Request<'a>,
+    state: &State<'a>,
     connection: Option<Connection<'_>>,
     outcome: Outcome,
 ) -> Option<Failure> {
-    let attempt = state.attempt();
-    let has_failed = connection.is_none_or(Connection::has_failed);
-    if outcome == Outcome::Done && !has_failed && attempt.failure.get().is_none() {
-        return None;
+    // what is sent again has not failed yet
+    let is_sent_again = is_repeated(outcome) && Risk::of(r, state) == Risk::None;
+    match state.client_gone.get() || is_sent_again {
+        true => None,
+        false => classify(state, connection, outcome),
     }
-    classify(state, connection, outcome)
 }
 
-#[cold]
+/// Does the request go to the same server again?
+fn is_repeated(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::RetrySamePeer | Outcome::Restarting)
+}
+
 fn classify(
     state: &State<'_>,
     connection: Option<Connection<'_>>,

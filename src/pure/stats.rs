@@ -166,7 +166,7 @@ pub struct Try {
 
 impl Try {
     /// Counts it.
-    #[inline]
+    #[inline(always)]
     pub fn count<A: Word>(&self, cells: &Cells<A>) {
         if self.sent {
             add(cells, Count::Requests as usize, 1);
@@ -190,26 +190,33 @@ impl Try {
         if let Some(word) = cells.get(LAST_USED) {
             word.set_relaxed(self.now);
         }
-        let is_rare = self.is_next | self.repeated | self.early | self.client_gone;
-        if is_rare || self.interim > 0 || self.failure.is_some() {
-            self.count_rare(cells);
+        let &Try { is_next, repeated, early, client_gone, interim, failure, .. } = self;
+        if is_next | repeated | early | client_gone || interim > 0 || failure.is_some() {
+            // by values: a reference would keep all of it in memory for every request
+            count_rare(cells, (is_next, repeated), (early, client_gone), interim, failure);
         }
     }
+}
 
-    #[cold]
-    fn count_rare<A: Word>(&self, cells: &Cells<A>) {
-        for (is, what) in [
-            (self.is_next, Count::NextTries),
-            (self.repeated, Count::Repeated),
-            (self.early, Count::EarlyAnswers),
-            (self.client_gone, Count::ClientGone),
-        ] {
-            add(cells, what as usize, is.into());
-        }
-        add(cells, Count::Interim as usize, self.interim.into());
-        if let Some(failure) = self.failure {
-            add(cells, FAILURES + failure as usize, 1);
-            add(cells, Count::Fails as usize, 1);
-        }
+#[cold]
+fn count_rare<A: Word>(
+    cells: &Cells<A>,
+    (is_next, repeated): (bool, bool),
+    (early, client_gone): (bool, bool),
+    interim: u32,
+    failure: Option<Failure>,
+) {
+    for (is, what) in [
+        (is_next, Count::NextTries),
+        (repeated, Count::Repeated),
+        (early, Count::EarlyAnswers),
+        (client_gone, Count::ClientGone),
+    ] {
+        add(cells, what as usize, is.into());
+    }
+    add(cells, Count::Interim as usize, interim.into());
+    if let Some(failure) = failure {
+        add(cells, FAILURES + failure as usize, 1);
+        add(cells, Count::Fails as usize, 1);
     }
 }

@@ -57,6 +57,19 @@ fn counted(totals: &Totals) -> Vec<(String, u64)> {
 }
 
 #[test]
+fn buckets_end_at_their_bounds() {
+    for (bounds, below) in [(TIMES, 1..=60_000_u64), (SIZES, 257..=65_537)] {
+        let (first, last) = below.into_inner();
+        assert_eq!([bounds.bucket(0), bounds.bucket(first - 1), bounds.bucket(first)], [0, 0, 1]);
+        assert_eq!(bounds.bucket(last - 1), bounds.buckets() - 2);
+        assert_eq!([last, u64::MAX].map(|value| bounds.bucket(value)), [bounds.buckets() - 1; 2]);
+    }
+    for (bucket, size) in (8..=16).map(|exponent| 1 << exponent).enumerate() {
+        assert_eq!([SIZES.bucket(size), SIZES.bucket(size + 1)], [bucket, bucket + 1], "{size}");
+    }
+}
+
+#[test]
 fn nothing_is_counted_in_the_place_of_another() {
     for closed in Closed::ALL {
         let cells = cells();

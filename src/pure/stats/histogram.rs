@@ -7,6 +7,9 @@ pub struct Bounds {
     below: &'static [u64],
     /// Every how many bounds one is shown, where not all are.
     shown: &'static [u64],
+    /// Where each bound but the first is twice the one before, and all are one more than that: the exponent of the
+    /// first, so that nobody has to search for a bucket.
+    doubling: Option<u32>,
 }
 
 /// Of times in milliseconds. nginx's clock has this resolution: where it says 0, less than one has passed, so
@@ -17,12 +20,14 @@ pub static TIMES: Bounds = Bounds {
         3_000, 5_000, 7_000, 10_000, 15_000, 20_000, 30_000, 60_000,
     ],
     shown: &[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000],
+    doubling: None,
 };
 
 /// Of bytes of vars, which are 65,535 at most. A bound is the least that is too much.
 pub static SIZES: Bounds = Bounds {
     below: &[257, 513, 1_025, 2_049, 4_097, 8_193, 16_385, 32_769, 65_537],
     shown: &[257, 513, 1_025, 2_049, 4_097, 8_193, 16_385, 32_769, 65_537],
+    doubling: Some(8),
 };
 
 impl Bounds {
@@ -34,6 +39,10 @@ impl Bounds {
     /// The bucket of a value.
     #[inline]
     pub fn bucket(&self, value: u64) -> usize {
+        if let Some(exponent) = self.doubling {
+            let bits = u64::BITS - (value.saturating_sub(1) >> exponent).leading_zeros();
+            return (bits as usize).min(self.below.len());
+        }
         // most are small
         match self.below.first() {
             Some(first) if value < *first => 0,

@@ -151,11 +151,16 @@ impl<'z, 'm, A: Word> History<'z, 'm, A> {
     pub fn tick(&self, now: u64) {
         let second = now / 1000;
         if self.get(SECOND) < second {
-            self.write_down(second);
+            // by values: a reference would keep the history in memory for every request
+            Self::begin_second(self.zone, self.of, second);
         }
     }
 
     #[cold]
+    fn begin_second(zone: &'z Zone<'m, A>, of: SlotId, second: u64) {
+        History::of(zone, of).write_down(second);
+    }
+
     fn write_down(&self, second: u64) {
         let Some(word) = self.word(SECOND) else { return };
         let last = word.get();
