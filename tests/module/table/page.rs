@@ -25,8 +25,10 @@ const UNTESTED: &str = "\
 1.22 is Debian 12's, 1.24 Ubuntu 24.04's, 1.26 Debian 13's, 1.30 nginx.org's stable and 1.31 its mainline; \
 what is not an installed package was built from the sources named, with Debian's options. A version that was \
 not run is covered by what `build.rs` asks of its number and by the check of its \
-structures, which is part of each build and ends it where the module would look elsewhere than nginx. Angie \
-and freenginx are untested. HTTP/3 in front was compared with stock (`make test-http3`: nginx 1.28.3 built with it, \
+structures, which is part of each build and ends it where the module would look elsewhere than nginx. Forks are \
+not supported: with freenginx 1.27.2 the module builds, and 723 of 740 tests passed on 2026-11-27, of the others those \
+that were looked at for what it does with headers without a colon, and for its lines of the log; with Angie 1.12.1 it does not build, because \
+the crate nginx-sys 0.5.0 expects a member of `ngx_module_s` that Angie has not. HTTP/3 in front was compared with stock (`make test-http3`: nginx 1.28.3 built with it, \
 OpenSSL 3.0, the client aioquic): requests, responses, and clients that leave. Not run over HTTP/3: other versions, \
 1xx responses, several requests on one connection, early data, a client that changes its address.
 
