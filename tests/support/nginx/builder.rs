@@ -123,6 +123,10 @@ impl Builder {
     /// ends with the test all the same ([`KEEPER`]).
     pub fn daemon(mut self) -> Builder {
         self.daemon = true;
+        // a new program has nothing else of the environment
+        if std::env::var_os("ASAN_OPTIONS").is_some() {
+            self.main.push_str("env ASAN_OPTIONS;\n");
+        }
         self
     }
 
