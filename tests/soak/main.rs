@@ -65,6 +65,8 @@ fn main() -> ExitCode {
     let bad = |line: &support::log::Line| support::log::is_alarming(line) && !is_of_cache(line);
     let bad: Vec<_> = site.nginx.error_log().into_iter().filter(bad).collect();
     assert!(bad.is_empty(), "{bad:#?}");
+    // the same lines, for the look at the log when nginx has ended
+    site.nginx.expects(&format!("stat() \"{}/", site.nginx.path("cache").display()));
     site.nginx.quit();
     println!("1 passed, 0 failed");
     ExitCode::SUCCESS
