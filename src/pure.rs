@@ -12,6 +12,7 @@ pub mod overload;
 pub mod page;
 pub mod pool;
 pub mod queue;
+pub mod restart;
 pub mod silent;
 pub mod stats;
 pub mod status;

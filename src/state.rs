@@ -12,11 +12,11 @@ use crate::module::{Peer, State, Uwsgi};
 use crate::nginx::{self, Error, Request};
 use crate::pure::overload::Expected;
 use crate::pure::pool::policy::Refusal;
+use crate::pure::restart::Bridged;
 use crate::pure::stats::{Failure, QueueEnd};
 use crate::pure::uwsgi::chunked::Decoder;
 use crate::pure::uwsgi::framing::{Chunks, Fields};
 use crate::pure::uwsgi::packet::HEADER_SIZE;
-use crate::pure::vars_limit::Cut;
 use crate::pure::zone::SlotId;
 
 /// What is known of an upstream of a request, over all tries.
@@ -34,8 +34,8 @@ pub struct RequestState<'a> {
     pub past_status_line: Cell<bool>,
     /// Must the next try have a connection of its own?
     pub needs_new_connection: Cell<bool>,
-    /// The end of a connection after which the request was sent again to a server that restarts.
-    pub repeated: Cell<Option<Cut>>,
+    /// How connections have ended after which the request was sent again to a server that restarts.
+    pub bridged: Cell<Bridged>,
     /// For how long the request has waited for connections, in milliseconds.
     pub waited: Cell<usize>,
     /// How many times a server was chosen for it.
@@ -220,7 +220,7 @@ impl<'a> RequestState<'a> {
             without_body: Cell::default(),
             past_status_line: Cell::default(),
             needs_new_connection: Cell::default(),
-            repeated: Cell::default(),
+            bridged: Cell::default(),
             waited: Cell::default(),
             tries: Cell::default(),
             queue_position: Cell::default(),

@@ -45,6 +45,8 @@ mod pool;
 mod queue;
 #[path = "pure/random.rs"]
 mod random;
+#[path = "pure/restart.rs"]
+mod restart;
 #[path = "pure/seeds.rs"]
 mod seeds;
 #[path = "pure/silent.rs"]

@@ -154,9 +154,8 @@ fn report_to_balancer<'a>(
     if !u.is_request_begun() {
         return outcome;
     }
-    let end = connection.cut().filter(|end| bridges_restart(r, peer, *end));
-    if end.is_some() {
-        state.repeated.set(end);
+    if let Some(end) = connection.cut().filter(|end| bridges_restart(r, peer, *end)) {
+        state.bridged.set(state.bridged.get().with(end));
         state.needs_new_connection.set(true);
         return Outcome::Restarting;
     }

@@ -32,19 +32,11 @@ impl Risk {
 
 /// If the server has ended the connection before an answer, is the request sent again to the one that
 /// takes its place? `rs_uwsgi_connect_retry` bridges restarts, for what may be repeated.
-///
-/// A server that stops closes what it has read in order, and what lies in its listen queue is reset a
-/// moment later. So a request is sent again once for each of the two, in this order, and no more: the
-/// server may be dying of it.
 pub fn bridges_restart(r: Request<'_>, peer: Peer<'_>, end: Cut) -> bool {
     let state = peer.state();
-    let may_follow = match state.repeated.get() {
-        None => true,
-        Some(before) => before != Cut::Reset && end == Cut::Reset,
-    };
     settings_of(peer).connect_retry > 0
         && !state.attempt().response.has_begun()
         && !peer.has_others()
-        && may_follow
+        && state.bridged.get().may_follow(end, state.vars_size(), state.body_length(r) > 0)
         && Risk::of(r, state) == Risk::None
 }

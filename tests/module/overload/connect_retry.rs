@@ -209,7 +209,33 @@ fn what_has_lost_its_body_is_not_sent_again() {
     }
 }
 
-/// A request that a server never answers is sent twice, and one that must not be repeated once.
+/// The processes of a server end one after the other, each with what it has accepted and not read; then the
+/// listen queue goes.
+#[test]
+fn several_processes_that_end() {
+    for tcp in [false, true] {
+        let dir = nginx::prefix();
+        let ended = AtomicUsize::new(0);
+        let script = move |peer: &mut crate::support::backend::Peer| {
+            if ended.fetch_add(1, Ordering::Relaxed) < 4 {
+                peer.read_exact(1)?;
+                return peer.reset();
+            }
+            peer.answer(OK)
+        };
+        let backend = match tcp {
+            true => Backend::tcp(script),
+            false => Backend::unix(&dir.path().join("b"), script),
+        };
+        let nginx = site(backend.address(), "rs_uwsgi_connect_retry 1h;");
+        assert_bodies(&answers(send(nginx.address(), &[get("/")])), vec!["ok".to_string()]);
+        assert_eq!(backend.connection_count(), 5);
+        wait_busy(&nginx, 0);
+        nginx.quit();
+    }
+}
+
+/// A request that a server never answers is sent again a few times, and one that must not be repeated once.
 #[test]
 fn a_request_that_is_never_answered() {
     type Act = fn(&mut crate::support::backend::Peer) -> std::io::Result<()>;
@@ -225,7 +251,7 @@ fn a_request_that_is_never_answered() {
     let retry = "rs_uwsgi_connect_retry 1h;";
     let never = "rs_uwsgi_connect_retry 1h; rs_uwsgi_next_upstream off;";
     for (act, settings, requests, connections) in [
-        (reset, retry, get("/"), 2),
+        (reset, retry, get("/"), 5),
         (reset, retry, post("/", "body"), 1),
         (reset, never, get("/"), 1),
         (reset, "", get("/"), 1),
