@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use ngx_http_rs_uwsgi_module::pure::uwsgi::head::plain::{self, Names};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::head::plain::Names;
 use ngx_http_rs_uwsgi_module::pure::uwsgi::head::{header_line, status_line, Line, Parsed};
 
 const SEVEN: &str = "HTTP/1.1 200 OK\r\n\
@@ -63,9 +63,9 @@ pub fn measure(criterion: &mut Criterion) {
 
 /// As response.rs reads a head. Returns the number of headers.
 fn plain_first(head: &[u8], names: &Names<()>) -> usize {
-    let mut rest = after_status_line(head);
-    let mut count = 0;
-    while let Some(field) = plain::read(rest, names) {
+    let (mut rest, mut count) = (after_status_line(head), 0);
+    let Some(mut reader) = names.reader() else { return 0 };
+    while let Some(field) = reader.read(rest) {
         rest = rest.get(field.size..).unwrap_or_default();
         black_box(field);
         count += 1;

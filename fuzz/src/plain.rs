@@ -1,11 +1,9 @@
 //! The parser of plain headers against the one of any line.
 
-use std::sync::OnceLock;
-
-use ngx_http_rs_uwsgi_module::pure::uwsgi::head::plain::{self, Names};
+use ngx_http_rs_uwsgi_module::pure::uwsgi::head::plain::{self, Field, Names};
 use ngx_http_rs_uwsgi_module::pure::uwsgi::head::{self, Line, Parsed};
 
-/// ServerQueues of a head, or what is left of it from the beginning of each, whole and cut off: the second
+/// Lines of a head, or what is left of it from the beginning of each, whole and cut off: the second
 /// byte says where. The first chooses between the names that nginx knows and a table made of the
 /// first line.
 pub fn fuzz(input: &[u8]) {
@@ -73,9 +71,12 @@ pub const KNOWN: [&[u8]; 27] = [
 
 /// [`check_plain`] with the names that nginx knows.
 pub fn check_known(bytes: &[u8]) {
-    static NAMES: OnceLock<Names<usize>> = OnceLock::new();
-    let names = KNOWN.iter().enumerate().map(|(place, name)| (*name, place));
-    check_plain(bytes, NAMES.get_or_init(|| Names::new(names).unwrap()), &KNOWN);
+    thread_local! {
+        // one for all, so that it has read other lines before
+        static NAMES: Names<usize> =
+            Names::new(KNOWN.iter().enumerate().map(|(place, name)| (*name, place))).unwrap();
+    }
+    NAMES.with(|names| check_plain(bytes, names, &KNOWN));
 }
 
 /// Is there a line at the beginning that the parser of plain headers must not leave out?
@@ -98,6 +99,7 @@ fn is_plain(bytes: &[u8]) -> bool {
 /// the names of the table, in their order.
 fn check_plain(bytes: &[u8], names: &Names<usize>, list: &[&[u8]]) {
     let shown = bytes.escape_ascii();
+    check_read_again(bytes, names);
     let Some(field) = plain::read(bytes, names) else {
         assert!(!is_plain(bytes), "left out: {shown}");
         return;
@@ -115,4 +117,17 @@ fn check_plain(bytes: &[u8], names: &Names<usize>, list: &[&[u8]]) {
         list.iter().position(|known| *known == name).map(|place| (&name[..], place)),
         "{shown}"
     );
+}
+
+/// A line is read alike whether it was read before or not. It is not kept each time.
+fn check_read_again(bytes: &[u8], names: &Names<usize>) {
+    let parts = |field: Option<Field<'_, usize>>| {
+        field.map(|Field { colon, value, end, size, hash, known }| {
+            (colon, value, end, size, hash, known.map(|name| *name.value()))
+        })
+    };
+    let (mut reader, wanted) = (names.reader().unwrap(), parts(plain::read(bytes, names)));
+    for _ in 0..4 {
+        assert_eq!(parts(reader.read(bytes)), wanted, "{}", bytes.escape_ascii());
+    }
 }

@@ -12,9 +12,7 @@ use super::sys::{
 };
 use super::{ok, slice_of, version, Conf, Error, Request, Upstream};
 use crate::pure::uwsgi::framing::FramingHeader;
-#[cfg(doc)]
-use crate::pure::uwsgi::head::plain;
-use crate::pure::uwsgi::head::plain::{Field, Names};
+use crate::pure::uwsgi::head::plain::{Field, Names, Reader};
 
 /// The headers of responses that nginx acts on: what `umcf->headers_in_hash` has, without the cost of
 /// `ngx_hash_find`.
@@ -124,7 +122,7 @@ impl<'a> Upstream<'a> {
         module::main_conf::<H>(r).known_headers.as_ref()
     }
 
-    /// Where [`Self::push_plain_header`] may keep headers.
+    /// Where [`Self::push_plain_headers`] may keep headers.
     pub fn place_for_headers(self, r: Request<'a>) -> Place {
         #[cfg(ngx_feature = "http_cache")]
         if !field!(r, cache).is_null() {
@@ -134,28 +132,60 @@ impl<'a> Upstream<'a> {
         Place::Buffer
     }
 
-    /// Takes the line off the beginning of [`Self::unparsed`] in which [`plain::read`] found the header,
-    /// and adds it to the response, as [`Self::push_header`] does. Costs a quarter of that, because
-    /// names and values stay where they are, and nginx's hash is not asked.
+    /// Takes plain headers ([`Reader::read`]) off the beginning of [`Self::unparsed`], up to a line that is none, and
+    /// adds them to the response, as [`Self::push_header`] does. Each costs a quarter of that, because names and
+    /// values stay where they are, and nginx's hash is not asked. `see` looks at each, and at what was read from
+    /// its line on. Takes the end of the head as well, and says whether it has come.
     ///
     /// # Errors
     ///
     /// As of [`Self::push_header`].
     #[inline]
-    pub fn push_plain_header(
+    pub fn push_plain_headers(
+        self,
+        r: Request<'a>,
+        reader: &mut Reader<'a, HeaderAction>,
+        mut see: impl FnMut(&Field<'a, HeaderAction>, &'a [u8]),
+    ) -> Result<bool, Error> {
+        const END: &[u8] = b"\r\n";
+        let place = self.place_for_headers(r);
+        let (mut pos, mut line) = (field!(self, buffer.pos), self.unparsed());
+        let ended = loop {
+            let Some(field) = reader.read(line) else {
+                break line.starts_with(END);
+            };
+            let Some(rest) = line.get(field.size..) else { return Err(Error::Failed) };
+            see(&field, line);
+            // SAFETY: the field was read from `line`, which begins at `pos` in nginx's buffer.
+            unsafe {
+                self.push_plain_header(r, &field, pos, place)?;
+                pos = pos.add(field.size);
+            }
+            line = rest;
+        };
+        field!(self, buffer.pos = pos);
+        if ended {
+            self.consume(END.len());
+        }
+        Ok(ended)
+    }
+
+    /// Adds the header that [`Reader::read`] found at `pos`.
+    ///
+    /// # Safety
+    ///
+    /// It must have been found there, in what nginx has read into its buffer.
+    #[inline(always)]
+    unsafe fn push_plain_header(
         self,
         r: Request<'a>,
         field: &Field<'a, HeaderAction>,
+        pos: *mut u8,
         place: Place,
     ) -> Result<(), Error> {
         let Field { colon, value, end, size, hash, known } = *field;
-        let (pos, last) = (field!(self, buffer.pos), field!(self, buffer.last));
-        let unparsed = (last as usize).saturating_sub(pos as usize);
-        if !(colon < value && value <= end && end < size && size <= unparsed) {
-            return Err(Error::Failed);
-        }
-        // SAFETY: nginx read `pos..last`, which is as long as the line at least.
-        let line = || unsafe { slice_of(pos, size) };
+        // SAFETY: the caller's promise: the line is that long.
+        let line = || unsafe { slice_of(pos.cast_const(), size) };
         let lowcase_key = match known {
             Some(name) => name.lowered().as_ptr().cast_mut(),
             None => {
@@ -168,9 +198,6 @@ impl<'a> Upstream<'a> {
             Place::Buffer => pos,
             Place::Own => r.pool().copy(line())?.as_mut_ptr(),
         };
-        // SAFETY: as above.
-        let next = unsafe { pos.add(size) };
-        field!(self, buffer.pos = next);
         // SAFETY: the offsets are inside of the line, in this order; nobody but us reads what is parsed
         // of the buffer. The strings are the request's memory or the configuration's; `prepare_body`
         // moves them before nginx uses or frees the buffer.

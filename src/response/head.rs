@@ -9,7 +9,7 @@ use crate::nginx::log::{debug, Printable};
 use crate::nginx::sys::NGX_HTTP_SWITCHING_PROTOCOLS;
 use crate::nginx::{self, version, Error, Request, Upstream};
 use crate::pure::hints::Hint;
-use crate::pure::uwsgi::head::plain;
+use crate::pure::uwsgi::head::plain::Names;
 use crate::pure::uwsgi::head::{self, Line, NotAStatusLine, Parsed};
 use crate::pure::uwsgi::vars::Vars;
 use crate::state::{Answer, Head, RequestState};
@@ -119,43 +119,25 @@ fn status_line<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), Error> {
 }
 
 /// The headers that need no care, up to the first line that is none of them; true at the end of the
-/// head.
+/// head. Interim responses are rare, and left to [`header_line`].
 fn plain_headers<'a>(r: Request<'a>, state: &State<'a>) -> Result<bool, Error> {
-    const END: &[u8] = b"\r\n";
     let (u, response) = (state.upstream, &state.attempt().response);
-    let Some(names) = u.known_headers::<Uwsgi>(r) else { return Ok(false) };
-    let (notes, is_interim, has_debug) = (!r.is_cached(), is_interim(u), r.log().has_debug());
-    if is_interim && is_passed_on(r, u) {
-        return Ok(false);
-    }
-    let place = u.place_for_headers(r);
+    let names = u.known_headers::<Uwsgi>(r).filter(|_| !is_interim(u));
+    let Some(mut reader) = names.and_then(Names::reader) else { return Ok(false) };
+    let (notes, has_debug) = (!r.is_cached(), r.log().has_debug());
     let mut fields = response.fields.get();
-    let ended = loop {
-        let line = u.unparsed();
-        let Some(field) = plain::read(line, names) else {
-            break line.starts_with(END);
-        };
+    let ended = u.push_plain_headers(r, &mut reader, |field, line| {
         if has_debug {
             log_header(r, field.name_in(line), field.value_in(line));
         }
-        // see `header_line`
-        if is_interim {
-            u.consume(field.size);
-            continue;
+        match field.known.map(|name| name.value().framing()) {
+            _ if !notes => {}
+            Some(None) => {}
+            Some(Some(framing)) => fields.see_of(framing, field.value_in(line)),
+            None => fields.see(field.name_in(line), field.value_in(line)),
         }
-        if notes {
-            match field.known.map(|name| name.value().framing()) {
-                Some(None) => {}
-                Some(Some(framing)) => fields.see_of(framing, field.value_in(line)),
-                None => fields.see(field.name_in(line), field.value_in(line)),
-            }
-        }
-        u.push_plain_header(r, &field, place)?;
-    };
+    })?;
     response.fields.set(fields);
-    if ended {
-        u.consume(END.len());
-    }
     Ok(ended)
 }
 

@@ -87,3 +87,24 @@ fn names_that_cannot_be_told_apart_make_no_table() {
     }
     assert!(!names(&["vary", "vary"]));
 }
+
+/// A line that differs from one that was read before, in any byte or in where it ends, is read as what it is.
+#[test]
+fn lines_that_differ_from_those_before() {
+    for length in [1, 2, 8, 15, 16, 17, 31, 32, 33, 47, 48, 49, 55, 56, 57, 80] {
+        let line = [&b"Vary: "[..], &vec![b'v'; length], b"\r\n"].concat();
+        let head = [&line[..], b"Date: now\r\n\r\n", &[b'x'; 80]].concat();
+        for at in 0..line.len() {
+            for byte in [b'w', b':', b' ', b'\0', b'\r', b'\n'] {
+                (0..9).for_each(|_| check_known(&head));
+                let mut other = head.clone();
+                other[at] = byte;
+                check_known(&other);
+            }
+        }
+        for end in 0..head.len() {
+            (0..9).for_each(|_| check_known(&head));
+            check_known(&head[..end]);
+        }
+    }
+}

@@ -13,6 +13,7 @@
 //! to the same result; this is for the others.
 
 pub mod plain;
+mod seen;
 
 use std::ops::Range;
 

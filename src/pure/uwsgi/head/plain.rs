@@ -7,6 +7,10 @@
 //! phf makes its tables when it is compiled; besides, it takes 238 instructions to find `content-length`,
 //! where 125 find the colon, the name, and the end of its line here.
 
+use std::cell::{RefCell, RefMut};
+
+use super::seen::SeenLines;
+
 /// The longest name that is looked for a colon behind, bytes.
 const LONGEST: usize = 64;
 
@@ -14,7 +18,8 @@ const LONGEST: usize = 64;
 const LONGEST_KNOWN: usize = 3 * WORD;
 
 const SLOTS: usize = 256;
-const NO_NAME: u8 = u8::MAX;
+/// The place of no name.
+pub(super) const NO_NAME: u8 = u8::MAX;
 /// Bits as good as random: 2^64 over the golden ratio.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -64,6 +69,15 @@ pub struct Names<T> {
     slots: [u8; SLOTS],
     /// By which the slot of a name is found.
     factor: u64,
+    /// What was read before with these names.
+    seen: RefCell<SeenLines>,
+}
+
+/// Reads headers, and remembers their lines ([`super::seen`]).
+#[derive(Debug)]
+pub struct Reader<'n, T> {
+    names: &'n Names<T>,
+    seen: RefMut<'n, SeenLines>,
 }
 
 /// A name as two or three words, which overlap: the first eight bytes, those from the eighth on where
@@ -102,13 +116,18 @@ impl<T> Names<T> {
         let (slots, factor) = factors
             .into_iter()
             .find_map(|factor| slots(&names, factor).map(|slots| (slots, factor)))?;
-        Some(Names { names, slots, factor })
+        Some(Names { names, slots, factor, seen: RefCell::new(SeenLines::new()) })
+    }
+
+    /// Reads headers, and remembers their lines. None while another reader does.
+    pub fn reader(&self) -> Option<Reader<'_, T>> {
+        Some(Reader { names: self, seen: self.seen.try_borrow_mut().ok()? })
     }
 
     /// A name, in any case. `first` are its first eight bytes, and what follows them where it is
     /// shorter.
     #[inline(always)]
-    fn find(&self, name: &[u8], first: u64) -> Option<&Name<T>> {
+    fn find(&self, name: &[u8], first: u64) -> Option<(u8, &Name<T>)> {
         let (first, middle, last) = words(name, first);
         let place = *self.slots.get(slot(name.len(), last, self.factor))?;
         let known = self.names.get(usize::from(place))?;
@@ -117,7 +136,25 @@ impl<T> Names<T> {
             | middle_word.differs(middle)
             | last_word.differs(last)
             | (known.length ^ name.len()) as u64;
-        (differs == 0).then_some(known)
+        (differs == 0).then_some((place, known))
+    }
+}
+
+impl<'n, T> Reader<'n, T> {
+    /// As [`read`].
+    #[inline(always)]
+    pub fn read(&mut self, buf: &[u8]) -> Option<Field<'n, T>> {
+        match self.seen.find(buf, &self.names.names) {
+            Some(field) => Some(field),
+            None => self.read_anew(buf),
+        }
+    }
+
+    #[inline(never)]
+    fn read_anew(&mut self, buf: &[u8]) -> Option<Field<'n, T>> {
+        let (field, place) = read_with_place(buf, self.names)?;
+        self.seen.keep(buf, &field, place);
+        Some(field)
     }
 }
 
@@ -178,9 +215,16 @@ fn slots<T>(names: &[Name<T>], factor: u64) -> Option<[u8; SLOTS]> {
     Some(slots)
 }
 
-/// The header at the beginning of `buf`; None where no plain header is there.
-#[inline(always)]
+/// The header at the beginning of `buf`; None where no plain header is there. What is found depends on nothing
+/// behind its line.
+#[inline]
 pub fn read<'n, T>(buf: &[u8], names: &'n Names<T>) -> Option<Field<'n, T>> {
+    read_with_place(buf, names).map(|(field, _)| field)
+}
+
+/// As [`read`], with the place of a known name among the others.
+#[inline(always)]
+fn read_with_place<'n, T>(buf: &[u8], names: &'n Names<T>) -> Option<(Field<'n, T>, Option<u8>)> {
     let first = word(buf, 0);
     if first as u8 <= b' ' {
         return None;
@@ -195,7 +239,7 @@ pub fn read<'n, T>(buf: &[u8], names: &'n Names<T>) -> Option<Field<'n, T>> {
     if name.is_empty() {
         return None;
     }
-    let known = names.find(name, first);
+    let (place, known) = names.find(name, first).unzip();
     let hash = match known {
         Some(name) => name.hash,
         None => hash(name, first)?,
@@ -211,7 +255,7 @@ pub fn read<'n, T>(buf: &[u8], names: &'n Names<T>) -> Option<Field<'n, T>> {
     };
     let (colon, value) = (name.len(), name.len() + skipped);
     let end = value + text.len();
-    Some(Field { colon, value, end, size: end + line_end, hash, known })
+    Some((Field { colon, value, end, size: end + line_end, hash, known }, place))
 }
 
 /// Where the end of the line is, or another control byte, or the end of what was read.
