@@ -48,12 +48,17 @@ pub struct CompiledParams {
 pub struct Param {
     /// The var's name.
     pub name: VarName,
-    /// Where its value comes from.
+    /// The variable that is its value; [`Variable::none`] for others. Beside them, so that one look at it
+    /// says where the value comes from.
+    pub variable: Variable,
+    /// Where its value comes from otherwise.
     pub value: Value,
     /// Leave the var out where its value is empty.
     pub if_not_empty: bool,
-    /// CompiledParams that are more than their configured value.
+    /// Parameters that are more than their configured value.
     pub role: Role,
+    /// Is it written as it is, whatever its value?
+    pub is_plain: bool,
 }
 
 /// The value of a parameter.
@@ -61,7 +66,7 @@ pub enum Value {
     /// No variables in it.
     Text(Box<[u8]>),
     /// One variable and nothing else.
-    Variable(Variable),
+    Variable,
     /// Anything else: variables among text, captures of a regular expression.
     Script(ComplexValue),
 }
@@ -264,26 +269,28 @@ impl CompiledParams {
                     continue;
                 }
             }
+            let (if_not_empty, role) = (*if_not_empty, Role::of(name));
+            let (variable, value) = compile(cf, value)?;
             vars.params.push(Param {
                 name: VarName::new(name),
-                value: Value::compile(cf, value)?,
-                if_not_empty: *if_not_empty,
-                role: Role::of(name),
+                variable,
+                value,
+                if_not_empty,
+                role,
+                is_plain: role == Role::Plain && !if_not_empty,
             });
         }
         Ok(vars)
     }
 }
 
-impl Value {
-    fn compile(cf: Conf<'_>, value: &[u8]) -> Result<Value, Error> {
-        if cf.variables_in(value) == 0 {
-            return Ok(Value::Text(value.into()));
-        }
-        match single_variable(value) {
-            Some(name) => Variable::of_name(cf, name).map(Value::Variable),
-            None => ComplexValue::compile(cf, value).map(Value::Script),
-        }
+fn compile(cf: Conf<'_>, value: &[u8]) -> Result<(Variable, Value), Error> {
+    if cf.variables_in(value) == 0 {
+        return Ok((Variable::none(), Value::Text(value.into())));
+    }
+    match single_variable(value) {
+        Some(name) => Ok((Variable::of_name(cf, name)?, Value::Variable)),
+        None => Ok((Variable::none(), Value::Script(ComplexValue::compile(cf, value)?))),
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Request<'a> {
 pub struct HeaderLine<'a> {
     /// As it was sent, HTTP/2's in lower case.
     pub name: &'a [u8],
+    /// Its first byte; 0 where it is empty.
+    pub first: u8,
     /// Without the white space around it.
     pub value: &'a [u8],
     /// nginx's hash of the lowered name.
@@ -59,9 +61,17 @@ pub(super) unsafe fn lines_of<'a>(
     let mut lines = first.iter();
     core::iter::from_fn(move || loop {
         if let Some(line) = lines.next() {
-            // SAFETY: the caller says that the strings stay.
-            let (name, value) = unsafe { (bytes_of(line.key), bytes_of(line.value)) };
-            return Some(HeaderLine { name, value, hash: line.hash });
+            let (name, first) = match line.key.len {
+                0 => (&[][..], 0),
+                // SAFETY: a name that is not empty is there, and the caller says that it stays.
+                len => unsafe {
+                    core::hint::assert_unchecked(!line.key.data.is_null());
+                    (core::slice::from_raw_parts(line.key.data, len), *line.key.data)
+                },
+            };
+            // SAFETY: the caller says that the string stays.
+            let value = unsafe { bytes_of(line.value) };
+            return Some(HeaderLine { name, first, value, hash: line.hash });
         }
         // SAFETY: a part is null or valid, with `nelts` header lines.
         let next = unsafe { part.as_ref() }?;

@@ -1,14 +1,15 @@
 //! Variables, and values with variables in them, `ngx_http_complex_value_t`.
 
+use core::cell::OnceCell;
 use core::ptr;
 
 use super::conf::{Conf, Error};
 use super::connection;
 use super::sys::{
-    ngx_connection_local_sockaddr, ngx_http_compile_complex_value,
+    ngx_connection_local_sockaddr, ngx_connection_t, ngx_http_compile_complex_value,
     ngx_http_compile_complex_value_t, ngx_http_complex_value, ngx_http_complex_value_t,
     ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t,
-    ngx_http_variable_value_t, ngx_inet_get_port, ngx_str_t, ngx_uint_t,
+    ngx_http_variable_value_t, ngx_inet_get_port, ngx_str_t, sockaddr,
 };
 use super::{bytes_of, ok, str_of, version, Request};
 
@@ -80,12 +81,17 @@ impl ComplexValue {
 /// src/http/ngx_http_variables.c, the same in all versions from 1.22 to 1.28) is certain: of those
 /// below none is NGX_HTTP_VAR_CHANGEABLE, and `ngx_http_add_variable` refuses to define such a
 /// one again, for `set` and `map` as for any module.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Variable {
-    index: ngx_uint_t,
+    /// Where its value is, from the request's first on: in bytes, which spares a multiplication.
+    offset: usize,
     source: Source,
-    /// What nginx notes beside a value: [`NO_CACHEABLE`], or nothing.
+    /// What nginx notes beside a value: [`VALID`], and [`NO_CACHEABLE`] or nothing.
     note: u32,
+    /// What it notes where there is none.
+    absent: u32,
+    /// The port of the server that was asked for first, and its digits: mostly there is no other.
+    server_port: OnceCell<(u16, Digits)>,
 }
 
 /// Where the value of a variable comes from.
@@ -147,6 +153,9 @@ const fn is_at((offset, mask): (usize, u64), bits: u32) -> bool {
     offset < size_of::<u32>() && mask << (8 * offset) == bits as u64
 }
 
+/// Bytes of one of the request's values.
+const VALUE_SIZE: usize = size_of::<ngx_http_variable_value_t>();
+
 /// No value.
 const NOTHING: ngx_str_t = ngx_str_t { len: 0, data: ptr::null_mut() };
 
@@ -163,37 +172,56 @@ impl Variable {
         let (source, note) =
             SOURCES.iter().find(known).map_or((Source::Nginx, 0), |known| (known.1, known.2));
         let name = cf.pool().copy(name).map_err(|_| Error::Logged)?;
-        Ok(Variable { index: cf.variable(name)?, source, note })
+        Ok(Variable {
+            offset: cf.variable(name)? * VALUE_SIZE,
+            source,
+            note: VALID | note,
+            absent: NOT_FOUND | note,
+            server_port: OnceCell::new(),
+        })
     }
 
-    /// The value for a request, taken anew where it must not be kept. Empty where it has none or an
-    /// evaluation failed; nginx's scripts take all three for the same.
-    #[inline(always)]
-    pub fn evaluate<'a>(&self, r: Request<'a>) -> &'a [u8] {
-        // SAFETY: the request has a value for each variable of the configuration, from which the
-        // index is (`of_name`); the first word is read and written as one.
-        unsafe {
-            let place = (*r.as_ptr()).variables.add(self.index);
-            let bits = place.cast::<u32>().read();
-            // Mostly none of the flags is set: one comparison.
-            if bits > LENGTH && is_kept(bits) {
-                return self.ask_nginx(r);
-            }
-            let Some(value) = self.source.find(r) else { return self.ask_nginx(r) };
-            // As `ngx_http_variable_request`: no pointer, no value.
-            if value.data.is_null() {
-                place.cast::<u32>().write(NOT_FOUND | self.note);
-                return &[];
-            }
-            place.cast::<u32>().write(value.len as u32 & LENGTH | VALID | self.note);
-            (*place).data = value.data;
-            bytes_of(value)
+    /// None, of which [`Self::quickly`] finds nothing.
+    pub const fn none() -> Variable {
+        Variable {
+            offset: 0,
+            source: Source::Nginx,
+            note: 0,
+            absent: 0,
+            server_port: OnceCell::new(),
         }
     }
 
-    #[inline(never)]
-    fn ask_nginx<'a>(&self, r: Request<'a>) -> &'a [u8] {
-        r.variable(self.index).unwrap_or_default()
+    /// The value for a request, taken anew where it must not be kept, if that needs nobody else; else
+    /// [`Self::evaluate`] has it.
+    #[inline(always)]
+    pub fn quickly<'a, 'r: 'a>(&'a self, r: Request<'r>) -> Option<&'a [u8]> {
+        // SAFETY: the request has a value for each variable of the configuration, from which the
+        // offset is (`of_name`), unless it is none, of which nothing is found; the first word is read
+        // and written as one.
+        unsafe {
+            let value = self.find(r)?;
+            let place = (*r.as_ptr()).variables.byte_add(self.offset);
+            let bits = place.cast::<u32>().read();
+            // Mostly none of the flags is set: one comparison.
+            if bits > LENGTH && is_kept(bits) {
+                return None;
+            }
+            // As `ngx_http_variable_request`: no pointer, no value.
+            if value.data.is_null() {
+                place.cast::<u32>().write(self.absent);
+                return Some(&[]);
+            }
+            place.cast::<u32>().write(value.len as u32 & LENGTH | self.note);
+            (*place).data = value.data;
+            Some(bytes_of(value))
+        }
+    }
+
+    /// The value for a request, of which nginx is asked. Empty where it has none or an evaluation failed;
+    /// nginx's scripts take both for the same.
+    pub fn evaluate<'a>(&self, r: Request<'a>) -> &'a [u8] {
+        r.variable(self.offset / VALUE_SIZE).unwrap_or_default()
     }
 }
 
@@ -203,7 +231,7 @@ fn is_kept(bits: u32) -> bool {
     bits & NO_CACHEABLE == 0 && bits & (VALID | NOT_FOUND) != 0
 }
 
-impl Source {
+impl Variable {
     /// The getters of nginx's src/http/ngx_http_variables.c: a value, a null pointer where there is
     /// none, or None where nginx has to be asked.
     ///
@@ -211,13 +239,13 @@ impl Source {
     ///
     /// `r` must be a valid request.
     #[inline(always)]
-    unsafe fn find(self, r: Request<'_>) -> Option<ngx_str_t> {
+    unsafe fn find(&self, r: Request<'_>) -> Option<ngx_str_t> {
         let string = |value: &'static [u8]| Some(str_of(value));
         let (request, r) = (r, r.as_ptr());
         // SAFETY: a request is valid with its connection, its configuration, its main request, and
         // the headers that it points to; what their strings refer to lives as long as the request.
         unsafe {
-            match self {
+            match self.source {
                 Source::Args => Some((*r).args),
                 Source::Uri => Some((*r).uri),
                 Source::UnparsedUri => Some((*r).unparsed_uri),
@@ -241,7 +269,7 @@ impl Source {
                 },
                 Source::RemoteAddr => Some((*(*r).connection).addr_text),
                 Source::RemotePort => Some(remote_port(request)),
-                Source::ServerPort => Some(server_port(request)),
+                Source::ServerPort => Some(server_port(request, &self.server_port)),
                 Source::Https if is_tls(request) => string(b"on"),
                 Source::Https => string(b""),
                 Source::Scheme if is_tls(request) => string(b"https"),
@@ -270,38 +298,105 @@ impl Source {
 #[inline(never)]
 fn remote_port(r: Request<'_>) -> ngx_str_t {
     // SAFETY: a request has a connection, and that has the client's address.
-    port(r, unsafe { ngx_inet_get_port((*(*r.as_ptr()).connection).sockaddr) })
-}
-
-/// `$server_port`.
-#[inline(never)]
-fn server_port(r: Request<'_>) -> ngx_str_t {
-    // SAFETY: a request has a connection; where the call succeeds, that has the server's address.
-    unsafe {
-        let connection = (*r.as_ptr()).connection;
-        match ok(ngx_connection_local_sockaddr(connection, ptr::null_mut(), 0)) {
-            Ok(()) => port(r, ngx_inet_get_port((*connection).local_sockaddr)),
-            Err(_) => NOTHING,
-        }
-    }
+    port_in_digits(r, unsafe { port_of((*(*r.as_ptr()).connection).sockaddr) })
 }
 
 /// A port, where there is one, in digits. Nothing where memory runs out: so does nginx.
 #[inline(always)]
-fn port(r: Request<'_>, port: u16) -> ngx_str_t {
+fn port_in_digits(r: Request<'_>, port: u16) -> ngx_str_t {
     if port == 0 {
         return str_of(b"");
     }
-    // All in one number, which is one store; the first digit is the lowest byte. The last four are
-    // two pairs that are divided at once: 103 / 1024 is a tenth of what has two digits.
-    let (first, rest) = (port / 10_000, port % 10_000);
-    let pairs = u64::from(rest / 100) | u64::from(rest % 100) << 16;
-    let tens = (pairs * 103) >> 10 & 0x000f_000f;
-    let digits = u64::from(first) | (tens | (pairs - 10 * tens) << 8) << 8;
-    let zeros = digits.trailing_zeros() as usize / 8;
-    match r.pool().copy(&(digits | 0x30_3030_3030).to_le_bytes()) {
-        Ok(digits) => str_of(digits.get(zeros..5).unwrap_or_default()),
+    let digits = Digits::of(port);
+    match r.pool().copy(&digits.text) {
+        Ok(text) => digits.in_copy(text),
         Err(_) => NOTHING,
+    }
+}
+
+/// `$server_port`. `first`: the port that was asked for first, and its digits.
+#[inline(never)]
+fn server_port(r: Request<'_>, first: &OnceCell<(u16, Digits)>) -> ngx_str_t {
+    // SAFETY: a request has a connection; where there is a local address, it is valid.
+    let port = unsafe {
+        let connection = (*r.as_ptr()).connection;
+        if !has_local_address(connection)
+            && ok(ngx_connection_local_sockaddr(connection, ptr::null_mut(), 0)).is_err()
+        {
+            return NOTHING;
+        }
+        port_of((*connection).local_sockaddr)
+    };
+    match first.get() {
+        Some((known, digits)) if *known == port => digits.in_copy(&digits.text),
+        None if port != 0 => {
+            let (_, digits) = first.get_or_init(|| (port, Digits::of(port)));
+            digits.in_copy(&digits.text)
+        }
+        _ => port_in_digits(r, port),
+    }
+}
+
+/// Does nginx know the local address of a connection, and which one it is: `ngx_connection_local_sockaddr` has
+/// nothing to do? Not said of others than IPv4's.
+///
+/// # Safety
+///
+/// The connection must be valid.
+#[inline(always)]
+unsafe fn has_local_address(connection: *mut ngx_connection_t) -> bool {
+    // SAFETY: the caller's promise; an address with a length is valid.
+    unsafe {
+        let address = (*connection).local_sockaddr;
+        (*connection).local_socklen != 0
+            && i32::from((*address).sa_family) == libc::AF_INET
+            && (*address.cast::<libc::sockaddr_in>()).sin_addr.s_addr != 0
+    }
+}
+
+/// `ngx_inet_get_port`, without a call for IPv4.
+///
+/// # Safety
+///
+/// The address must be valid.
+#[inline(always)]
+unsafe fn port_of(address: *mut sockaddr) -> u16 {
+    // SAFETY: the caller's promise; an address is as long as its family says.
+    unsafe {
+        if i32::from((*address).sa_family) == libc::AF_INET {
+            return u16::from_be((*address.cast::<libc::sockaddr_in>()).sin_port);
+        }
+        ngx_inet_get_port(address)
+    }
+}
+
+/// A port in digits.
+#[derive(Clone, Copy, Debug)]
+struct Digits {
+    /// Five of them, and three bytes more.
+    text: [u8; 8],
+    /// How many of them are zeros before the first other one.
+    zeros: usize,
+}
+
+impl Digits {
+    /// Of a port that is not zero.
+    #[inline(always)]
+    fn of(port: u16) -> Digits {
+        // All in one number, which is one store; the first digit is the lowest byte. The last four are
+        // two pairs that are divided at once: 103 / 1024 is a tenth of what has two digits.
+        let (first, rest) = (port / 10_000, port % 10_000);
+        let pairs = u64::from(rest / 100) | u64::from(rest % 100) << 16;
+        let tens = (pairs * 103) >> 10 & 0x000f_000f;
+        let digits = u64::from(first) | (tens | (pairs - 10 * tens) << 8) << 8;
+        let zeros = digits.trailing_zeros() as usize / 8;
+        Digits { text: (digits | 0x30_3030_3030).to_le_bytes(), zeros }
+    }
+
+    /// Those of a copy of the text, which lives longer.
+    #[inline(always)]
+    fn in_copy(&self, text: &[u8]) -> ngx_str_t {
+        str_of(text.get(self.zeros..5).unwrap_or_default())
     }
 }
 

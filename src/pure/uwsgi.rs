@@ -3,6 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`packet`] | the request: four header bytes and the vars, written in one pass |
+//! | [`quick`] | what is written for almost every var, in a few steps |
 //! | [`vars`] | the vars, read back |
 //! | [`names`] | how headers, parameters and modifiers are called |
 //! | [`mount`] | where a path is split for `rs_uwsgi_mount` |
@@ -22,5 +23,6 @@ pub mod header_set;
 pub mod mount;
 pub mod names;
 pub mod packet;
+pub mod quick;
 pub mod trailers;
 pub mod vars;

@@ -16,7 +16,7 @@ use crate::nginx::status::REQUEST_HEADER_FIELDS_TOO_LARGE;
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::{Error, Request};
 use crate::pure::uwsgi::mount;
-use crate::pure::uwsgi::packet::{Packet, TooLarge};
+use crate::pure::uwsgi::packet::{Packet, TooLarge, VarName};
 use crate::state::RequestState;
 
 use super::headers::write_headers;
@@ -141,26 +141,59 @@ fn write_params<'a>(
     vars: &'a CompiledParams,
     packet: &mut Packet,
 ) -> Result<(), ngx_int_t> {
-    let mut special = Special::new(r, body_length, conf);
-    for param in &vars.params {
-        let mut value = param.evaluate(r)?;
-        if param.role != Role::Plain {
-            let Some(other) = special.value(param, value) else { continue };
-            value = other;
-        } else if value.is_empty() && param.if_not_empty {
-            continue;
-        }
-        packet.param(&param.name, value);
+    let mut digits = itoa::Buffer::new();
+    let mut special = Special {
+        length: (body_length > 0).then(|| digits.format(body_length).as_bytes()),
+        length_written: false,
+        mounted: conf.mount.as_deref().map(|mount| mount::split(mount, r.uri())),
+        script_name_written: false,
+    };
+    let mut params = vars.params.as_slice();
+    while let Some(large) = write_quickly(r, params, &mut special, packet)? {
+        packet.param(large.name, large.value);
+        params = large.others;
     }
     special.write_missing(packet);
     Ok(())
 }
 
+/// A parameter that there is no room for.
+struct Large<'a> {
+    name: &'a VarName,
+    value: &'a [u8],
+    /// Those that follow it.
+    others: &'a [Param],
+}
+
+/// Writes parameters up to the first that there is no room for. On its own, so that what it goes round with
+/// stays in registers.
+#[inline(never)]
+fn write_quickly<'a, 'r: 'a>(
+    r: Request<'r>,
+    params: &'a [Param],
+    special: &mut Special<'a>,
+    packet: &mut Packet,
+) -> Result<Option<Large<'a>>, ngx_int_t> {
+    packet.quickly(|quick| {
+        let mut params = params.iter();
+        while let Some(param) = params.next() {
+            let mut value = param.evaluate(r)?;
+            if !param.is_plain {
+                let Some(other) = special.value(param, value) else { continue };
+                value = other;
+            }
+            if !quick.param(&param.name, value) {
+                return Ok(Some(Large { name: &param.name, value, others: params.as_slice() }));
+            }
+        }
+        Ok(None)
+    })
+}
+
 /// The values that are more than what was configured.
 struct Special<'a> {
-    /// The length of the body that follows; 0 where there is none.
-    length: u64,
-    digits: itoa::Buffer,
+    /// The length of the body that follows, in digits; None where there is none.
+    length: Option<&'a [u8]>,
     length_written: bool,
     /// SCRIPT_NAME and PATH_INFO, under `rs_uwsgi_mount`.
     mounted: Option<(&'a [u8], &'a [u8])>,
@@ -168,32 +201,35 @@ struct Special<'a> {
 }
 
 impl<'a> Special<'a> {
-    fn new(r: Request<'a>, length: u64, conf: &'a LocConf) -> Self {
-        Special {
-            length,
-            digits: itoa::Buffer::new(),
-            length_written: false,
-            mounted: conf.mount.as_deref().map(|mount| mount::split(mount, r.uri())),
-            script_name_written: false,
+    /// The value of a parameter that is not plain, which is `configured` in the configuration. None where
+    /// the var is not to be written.
+    #[inline(always)]
+    fn value(&mut self, param: &Param, configured: &'a [u8]) -> Option<&'a [u8]> {
+        let has_role = match param.role {
+            Role::Plain => false,
+            Role::ContentLength => true,
+            Role::ScriptName | Role::PathInfo => self.mounted.is_some(),
+        };
+        if has_role {
+            return self.value_in_role(param, configured);
         }
+        let is_written = !(configured.is_empty() && param.if_not_empty);
+        is_written.then_some(configured)
     }
 
-    /// The value of a parameter with a role, which is `configured` in the configuration. None where
-    /// the var is not to be written.
-    ///
     /// CONTENT_LENGTH is the length of the body that follows, whatever was configured: any other value
     /// would let a client smuggle a request into a connection that stays open. For no body it is empty
     /// where it was configured to be.
     #[inline(never)]
-    fn value<'b>(&'b mut self, param: &Param, configured: &'b [u8]) -> Option<&'b [u8]> {
+    fn value_in_role(&mut self, param: &Param, configured: &'a [u8]) -> Option<&'a [u8]> {
         let is_written = !(configured.is_empty() && param.if_not_empty);
         match (param.role, self.mounted) {
             (Role::ContentLength, _) if self.length_written => None,
             (Role::ContentLength, _) => {
-                self.length_written = is_written || self.length > 0;
+                self.length_written = is_written || self.length.is_some();
                 match self.length {
-                    0 if configured.is_empty() => is_written.then_some(b""),
-                    length => Some(self.digits.format(length).as_bytes()),
+                    None if configured.is_empty() => is_written.then_some(configured),
+                    length => Some(length.unwrap_or(b"0")),
                 }
             }
             (Role::ScriptName, Some((script_name, _))) => {
@@ -206,9 +242,9 @@ impl<'a> Special<'a> {
     }
 
     /// Where the configuration names neither, the server would not know.
-    fn write_missing(&mut self, packet: &mut Packet) {
-        if self.length > 0 && !self.length_written {
-            packet.var(b"CONTENT_LENGTH", self.digits.format(self.length).as_bytes());
+    fn write_missing(&self, packet: &mut Packet) {
+        if let (Some(length), false) = (self.length, self.length_written) {
+            packet.var(b"CONTENT_LENGTH", length);
         }
         if let (Some((script_name, _)), false) = (self.mounted, self.script_name_written) {
             packet.var(b"SCRIPT_NAME", script_name);
@@ -218,19 +254,19 @@ impl<'a> Special<'a> {
 
 impl Param {
     #[inline(always)]
-    fn evaluate<'a>(&'a self, r: Request<'a>) -> Result<&'a [u8], ngx_int_t> {
-        // Most parameters are variables; testing for them first saves 75 instructions a request.
-        if let Value::Variable(variable) = &self.value {
-            return Ok(variable.evaluate(r));
+    fn evaluate<'a, 'r: 'a>(&'a self, r: Request<'r>) -> Result<&'a [u8], ngx_int_t> {
+        // Most parameters are variables that need nobody else.
+        match self.variable.quickly(r) {
+            Some(value) => Ok(value),
+            None => self.evaluate_other(r),
         }
-        self.evaluate_other(r)
     }
 
     #[inline(never)]
-    fn evaluate_other<'a>(&'a self, r: Request<'a>) -> Result<&'a [u8], ngx_int_t> {
+    fn evaluate_other<'a, 'r: 'a>(&'a self, r: Request<'r>) -> Result<&'a [u8], ngx_int_t> {
         match &self.value {
             Value::Text(text) => Ok(text),
-            Value::Variable(variable) => Ok(variable.evaluate(r)),
+            Value::Variable => Ok(self.variable.evaluate(r)),
             Value::Script(script) => script.evaluate(r).ok_or(INTERNAL_SERVER_ERROR),
         }
     }

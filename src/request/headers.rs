@@ -29,18 +29,58 @@ pub fn write_headers(r: Request<'_>, filter: &HeaderFilter, packet: &mut Packet)
         return write_headers_joined(r, dropped, authority, packet);
     }
     let start = packet.end();
+    let is_repeated = match authority {
+        None => write_each(r, dropped, packet, |line| line.value),
+        Some(_) => {
+            write_each(r, dropped, packet, |line| host_or_value(line.name, line.value, authority))
+        }
+    };
+    if is_repeated {
+        packet.rewind(start);
+        write_headers_joined(r, dropped, authority, packet);
+    }
+}
+
+/// Writes the headers one after the other, as long as none is repeated. Is one?
+#[inline(always)]
+fn write_each<'a>(
+    r: Request<'a>,
+    dropped: &HeaderSet,
+    packet: &mut Packet,
+    value_of: impl Fn(&HeaderLine<'a>) -> &'a [u8],
+) -> bool {
     let mut names = HeaderBloom::default();
     let mut lines = r.headers();
-    while let Some(line) = lines.next() {
-        if dropped.contains(line.name) {
-            continue;
+    loop {
+        let stopped = packet.quickly(|quick| {
+            while let Some(line) = lines.next() {
+                if dropped.contains_by(line.first, line.name) {
+                    continue;
+                }
+                if names.insert(&line) && has_earlier(r, line, lines.clone().count()) {
+                    return Some(Stopped::Repeated);
+                }
+                let value = value_of(&line);
+                if !quick.header(line.name, value) {
+                    return Some(Stopped::Large { name: line.name, value });
+                }
+            }
+            None
+        });
+        match stopped {
+            None => return false,
+            Some(Stopped::Large { name, value }) => packet.header(name, value),
+            Some(Stopped::Repeated) => return true,
         }
-        if names.insert(&line) && has_earlier(r, line, lines.clone().count()) {
-            packet.rewind(start);
-            return write_headers_joined(r, dropped, authority, packet);
-        }
-        packet.header(line.name, host_or_value(line.name, line.value, authority));
     }
+}
+
+/// Why headers are not written one after the other.
+enum Stopped<'a> {
+    /// There is no room for this one.
+    Large { name: &'a [u8], value: &'a [u8] },
+    /// One of the same name was written before.
+    Repeated,
 }
 
 /// Is there one of the same name before this line, which so many follow?

@@ -59,6 +59,8 @@ pub struct HeaderSet {
     /// By length ([`HeaderSet::place`]), which first bytes names in the set have: where the bit is
     /// clear, a name is not in it.
     filter: [u32; 32],
+    /// By length and first letter ([`HeaderSet::usual_place`]), a name as it is usually spelled.
+    usual: [Usual; 32],
     /// In the order in which they came.
     names: Vec<Known>,
     /// Numbers of names, from 1, each at the place of its hash or behind it; 0 where there is none. A
@@ -72,6 +74,14 @@ struct Known {
     ends: [u64; 2],
     /// By [`lowcase_var`].
     name: Vec<u8>,
+}
+
+/// The first and the last eight bytes of a name of eight to sixteen, as in `Keep-Alive`; zeros where there is
+/// none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usual {
+    ends: [u64; 2],
+    length: usize,
 }
 
 impl HeaderSet {
@@ -94,6 +104,7 @@ impl HeaderSet {
                 *bits |= bit;
             }
         }
+        self.note_usual(name);
         self.names.push(Known { ends: ends(name), name: lowcase_var(name) });
         self.fill_slots();
         true
@@ -118,12 +129,53 @@ impl HeaderSet {
     /// Is this name in the set, in whatever spelling?
     #[inline]
     pub fn contains(&self, name: &[u8]) -> bool {
-        let Some(first) = name.first() else { return self.holds(name) };
-        let (length, bit) = Self::place(name.len(), Some(*first));
-        self.filter.get(length).is_some_and(|bits| bits & bit != 0) && self.holds(name)
+        self.contains_by(name.first().copied().unwrap_or(0), name)
     }
 
-    #[inline(never)]
+    /// The same for who knows the first byte of the name; 0 where it is empty.
+    #[inline(always)]
+    pub fn contains_by(&self, first: u8, name: &[u8]) -> bool {
+        let (length, bit) = Self::place(name.len(), Some(first));
+        let may_hold = self.filter.get(length).is_some_and(|bits| bits & bit != 0);
+        may_hold && (self.is_usual(name, first) || self.holds(name))
+    }
+
+    /// Is it one that is spelled as usual? Then nothing has to be lowered.
+    #[inline(always)]
+    fn is_usual(&self, name: &[u8], first: u8) -> bool {
+        let (Some(start), Some(end)) = (name.first_chunk(), name.last_chunk()) else {
+            return false;
+        };
+        let usual = self.usual.get(Self::usual_place(name.len(), first));
+        usual.is_some_and(|usual| {
+            usual.length == name.len()
+                && usual.ends == [start, end].map(|end| u64::from_le_bytes(*end))
+        })
+    }
+
+    fn note_usual(&mut self, name: &[u8]) {
+        let mut spelled = lowcase_var(name);
+        for word in spelled.split_mut(|byte| *byte == b'_') {
+            if let Some(first) = word.first_mut() {
+                first.make_ascii_uppercase();
+            }
+        }
+        spelled.iter_mut().filter(|byte| **byte == b'_').for_each(|byte| *byte = b'-');
+        let (Some(start), Some(end), Some(first)) =
+            (spelled.first_chunk(), spelled.last_chunk(), spelled.first())
+        else {
+            return;
+        };
+        let ends = [start, end].map(|end| u64::from_le_bytes(*end));
+        if let (Some(usual), 8..=16) =
+            (self.usual.get_mut(Self::usual_place(name.len(), *first)), name.len())
+        {
+            *usual = Usual { ends, length: name.len() };
+        }
+    }
+
+    /// Called cold: most names are told before it.
+    #[cold]
     fn holds(&self, name: &[u8]) -> bool {
         let ends = ends(name);
         let mut place = Self::hash(ends, name);
@@ -167,6 +219,10 @@ impl HeaderSet {
         self.names.iter().map(|known| known.name.as_slice())
     }
 
+    fn usual_place(length: usize, first: u8) -> usize {
+        (length + usize::from(first)) % 32
+    }
+
     /// Index and bit for names of a length with a first byte. Letters that differ in case differ in
     /// nothing but a bit that is not looked at.
     fn place(length: usize, first: Option<u8>) -> (usize, u32) {
@@ -205,9 +261,11 @@ mod tests {
     fn a_name_is_told_from_those_that_differ_in_one_byte() {
         for length in 1..40 {
             let name = vec![b'n'; length];
+            let usual = [&b"N"[..], &name[1..]].concat();
             let set = HeaderSet::from_iter([&name]);
             assert!(set.contains(&name) && set.contains(&name.to_ascii_uppercase()));
-            for place in 0..length {
+            assert!(set.contains(&usual));
+            for (place, name) in (0..length).flat_map(|place| [(place, &name), (place, &usual)]) {
                 let mut other = name.clone();
                 other[place] = b'm';
                 assert!(!set.contains(&other), "byte {place} of {length}");
@@ -223,6 +281,8 @@ mod tests {
         for name in ["te", "TE", "keep-alive", "KEEP_ALIVE", "Transfer_Encoding", "proxy"] {
             assert!(drops.contains(name.as_bytes()), "{name}");
         }
+        assert!(DEFAULT_DROP_HEADERS.iter().all(|name| drops.contains(name.as_bytes())));
+        assert!(drops.is_usual(b"Connection", b'C') && drops.is_usual(b"Proxy-Connection", b'P'));
         for name in ["", "T", "Host", "Cookie", "Upgrade", "Accept", "Prox", "Proxyy", "TF"] {
             assert!(!drops.contains(name.as_bytes()), "{name}");
         }

@@ -12,6 +12,8 @@
 use bytes::BytesMut;
 
 use super::names;
+use super::quick::SLACK;
+pub use super::quick::{Quick, VarName};
 use super::vars::Vars;
 
 /// Bytes before the vars.
@@ -23,8 +25,6 @@ pub const MAX_VARS: usize = 65_535;
 const FIRST_CAPACITY: usize = 4096;
 /// A buffer beyond this has held a request that was refused, and is not kept for the next one.
 const KEPT_CAPACITY: usize = 2 * (HEADER_SIZE + MAX_VARS + 1);
-/// Bytes behind a var that the quick ways of writing one may write, too.
-const SLACK: usize = 32;
 
 /// A packet being written. Any bytes may be written in any amount; what does not fit shows in
 /// [`Packet::finish`], never as a corrupt packet.
@@ -38,30 +38,6 @@ pub struct Packet {
     /// Vars with a name or value beyond what a length field holds, in the order in which they
     /// ended. Any entry makes the vars larger than [`MAX_VARS`].
     overlong: Vec<Overlong>,
-}
-
-/// A name that many packets have, made ready once.
-#[derive(Clone, Debug)]
-pub struct VarName {
-    name: Box<[u8]>,
-    /// The length field and the name: copying these bytes, always as many, is four instructions, and
-    /// copying as many as a name has is a call.
-    head: [u8; SLACK],
-    /// How many of these are the length field and the name; where they do not fit, more than there is
-    /// ever room for.
-    head_len: u32,
-}
-
-impl VarName {
-    /// A name, of any length.
-    pub fn new(name: &[u8]) -> VarName {
-        let mut head = [0; SLACK];
-        let field = length_field(name.len());
-        head.iter_mut().zip(field.iter().chain(name)).for_each(|(to, from)| *to = *from);
-        let head_len = field.len() + name.len();
-        let head_len = if head_len <= head.len() { head_len as u32 } else { u32::MAX };
-        VarName { name: name.into(), head, head_len }
-    }
 }
 
 /// A var whose value is being written in pieces, from [`Packet::begin_var`] to
@@ -109,12 +85,21 @@ impl Packet {
         self.overlong.clear();
     }
 
+    /// Writes vars in a few steps each, one after the other: the buffer is looked up once for all of them.
+    #[inline(always)]
+    pub fn quickly<T>(&mut self, write: impl FnOnce(&mut Quick<'_>) -> T) -> T {
+        let mut quick = Quick::new(self.buf.get_mut(self.len..).unwrap_or_default());
+        let before = quick.left();
+        let result = write(&mut quick);
+        self.len += before - quick.left();
+        result
+    }
+
     /// Writes a var whose name was made ready.
     #[inline]
     pub fn param(&mut self, name: &VarName, value: &[u8]) {
-        match self.write_param(name, value) {
-            Some(end) => self.len = end,
-            None => self.var(&name.name, value),
+        if !self.quickly(|quick| quick.param(name, value)) {
+            self.var(&name.name, value);
         }
     }
 
@@ -183,15 +168,11 @@ impl Packet {
 
     /// Writes a client's header under its name as a var: [`names::HTTP_PREFIX`] and
     /// the name through [`names::upcase`].
-    #[inline(always)]
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
-        match self.write_header(name, value) {
-            Some(end) => self.len = end,
-            None => {
-                let mark = self.begin_header(name);
-                self.append(value);
-                self.end_var(mark);
-            }
+        if !self.quickly(|quick| quick.header(name, value)) {
+            let mark = self.begin_header(name);
+            self.append(value);
+            self.end_var(mark);
         }
     }
 
@@ -271,45 +252,6 @@ impl Packet {
         Ok(self.buf.get(..self.len).unwrap_or_default())
     }
 
-    /// A var in a few steps, of which one alone may find that there is no room. Returns where it ends;
-    /// None where it does not fit into the buffer or the protocol.
-    #[inline(always)]
-    fn write_param(&mut self, name: &VarName, value: &[u8]) -> Option<usize> {
-        let value_len = u16::try_from(value.len()).ok()?;
-        let start = name.head_len as usize;
-        let room = self.room(start + usize::from(value_len))?;
-        *room.first_chunk_mut()? = name.head;
-        let (field, rest) = room.get_mut(start..)?.split_first_chunk_mut()?;
-        *field = value_len.to_le_bytes();
-        copy(rest, value)?;
-        Some(self.len + start + 2 + value.len())
-    }
-
-    /// The same for a header.
-    #[inline(always)]
-    fn write_header(&mut self, name: &[u8], value: &[u8]) -> Option<usize> {
-        let value_len = u16::try_from(value.len()).ok()?;
-        let name_len = u16::try_from(names::HTTP_PREFIX.len() + name.len()).ok()?;
-        let room = self.room(usize::from(name_len) + usize::from(value_len))?;
-        // The length field and the prefix are seven bytes; eight are one store.
-        let [low, high] = name_len.to_le_bytes();
-        *room.first_chunk_mut()? = [low, high, b'H', b'T', b'T', b'P', b'_', 0];
-        let room = room.get_mut(7..)?;
-        copy(room, name)?;
-        // What stands behind the name comes after this.
-        names::upcase_first(room, name.len());
-        let (field, rest) = room.get_mut(name.len()..)?.split_first_chunk_mut()?;
-        *field = value_len.to_le_bytes();
-        copy(rest, value)?;
-        Some(self.len + 7 + name.len() + 2 + value.len())
-    }
-
-    /// Where the next var goes, if there is room for so many bytes and [`SLACK`] more.
-    #[inline(always)]
-    fn room(&mut self, size: usize) -> Option<&mut [u8]> {
-        self.buf.get_mut(self.len..)?.get_mut(..size + SLACK)
-    }
-
     fn begin_header(&mut self, name: &[u8]) -> Mark {
         let start = self.len;
         self.append(&length_field(names::HTTP_PREFIX.len() + name.len()));
@@ -357,48 +299,6 @@ impl Mark {
 /// packet is too large then, and never sent.
 fn length_field(length: usize) -> [u8; 2] {
     u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes()
-}
-
-/// Copies bytes to the beginning of `to`; None where they do not fit.
-///
-/// Names and values are short: for them, two copies of a fixed length that may overlap cost some ten
-/// instructions, and a call of memcpy 25 with what has to be kept for the time after it.
-#[inline(always)]
-fn copy(to: &mut [u8], from: &[u8]) -> Option<()> {
-    let to = to.get_mut(..from.len())?;
-    // In an order that asks little about the shortest.
-    let length = from.len();
-    if length <= 16 {
-        if length > 8 {
-            copy_ends::<8>(to, from)
-        } else if length > 4 {
-            copy_ends::<4>(to, from)
-        } else if length > 1 {
-            copy_ends::<2>(to, from)
-        } else if length == 1 {
-            copy_ends::<1>(to, from)
-        } else {
-            Some(())
-        }
-    } else if length <= 32 {
-        copy_ends::<16>(to, from)
-    } else if length <= 64 {
-        copy_ends::<32>(to, from)
-    } else if length <= 128 {
-        copy_ends::<64>(to, from)
-    } else {
-        to.copy_from_slice(from);
-        Some(())
-    }
-}
-
-/// Copies the first and the last N bytes, which are all if there are up to 2 N. None where there are
-/// fewer than N.
-#[inline(always)]
-fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) -> Option<()> {
-    *to.first_chunk_mut::<N>()? = *from.first_chunk()?;
-    *to.last_chunk_mut::<N>()? = *from.last_chunk()?;
-    Some(())
 }
 
 /// The vars do not fit into a packet, or into what the configuration allows.
