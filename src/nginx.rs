@@ -21,7 +21,7 @@
 //! | a request, its body, and what it is written to | request.rs, cache.rs, client.rs, client_body.rs, chain.rs, pool.rs, log.rs, status.rs |
 //! | its upstream, the state of one, and the address of one | upstream.rs, state.rs, address.rs |
 //! | the choice of a server | servers.rs, balancer.rs, balancer_callbacks.rs, stock_keepalive.rs, peer.rs |
-//! | connections: made, waited for, kept | connect.rs, wait.rs, wake.rs, connection.rs |
+//! | connections: made, waited for, kept | connect.rs, wait.rs, wake.rs, connection.rs, spare.rs |
 //! | what all workers share | zone.rs |
 //! | probes of servers, and which there are | probe.rs, resolved.rs |
 //! | what is read beside requests | fetch.rs |
@@ -79,6 +79,7 @@ pub mod resolved;
 pub mod servers;
 pub mod shake;
 pub mod slots;
+mod spare;
 pub mod state;
 pub mod status;
 mod stock_keepalive;

@@ -10,6 +10,7 @@ use super::callbacks::{with_request, with_step};
 use super::module::{Handler, Module};
 use super::peer::{Choice, Chosen, IfFull, Outcome, Peer};
 use super::servers::Servers;
+use super::spare;
 use super::state::State;
 use super::status::{AGAIN, BUSY, DECLINED, DONE, ERROR, OK};
 use super::stock_keepalive::give_back;
@@ -379,6 +380,10 @@ unsafe extern "C" fn free<H: Handler>(
         }
         if reported == Outcome::Refused {
             (*pc).tries = 0;
+        }
+        // what nobody has taken, nginx closes next
+        if let Some(c) = NonNull::new((*pc).connection) {
+            spare::keep(c.as_ptr());
         }
     }
 }

@@ -16,7 +16,7 @@ use super::sys::{
     ngx_connection_tcp_nodelay_e_NGX_TCP_NODELAY_DISABLED, ngx_current_msec, ngx_event_actions,
     ngx_get_connection, ngx_handle_read_event, ngx_handle_write_event, ngx_io, ngx_socket_errno,
 };
-use super::{bytes_of, version, Error, Log};
+use super::{bytes_of, spare, version, Error, Log};
 
 /// NGX_TCP_NOPUSH_DISABLED and NGX_TCP_NODELAY_DISABLED.
 pub(super) const DISABLED: u32 = ngx_connection_tcp_nodelay_e_NGX_TCP_NODELAY_DISABLED;
@@ -386,6 +386,7 @@ unsafe fn prepare(c: *mut ngx_connection_t, pc: *mut super::sys::ngx_peer_connec
         flag!(c, log_error = flag!(pc, log_error));
         (*(*c).read).log = (*pc).log;
         (*(*c).write).log = (*pc).log;
+        (*c).pool = spare::take((*pc).log);
         let counter = AtomicUsize::from_ptr(ngx_connection_counter.cast::<usize>());
         (*c).number = counter.fetch_add(1, Ordering::Relaxed) as super::sys::ngx_atomic_uint_t;
         (*c).start_time = ngx_current_msec;

@@ -1,10 +1,10 @@
 //! Connections to servers: `ngx_connection_t`, in use by a request or idle in the pool.
 
-use core::cell::Cell;
 use core::ffi::c_void;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::callbacks::log_panic;
@@ -19,7 +19,7 @@ use super::sys::{
     ngx_add_timer, ngx_close_connection, ngx_connection_t, ngx_cycle, ngx_del_timer,
     ngx_destroy_pool, ngx_event_t, ngx_handle_read_event, ngx_log_t, ngx_msec_t,
 };
-use super::{early, Log};
+use super::{early, spare, Log};
 use crate::pure::vars_limit::Cut;
 
 /// Has the server not read all yet that was sent to it on this unix socket? What lies there is still the
@@ -71,8 +71,13 @@ impl Connection<'_> {
     pub fn has_failed(self) -> bool {
         let (read, write) = self.events();
         // SAFETY: an open connection has both events.
-        let failed = unsafe { flag!(read, eof) | flag!(read, error) | flag!(write, error) };
-        failed != 0 || self.has_timed_out()
+        unsafe {
+            flag!(read, eof) != 0
+                || flag!(read, error) != 0
+                || flag!(read, timedout) != 0
+                || flag!(write, error) != 0
+                || flag!(write, timedout) != 0
+        }
     }
 
     /// Was it reset, rather than closed in order?
@@ -176,14 +181,14 @@ impl fmt::Display for Lost {
     }
 }
 
-thread_local! {
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
+/// How many idle ones there are. Not a thread-local, which a library finds by a call: a worker has one thread that
+/// comes here.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 impl Idle {
     /// How many there are in this worker.
     pub fn count() -> usize {
-        COUNT.get()
+        COUNT.load(Ordering::Relaxed)
     }
 
     /// Makes a request's connection an idle one, which `servers` get back when it ends.
@@ -206,7 +211,9 @@ impl Idle {
         // `ngx_http_upstream_keepalive_module` does to keep one.
         unsafe {
             let (read, write) = ((*c).read, (*c).write);
-            if ngx_handle_read_event(read, 0) != OK {
+            // where it is watched already, and nothing has come, no event method has anything to do
+            let is_watched = flag!(read, active) != 0 && flag!(read, ready) == 0;
+            if !is_watched && ngx_handle_read_event(read, 0) != OK {
                 return Err(Peek::Closed);
             }
             let unread = if flag!(read, ready) == 0 { Peek::Idle } else { look(c) };
@@ -226,13 +233,13 @@ impl Idle {
             flag!(c, idle = 1);
             set_log(c, (*ngx_cycle).log);
         }
-        COUNT.set(COUNT.get() + 1);
+        COUNT.store(COUNT.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Ok(Idle { ptr: connection.ptr })
     }
 
     /// Gives the connection to a request. `log` is the request's.
     pub(super) fn into_ptr(self, log: *mut ngx_log_t) -> *mut ngx_connection_t {
-        COUNT.set(COUNT.get() - 1);
+        COUNT.store(COUNT.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
         let c = core::mem::ManuallyDrop::new(self).ptr.as_ptr();
         // SAFETY: open and idle, see `from_request`.
         unsafe {
@@ -273,7 +280,7 @@ impl Idle {
 impl Drop for Idle {
     /// Closes it.
     fn drop(&mut self) {
-        COUNT.set(COUNT.get() - 1);
+        COUNT.store(COUNT.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
         // SAFETY: open and idle, and nobody knows of it any more.
         unsafe { close(self.ptr.as_ptr()) };
     }
@@ -315,6 +322,7 @@ pub(super) unsafe extern "C" fn close(c: *mut ngx_connection_t) {
                 return;
             }
         }
+        spare::keep(c);
         if !(*c).pool.is_null() {
             ngx_destroy_pool((*c).pool);
         }

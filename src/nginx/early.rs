@@ -45,11 +45,10 @@ pub(super) unsafe extern "C" fn send<H: Handler>(
             true => send_chain(writer, chain),
             false => silently(c, || send_chain(writer, chain)),
         };
-        let error = ngx_socket_errno();
         if status != ERROR || flag!((*c).write, error) == 0 {
             return status;
         }
-
+        let error = ngx_socket_errno();
         let closed = error == libc::EPIPE || error == libc::ECONNRESET;
         // when its head has gone to the client, the answer may have been read to its end
         let answered = closed && (flag!(u, header_sent) != 0 || connection::peek(c) == Peek::Data);
