@@ -9,53 +9,71 @@ const LOOKED_EACH: usize = 8;
 /// The requests that are with servers.
 #[derive(Debug)]
 pub struct InFlight<S> {
-    /// The server and the socket; None where there is room.
-    entries: Vec<Option<(S, i32)>>,
-    free: Vec<usize>,
+    entries: Vec<Entry<S>>,
+    /// Where there is room: the first of a list, or the number of entries.
+    free: usize,
+    count: usize,
     /// Those that were over since the last look.
     over: usize,
 }
 
+/// The server and the socket; without a server there is room, and the next place where there is some.
+#[derive(Debug)]
+struct Entry<S> {
+    server: Option<S>,
+    socket: i32,
+    next: u32,
+}
+
 impl<S> Default for InFlight<S> {
     fn default() -> Self {
-        InFlight { entries: Vec::new(), free: Vec::new(), over: 0 }
+        InFlight { entries: Vec::new(), free: 0, count: 0, over: 0 }
     }
 }
 
 impl<S: Copy + PartialEq> InFlight<S> {
     /// A request is about to be sent to a server. Returns its number, for [`Self::end`].
+    #[inline]
     pub fn begin(&mut self, server: S, socket: i32) -> usize {
-        match self.free.pop() {
-            Some(number) => {
-                if let Some(entry) = self.entries.get_mut(number) {
-                    *entry = Some((server, socket));
-                }
-                number
+        let number = self.free;
+        self.count += 1;
+        match self.entries.get_mut(number) {
+            Some(entry) => {
+                self.free = entry.next as usize;
+                (entry.server, entry.socket) = (Some(server), socket);
             }
-            None => {
-                self.entries.push(Some((server, socket)));
-                self.entries.len() - 1
-            }
+            None => self.add(server, socket),
         }
+        number
+    }
+
+    /// There is no room.
+    #[cold]
+    fn add(&mut self, server: S, socket: i32) {
+        self.entries.push(Entry { server: Some(server), socket, next: 0 });
+        self.free = self.entries.len();
     }
 
     /// It is over.
+    #[inline]
     pub fn end(&mut self, number: usize) {
         if let Some(entry) = self.entries.get_mut(number) {
-            if entry.take().is_some() {
-                self.free.push(number);
+            if entry.server.take().is_some() {
+                // there are as many as a worker has sockets at most
+                entry.next = self.free as u32;
+                (self.free, self.count) = (number, self.count - 1);
             }
         }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
+        self.count
     }
 
     /// Are there none?
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.count == 0
     }
 
     /// One is over: is it time to look at the others?
@@ -70,9 +88,9 @@ impl<S: Copy + PartialEq> InFlight<S> {
 
     /// Looks at those that are with this server: how many they are, and how many of them are `unread`.
     pub fn look(&self, server: S, unread: impl Fn(i32) -> bool) -> (u64, u64) {
-        let own = self.entries.iter().flatten().filter(|(of, _)| *of == server);
-        own.fold((0, 0), |(looked, count), (_, socket)| {
-            (looked + 1, count + u64::from(unread(*socket)))
+        let own = self.entries.iter().filter(|entry| entry.server == Some(server));
+        own.fold((0, 0), |(looked, count), entry| {
+            (looked + 1, count + u64::from(unread(entry.socket)))
         })
     }
 }

@@ -47,12 +47,38 @@ impl<T> Keys<T> {
     /// The place of a key.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<usize> {
-        let is = |entry: &Option<(Rc<[u8]>, T)>| matches!(entry, Some((of, _)) if **of == *key);
-        if self.entries.get(self.last.get()).is_some_and(is) {
-            return Some(self.last.get());
+        let last = self.last.get();
+        match self.is_at(last, key) {
+            true => Some(last),
+            false => self.look_up(key),
         }
+    }
+
+    /// The value of a key.
+    #[inline]
+    pub fn find_mut(&mut self, key: &[u8]) -> Option<&mut T> {
+        let last = self.last.get();
+        // apart, so that it is not looked at twice whether there is something
+        if self.is_at(last, key) {
+            return self.get_mut(last);
+        }
+        if self.entries.is_empty() {
+            return None;
+        }
+        let place = self.look_up(key)?;
+        self.get_mut(place)
+    }
+
+    #[inline(always)]
+    fn is_at(&self, place: usize, key: &[u8]) -> bool {
+        matches!(self.entries.get(place), Some(Some((of, _))) if **of == *key)
+    }
+
+    /// The place of a key that was not the last to be found.
+    #[inline(never)]
+    fn look_up(&self, key: &[u8]) -> Option<usize> {
         let found = match self.entries.len() <= FEW {
-            true => self.entries.iter().position(is),
+            true => (0..self.entries.len()).find(|place| self.is_at(*place, key)),
             false => self.places.get(key).copied(),
         }?;
         self.last.set(found);

@@ -16,7 +16,7 @@ pub mod policy;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use list::{Ends, Links};
+use list::{Ends, Link, Number};
 use policy::LastUse;
 
 use super::keys::Keys;
@@ -25,11 +25,17 @@ use super::keys::Keys;
 #[derive(Debug)]
 pub struct Worker<C> {
     /// By number.
-    connections: Vec<Option<Parked<C>>>,
+    places: Vec<Place<C>>,
     /// All, in the order in which they were parked.
     all: Ends,
-    among_all: Links,
-    of_server: Links,
+}
+
+/// The place of a connection, and its neighbours in the lists of all and of its server's.
+#[derive(Debug)]
+struct Place<C> {
+    parked: Option<Parked<C>>,
+    among_all: Link,
+    of_server: Link,
 }
 
 /// An idle connection.
@@ -73,12 +79,7 @@ const LOOKED_AT: usize = 32;
 
 impl<C> Default for Worker<C> {
     fn default() -> Self {
-        Worker {
-            connections: Vec::new(),
-            all: Ends::default(),
-            among_all: Links::default(),
-            of_server: Links::default(),
-        }
+        Worker { places: Vec::new(), all: Ends::default() }
     }
 }
 
@@ -88,32 +89,48 @@ impl<C> Worker<C> {
         Rc::default()
     }
 
-    #[inline]
-    fn get(&self, number: u32) -> Option<&Parked<C>> {
-        self.connections.get(number as usize)?.as_ref()
-    }
-
     /// The connection of this number, if it is one of the pool's.
     fn of(&self, pool: usize, number: u32) -> Option<&Parked<C>> {
-        self.get(number).filter(|parked| parked.pool == pool)
+        let parked = self.places.get(number as usize)?.parked.as_ref();
+        parked.filter(|parked| parked.pool == pool)
     }
 
-    fn insert(&mut self, number: u32, parked: Parked<C>, server: &mut Server) {
-        let place = number as usize;
-        if place >= self.connections.len() {
-            self.connections.resize_with(place + 1, || None);
+    /// Is there a connection under this number?
+    #[inline]
+    fn has(&self, number: Number) -> bool {
+        self.places.get(number.place()).is_some_and(|place| place.parked.is_some())
+    }
+
+    /// Makes room for this number.
+    #[cold]
+    fn grow(&mut self, number: Number) {
+        let empty =
+            || Place { parked: None, among_all: Link::default(), of_server: Link::default() };
+        self.places.resize_with(number.place() + 1, empty);
+    }
+
+    #[inline(always)]
+    fn insert(&mut self, number: Number, parked: Parked<C>, server: &mut Server) {
+        if number.place() >= self.places.len() {
+            self.grow(number);
         }
-        let Some(place) = self.connections.get_mut(place) else { return };
-        *place = Some(parked);
-        self.among_all.push(&mut self.all, number);
-        self.of_server.push(&mut server.idle, number);
+        let places = &mut self.places[..];
+        list::push(places, &mut self.all, number, |place| &mut place.among_all);
+        list::push(places, &mut server.idle, number, |place| &mut place.of_server);
+        if let Some(place) = places.get_mut(number.place()) {
+            place.parked = Some(parked);
+        }
         server.len += 1;
     }
 
-    fn remove(&mut self, number: u32, server: &mut Server) -> Option<(C, LastUse)> {
-        let parked = self.connections.get_mut(number as usize)?.take()?;
-        self.among_all.remove(&mut self.all, number);
-        self.of_server.remove(&mut server.idle, number);
+    #[inline(always)]
+    fn remove(&mut self, number: Number, server: &mut Server) -> Option<(C, LastUse)> {
+        let places = &mut self.places[..];
+        let place = places.get_mut(number.place())?;
+        let parked = place.parked.take()?;
+        let (among_all, of_server) = (place.among_all, place.of_server);
+        list::remove(places, &mut self.all, among_all, |place| &mut place.among_all);
+        list::remove(places, &mut server.idle, of_server, |place| &mut place.of_server);
         server.len = server.len.saturating_sub(1);
         Some((parked.connection, parked.last_use))
     }
@@ -126,18 +143,31 @@ impl<C> Pool<C> {
     }
 
     /// Keeps a connection, whose number no other one has. Returns how many there are to this server now.
+    #[inline(always)]
     pub fn park(&mut self, key: &[u8], number: u32, connection: C, last_use: LastUse) -> usize {
-        // what is there under the number, against all rules, is closed
-        drop(self.remove(number));
-        let place = self.servers.find(key).unwrap_or_else(|| self.add(key));
+        let Some(own) = Number::new(number) else { return 0 };
+        if self.worker.borrow().has(own) {
+            self.close_other(number);
+        }
+        let place = match self.servers.find(key) {
+            Some(place) => place,
+            None => self.add(key),
+        };
         let Some(server) = self.servers.get_mut(place) else { return 0 };
         self.empty -= usize::from(server.len == 0);
         let parked = Parked { connection, last_use, pool: self.id, server: place };
-        self.worker.borrow_mut().insert(number, parked, server);
+        self.worker.borrow_mut().insert(own, parked, server);
         server.len
     }
 
+    /// Closes what is there under the number, against all rules.
+    #[cold]
+    fn close_other(&mut self, number: u32) {
+        drop(self.remove(number));
+    }
+
     /// A server that is not known yet.
+    #[cold]
     fn add(&mut self, key: &[u8]) -> usize {
         if self.empty >= REMEMBERED + self.servers.len() / 2 {
             self.servers.retain(|server| server.len > 0);
@@ -148,7 +178,7 @@ impl<C> Pool<C> {
     }
 
     /// Takes a connection out.
-    fn take_out(&mut self, place: usize, number: u32) -> Option<(C, LastUse)> {
+    fn take_out(&mut self, place: usize, number: Number) -> Option<(C, LastUse)> {
         let server = self.servers.get_mut(place)?;
         let taken = self.worker.borrow_mut().remove(number, server)?;
         self.empty += usize::from(server.len == 0);
@@ -166,35 +196,38 @@ impl<C> Pool<C> {
     pub fn take_of(&mut self, is: impl Fn(&[u8]) -> bool) -> Option<C> {
         let has = |(key, server): &(&Rc<[u8]>, &Server)| server.len > 0 && is(key);
         let oldest = self.servers.iter().find(has)?.1.idle.oldest?;
-        self.remove(oldest)
+        self.remove(oldest.get())
     }
 
     /// The pool with the connection that was parked first of all pools of the worker.
     pub fn oldest_of_worker(&self) -> Option<usize> {
         let worker = self.worker.borrow();
-        worker.get(worker.all.oldest?).map(|parked| parked.pool)
+        worker.places.get(worker.all.oldest?.place())?.parked.as_ref().map(|parked| parked.pool)
     }
 
     /// Gives up the connection that was parked first of all pools, if it is one of this pool
     /// ([`Self::oldest_of_worker`]).
     pub fn take_oldest(&mut self) -> Option<C> {
         let oldest = self.worker.borrow().all.oldest?;
-        self.remove(oldest)
+        self.remove(oldest.get())
     }
 
     /// Takes the connection to this server that was used last of those that are `fit`.
+    #[inline(always)]
     pub fn take(&mut self, key: &[u8], fit: impl Fn(&C, LastUse) -> bool) -> Option<(C, LastUse)> {
-        let place = self.servers.find(key)?;
-        let mut next = self.servers.get(place)?.idle.newest;
+        let server = self.servers.find_mut(key)?;
+        let worker = &mut *self.worker.borrow_mut();
+        let mut next = server.idle.newest;
         for _ in 0..LOOKED_AT {
             let number = next?;
-            let worker = self.worker.borrow();
-            let parked = worker.get(number)?;
+            let place = worker.places.get(number.place())?;
+            let parked = place.parked.as_ref()?;
             if fit(&parked.connection, parked.last_use) {
-                drop(worker);
-                return self.take_out(place, number);
+                let taken = worker.remove(number, server);
+                self.empty += usize::from(server.len == 0);
+                return taken;
             }
-            next = worker.of_server.older(number);
+            next = place.of_server.older;
         }
         None
     }
@@ -202,14 +235,14 @@ impl<C> Pool<C> {
     /// Takes the connection with this number.
     pub fn remove(&mut self, number: u32) -> Option<C> {
         let place = self.worker.borrow().of(self.id, number)?.server;
-        self.take_out(place, number).map(|(connection, _)| connection)
+        self.take_out(place, Number::new(number)?).map(|(connection, _)| connection)
     }
 
     /// As [`Self::remove`], of one that the server has closed: how long it lets them be idle is learned
     /// from it.
     pub fn closed(&mut self, now: usize, number: u32) -> Option<C> {
         let place = self.worker.borrow().of(self.id, number)?.server;
-        let (connection, last_use) = self.take_out(place, number)?;
+        let (connection, last_use) = self.take_out(place, Number::new(number)?)?;
         if let Some(server) = self.servers.get_mut(place) {
             server.limit = server.limit.max(last_use.idle_for(now));
         }

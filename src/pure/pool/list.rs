@@ -2,63 +2,75 @@
 //! middle without a look at the others.
 #![forbid(unsafe_code)]
 
+use std::num::NonZeroU32;
+
+/// A number of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number(NonZeroU32);
+
+impl Number {
+    /// None for the largest there is.
+    #[inline]
+    pub fn new(number: u32) -> Option<Number> {
+        NonZeroU32::new(number.wrapping_add(1)).map(Number)
+    }
+
+    /// The number.
+    #[inline]
+    pub fn get(self) -> u32 {
+        self.0.get() - 1
+    }
+
+    /// Its place in the table.
+    #[inline]
+    pub fn place(self) -> usize {
+        self.get() as usize
+    }
+}
+
 /// A list: its two ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ends {
     /// The member that came first.
-    pub oldest: Option<u32>,
+    pub oldest: Option<Number>,
     /// The member that came last.
-    pub newest: Option<u32>,
+    pub newest: Option<Number>,
 }
 
-/// The neighbours of members. A number may be in one list of those that share a table.
-#[derive(Debug, Default)]
-pub struct Links(Vec<Link>);
-
+/// The neighbours of a member.
 #[derive(Clone, Copy, Debug, Default)]
-struct Link {
-    older: Option<u32>,
-    newer: Option<u32>,
+pub struct Link {
+    /// The member that came before it.
+    pub older: Option<Number>,
+    newer: Option<Number>,
 }
 
-impl Links {
-    /// The member that came before this one.
-    #[inline]
-    pub fn older(&self, number: u32) -> Option<u32> {
-        self.0.get(number as usize)?.older
-    }
+/// A list's way to the link of a member.
+pub type LinkOf<T> = fn(&mut T) -> &mut Link;
 
-    fn get_mut(&mut self, number: Option<u32>) -> Option<&mut Link> {
-        self.0.get_mut(number? as usize)
+/// Adds a number of the table that is in no list with these links.
+#[inline(always)]
+pub fn push<T>(table: &mut [T], list: &mut Ends, number: Number, link_of: LinkOf<T>) {
+    let newest = list.newest;
+    match newest.and_then(|newest| table.get_mut(newest.place())) {
+        Some(newest) => link_of(newest).newer = Some(number),
+        None => list.oldest = Some(number),
     }
-
-    /// Adds a number that is in no list.
-    #[inline]
-    pub fn push(&mut self, list: &mut Ends, number: u32) {
-        if number as usize >= self.0.len() {
-            self.0.resize(number as usize + 1, Link::default());
-        }
-        match self.get_mut(list.newest) {
-            Some(newest) => newest.newer = Some(number),
-            None => list.oldest = Some(number),
-        }
-        if let Some(link) = self.get_mut(Some(number)) {
-            *link = Link { older: list.newest, newer: None };
-        }
-        list.newest = Some(number);
+    if let Some(member) = table.get_mut(number.place()) {
+        *link_of(member) = Link { older: newest, newer: None };
     }
+    list.newest = Some(number);
+}
 
-    /// Takes a number out of the list that it is in.
-    #[inline]
-    pub fn remove(&mut self, list: &mut Ends, number: u32) {
-        let Some(link) = self.0.get(number as usize).copied() else { return };
-        match self.get_mut(link.older) {
-            Some(older) => older.newer = link.newer,
-            None => list.oldest = link.newer,
-        }
-        match self.get_mut(link.newer) {
-            Some(newer) => newer.older = link.older,
-            None => list.newest = link.older,
-        }
+/// Takes out the member that had this link.
+#[inline(always)]
+pub fn remove<T>(table: &mut [T], list: &mut Ends, link: Link, link_of: LinkOf<T>) {
+    match link.older.and_then(|older| table.get_mut(older.place())) {
+        Some(older) => link_of(older).newer = link.newer,
+        None => list.oldest = link.newer,
+    }
+    match link.newer.and_then(|newer| table.get_mut(newer.place())) {
+        Some(newer) => link_of(newer).older = link.older,
+        None => list.newest = link.older,
     }
 }

@@ -130,35 +130,72 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// What [`verdict`] asks, one after the other and no more than it needs: most of it costs something to find out. The
+/// meanings are those of [`Facts`].
+#[allow(missing_docs)]
+pub trait Known {
+    fn reuse(&self) -> Reuse;
+    fn limits(&self) -> Limits;
+    fn shared(&self) -> bool;
+    fn exiting(&self) -> bool;
+    fn failed(&self) -> bool;
+    fn request_written(&self) -> bool;
+    fn length_is_ours(&self) -> bool;
+    fn head(&self) -> bool;
+    fn status(&self) -> Option<u16>;
+    fn said(&self) -> Said;
+    fn end(&self) -> End;
+    fn requests(&self) -> usize;
+    fn age(&self) -> usize;
+}
+
+/// Fields that answer for themselves.
+macro_rules! known {
+    ($($name:ident: $type:ty),*) => {
+        impl Known for Facts {
+            $(fn $name(&self) -> $type {
+                self.$name
+            })*
+        }
+    };
+}
+
+known! {
+    reuse: Reuse, limits: Limits, shared: bool, exiting: bool, failed: bool, request_written: bool,
+    length_is_ours: bool, head: bool, status: Option<u16>, said: Said, end: End, requests: usize, age: usize
+}
+
 /// May the connection carry another request?
 ///
 /// # Errors
 ///
 /// The first reason against it.
-pub fn verdict(facts: &Facts) -> Result<(), Refusal> {
+#[inline]
+pub fn verdict(facts: &impl Known) -> Result<(), Refusal> {
     let refuse_if = |condition, refusal| if condition { Err(refusal) } else { Ok(()) };
 
-    refuse_if(facts.reuse == Reuse::Off || facts.limits.idle == 0, Refusal::Off)?;
-    refuse_if(!facts.shared, Refusal::NotShared)?;
-    refuse_if(facts.exiting, Refusal::Exiting)?;
-    refuse_if(facts.failed, Refusal::Failed)?;
-    refuse_if(!facts.request_written, Refusal::RequestNotWritten)?;
-    refuse_if(!facts.length_is_ours, Refusal::LengthNotOurs)?;
-    refuse_if(facts.head, Refusal::Head)?;
-    let status = facts.status.ok_or(Refusal::NoResponse)?;
+    refuse_if(facts.reuse() == Reuse::Off || facts.limits().idle == 0, Refusal::Off)?;
+    refuse_if(!facts.shared(), Refusal::NotShared)?;
+    refuse_if(facts.exiting(), Refusal::Exiting)?;
+    refuse_if(facts.failed(), Refusal::Failed)?;
+    refuse_if(!facts.request_written(), Refusal::RequestNotWritten)?;
+    refuse_if(!facts.length_is_ours(), Refusal::LengthNotOurs)?;
+    refuse_if(facts.head(), Refusal::Head)?;
+    let status = facts.status().ok_or(Refusal::NoResponse)?;
     refuse_if(status < 200, Refusal::NotFinal)?;
-    refuse_if(facts.said == Said::Close, Refusal::SaidClose)?;
-    let silent = facts.reuse == Reuse::Auto && facts.said != Said::KeepAlive;
+    let said = facts.said();
+    refuse_if(said == Said::Close, Refusal::SaidClose)?;
+    let silent = facts.reuse() == Reuse::Auto && said != Said::KeepAlive;
     refuse_if(silent, Refusal::DidNotSayKeepAlive)?;
-    match facts.end {
+    match facts.end() {
         End::Clean => {}
         End::Open => return Err(Refusal::NotEnded),
         End::Surplus => return Err(Refusal::Surplus),
         End::ByClose => return Err(Refusal::EndsByClose),
         End::Uncertain => return Err(Refusal::UncertainEnd),
     }
-    refuse_if(facts.requests >= facts.limits.requests, Refusal::TooManyRequests)?;
-    refuse_if(facts.age > facts.limits.age, Refusal::TooOld)
+    refuse_if(facts.requests() >= facts.limits().requests, Refusal::TooManyRequests)?;
+    refuse_if(facts.age() > facts.limits().age, Refusal::TooOld)
 }
 
 /// How long after the beginning of its last request, in milliseconds, a connection may still be given
