@@ -11,16 +11,30 @@ use crate::state::Answer;
 /// What an HTTP server answers to a packet of uwsgi, if anything.
 const BAD_REQUEST: u16 = 400;
 
-/// A try is over that may say something of the server: learns from it, and advises.
-pub fn learn<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) {
+/// A try is over that may say something of the server: learns from it, and advises. `status`: that of the response.
+#[inline(always)]
+pub fn learn<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome, status: Option<u16>) {
+    match status {
+        // the rule
+        Some(status) if status != BAD_REQUEST => understood(peer),
+        _ => learn_of_failure(r, peer, outcome),
+    }
+}
+
+/// The server has answered as it should.
+#[inline(always)]
+fn understood(peer: Peer<'_>) {
+    refused::answered(peer);
+    peer.servers().queue.hints.set_understood();
+}
+
+#[cold]
+fn learn_of_failure<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) {
     let (state, hints) = (peer.state(), &peer.servers().queue.hints);
     let response = &state.attempt().response;
     match response.head().map(|head| head.status) {
         Some(BAD_REQUEST) if !hints.is_understood() => {}
-        Some(_) => {
-            refused::answered(peer);
-            return hints.set_understood();
-        }
+        Some(_) => return understood(peer),
         None if outcome == Outcome::Failed && state.upstream.is_request_begun() => {}
         None => return,
     }

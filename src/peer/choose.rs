@@ -46,6 +46,9 @@ pub fn choose<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
         Chosen::TryNextPeer => state.before.set(Before::Other),
         _ => state.tries.set(state.tries.get().wrapping_add(1)),
     }
+    if chosen == Chosen::Ready {
+        limit::begin(r, peer);
+    }
     // the others are over
     if matches!(chosen, Chosen::New | Chosen::Ready | Chosen::Waiting) {
         health::begin(r, peer);
@@ -76,7 +79,6 @@ fn find<'a>(r: Request<'a>, peer: Peer<'a>, if_full: IfFull) -> Chosen {
     // a connection of the pool knows its slot
     if let Some((idle, if_dead)) = idle::take(r, peer, places::LAST) {
         peer.attach(idle, if_dead);
-        limit::begin(r, peer);
         return Chosen::Ready;
     }
     attempt.slot.set(places::find_slot(peer));
@@ -131,10 +133,7 @@ fn connect_or_wait<'a>(
         false => Connect::Wait(Cause::Turn),
     };
     match connected {
-        Connect::Made(Progress::Connected) => {
-            limit::begin(r, peer);
-            Chosen::Ready
-        }
+        Connect::Made(Progress::Connected) => Chosen::Ready,
         // nginx waits, as for one that it makes
         Connect::Made(Progress::Pending) if !is_watched => Chosen::Waiting,
         Connect::Made(Progress::Pending) => wait::begin(r, peer, wait::limit(state, settings))

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use super::event::Event;
 use crate::nginx::connection::Lost;
 use crate::nginx::{self, zone};
+use crate::pure::pool::policy::Refusal;
 use crate::pure::stats::history::History;
 use crate::pure::stats::{self, Cells, Closed, Count, Failure, Try};
 use crate::pure::zone::SlotId;
@@ -24,6 +25,14 @@ pub fn tried(slot: Option<SlotId>, tried: &Try) {
     }
 }
 
+/// Counts a connection that is closed after its request.
+#[inline(always)]
+pub fn closed(slot: Option<SlotId>, refusal: Refusal) {
+    if let Some((cells, _)) = of(slot, nginx::now() as u64) {
+        stats::count_closed(cells, refusal.into());
+    }
+}
+
 /// Counts another event.
 pub fn rare(slot: Option<SlotId>, event: &Event<'_>) {
     if let (Event::ZoneFull { .. }, Some((worker, _))) = (event, zone::this_worker()) {
@@ -32,7 +41,6 @@ pub fn rare(slot: Option<SlotId>, event: &Event<'_>) {
     let Some((cells, history)) = of(slot, nginx::now() as u64) else { return };
     match event {
         Event::Lost { why, .. } => stats::count_closed(cells, in_pool(*why)),
-        Event::Closed { refusal, .. } => stats::count_closed(cells, (*refusal).into()),
         Event::Queued { before, .. } => history.see_waiting(*before as u64 + 1),
         Event::Waited { end, time } => stats::count_queued(cells, *end, *time as u64),
         Event::ListenQueueFull => stats::count(cells, Count::ListenQueueFull),
@@ -69,7 +77,7 @@ fn reached(cells: &Cells, slot: Option<SlotId>, has: bool, failure: Option<Failu
 }
 
 /// Where to count, once what was counted before has its place in the history.
-#[inline]
+#[inline(always)]
 fn of(slot: Option<SlotId>, now: u64) -> Option<Counted> {
     let (worker, slot) = zone::at(slot)?;
     let history = History::of(worker.zone(), slot);

@@ -42,7 +42,7 @@ pub enum Event<'e> {
         descriptor: i32,
         /// Why.
         refusal: Refusal,
-        /// Has nothing else told the log of bytes that nobody asked for?
+        /// Are there bytes that nobody asked for, of which nothing else has told the log?
         is_news: bool,
     },
     /// A request begins to wait for a connection.

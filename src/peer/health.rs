@@ -143,8 +143,16 @@ pub fn ended(servers: &Servers, server: &Server, result: Result<Well, Failure>) 
 }
 
 /// A request goes to a server.
-#[inline]
+#[inline(always)]
 pub fn begin(r: Request<'_>, peer: Peer<'_>) {
+    if check_of(peer.servers()).is_some() {
+        note(r, peer);
+    }
+}
+
+/// The same where servers are checked.
+#[inline(never)]
+fn note(r: Request<'_>, peer: Peer<'_>) {
     let checked = &peer.servers().checked;
     let all = checked.servers.borrow();
     if let Some(server) = place(&all, peer.address()).and_then(|place| all.get(place)) {
@@ -242,17 +250,18 @@ fn find<'s>(servers: &'s Servers, address: &[u8]) -> Option<(&'s Rc<Check>, Rc<S
 }
 
 /// Does a request take the server that the balancer has chosen?
-#[inline]
+#[inline(always)]
 pub fn choice(peer: Peer<'_>) -> Choice {
-    let all = peer.servers().checked.servers.borrow();
-    match all.is_empty() {
-        true => Choice::Take,
-        false => choice_among(peer, &all),
+    match check_of(peer.servers()) {
+        None => Choice::Take,
+        Some(_) => choice_among(peer),
     }
 }
 
-fn choice_among(peer: Peer<'_>, all: &[Rc<Server>]) -> Choice {
+#[inline(never)]
+fn choice_among(peer: Peer<'_>) -> Choice {
     let servers = peer.servers();
+    let all = &*servers.checked.servers.borrow();
     let server = place(all, peer.address()).and_then(|place| all.get(place));
     let Some((check, server)) = check_of(servers).zip(server) else { return Choice::Take };
     let (known, slow_start) = (server.known(), slow_start_of(servers));

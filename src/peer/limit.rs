@@ -10,8 +10,8 @@ use crate::module::{Peer, Servers};
 use crate::nginx::connection::is_unread;
 use crate::nginx::log::Log;
 use crate::nginx::{self, zone, Request};
-use crate::pure::limit::{Bounds, Limit, Look, MaxConnections, News, AT};
-use crate::pure::zone::SlotId;
+use crate::pure::limit::{Bounds, Limit, Look, MaxConnections, News, AT, OVERLOADED_UNTIL_AT};
+use crate::pure::zone::{SlotId, Word};
 
 /// What was found out of the server with this slot. Without a zone, or a place in it, nothing is.
 pub fn learned(slot: Option<SlotId>) -> Limit<'static, AtomicU64> {
@@ -19,34 +19,48 @@ pub fn learned(slot: Option<SlotId>) -> Limit<'static, AtomicU64> {
     Limit::new(words.map_or(&[][..], |(worker, slot)| worker.zone().shared_words(slot, AT)))
 }
 
-/// Between which numbers the limit of a server is to be found, where it is to be found out now.
-#[inline]
-pub fn bounds_of(max: MaxConnections, limit: &Limit<'_, AtomicU64>) -> Option<Bounds> {
+/// Is the server with this slot overloaded, by its own word ([`Limit::is_overloaded`])? Every request comes by here.
+#[inline(always)]
+pub fn is_overloaded(slot: Option<SlotId>) -> bool {
+    zone::at(slot).is_some_and(|(worker, slot)| {
+        let until = worker.zone().shared_word(slot, OVERLOADED_UNTIL_AT);
+        until.is_some_and(|until| (nginx::now() as u64) < until.get_relaxed())
+    })
+}
+
+/// Between which numbers the limit of the server with this slot is to be found, where it is to be found out now.
+#[inline(always)]
+pub fn bounds_of(max: MaxConnections, slot: Option<SlotId>) -> Option<Bounds> {
     match max {
         MaxConnections::Number(_) => None,
         MaxConnections::Auto(bounds) => Some(bounds),
-        MaxConnections::Unsaid => limit.is_overloaded(nginx::now() as u64).then_some(Bounds::ANY),
+        MaxConnections::Unsaid => is_overloaded(slot).then_some(Bounds::ANY),
     }
 }
 
 /// How many connections a server may have; 0: as many as you like.
-#[inline]
+#[inline(always)]
 fn in_force(max: MaxConnections, slot: Option<SlotId>) -> u64 {
-    if let MaxConnections::Number(number) = max {
-        return number;
+    match max {
+        MaxConnections::Number(number) => number,
+        _ => bounds_of(max, slot).map_or(0, |bounds| known(slot, bounds)),
     }
-    let limit = learned(slot);
-    bounds_of(max, &limit).and_then(|bounds| limit.known(bounds)).unwrap_or(0)
+}
+
+/// The limit that has been found out.
+#[inline(never)]
+fn known(slot: Option<SlotId>, bounds: Bounds) -> u64 {
+    learned(slot).known(bounds).unwrap_or(0)
 }
 
 /// The same for the server of this try.
-#[inline]
+#[inline(always)]
 pub fn of(peer: Peer<'_>) -> u64 {
     in_force(settings_of(peer).max_connections, peer.state().attempt().slot.get())
 }
 
 /// What all who pass to the upstream have agreed on, for the server with this slot.
-#[inline]
+#[inline(always)]
 pub fn agreed(servers: &Servers, slot: Option<SlotId>) -> u64 {
     in_force(configured(servers), slot)
 }
@@ -61,9 +75,9 @@ pub fn configured(servers: &Servers) -> MaxConnections {
 /// The try has a connection, on which its request is sent next. One with a body may lie unread although the
 /// server works on it, and says nothing.
 ///
-/// Also while the server is not overloaded, which costs 67 instructions: when its listen queue runs full, those that lie
+/// Also while the server is not overloaded, which costs 50 instructions: when its listen queue runs full, those that lie
 /// in it are the ones to be looked at, and with the later ones alone nothing would seem to be read.
-#[inline]
+#[inline(always)]
 pub fn begin(r: Request<'_>, peer: Peer<'_>) {
     if !matches!(settings_of(peer).max_connections, MaxConnections::Number(_)) {
         let (state, attempt) = (peer.state(), peer.state().attempt());
@@ -78,6 +92,7 @@ pub fn begin(r: Request<'_>, peer: Peer<'_>) {
 }
 
 /// The try is over, and its connection not closed or another's yet.
+#[inline(always)]
 pub fn end(peer: Peer<'_>) {
     let attempt = peer.state().attempt();
     if let Some(number) = attempt.entry.take() {
@@ -94,16 +109,15 @@ pub fn overflow(slot: Option<SlotId>) {
 pub fn lower(peer: Peer<'_>, limit: u64) {
     let slot = peer.state().attempt().slot.get();
     overflow(slot);
-    let learned = learned(slot);
-    if let Some(bounds) = bounds_of(settings_of(peer).max_connections, &learned) {
-        tell(peer, learned.lower(limit, bounds));
+    if let Some(bounds) = bounds(peer) {
+        tell(peer, learned(slot).lower(limit, bounds));
     }
 }
 
 /// Whether there is room for so many is tried, because others wait.
 pub fn raise(peer: Peer<'_>, limit: u64) {
-    let learned = learned(peer.state().attempt().slot.get());
-    if let Some(bounds) = bounds_of(settings_of(peer).max_connections, &learned) {
+    if let Some(bounds) = bounds(peer) {
+        let learned = learned(peer.state().attempt().slot.get());
         tell(peer, learned.set(limit, bounds));
     }
 }
@@ -116,18 +130,17 @@ fn tell(peer: Peer<'_>, news: Option<News>) {
     }
 }
 
-/// The try is over. Where the server has answered, the others are looked at; also where the client has left the
-/// server that is overloaded, because in the end all of them do so before they have an answer.
-#[inline]
-pub fn look(peer: Peer<'_>) {
-    let slot = peer.state().attempt().slot.get();
-    if let Some(bounds) = bounds_of(settings_of(peer).max_connections, &learned(slot)) {
-        look_at_others(peer, bounds);
-    }
+/// [`bounds_of`] the server of this try.
+#[inline(always)]
+pub fn bounds(peer: Peer<'_>) -> Option<Bounds> {
+    bounds_of(settings_of(peer).max_connections, peer.state().attempt().slot.get())
 }
 
+/// The try is over, with a server whose limit is to be found out between these [`bounds`]. Where it has answered, the
+/// others are looked at; also where the client has left the server that is overloaded, because in the end all of them
+/// do so before they have an answer.
 #[inline(never)]
-fn look_at_others(peer: Peer<'_>, bounds: Bounds) {
+pub fn look(peer: Peer<'_>, bounds: Bounds) {
     let (servers, attempt) = (peer.servers(), peer.state().attempt());
     let Some((worker, slot)) = zone::at(attempt.slot.get()) else { return };
     let limit = learned(Some(slot));

@@ -14,7 +14,6 @@ use crate::pure::hints::{self, Hint};
 use crate::pure::limit::News;
 use crate::pure::line::DEFAULT_PRIORITY;
 use crate::pure::overload::Expected;
-use crate::pure::pool::policy::Refusal;
 use crate::pure::vars_limit::{BUFFER_SIZE, MAX_VARS};
 use crate::pure::zone::SlotId;
 
@@ -39,6 +38,13 @@ pub fn observe(servers: &Servers, slot: Option<SlotId>, log: Log<'_>, event: Eve
             idle.requests(),
         ),
         Event::Over { tried } => count::tried(slot, tried),
+        Event::Closed { descriptor, refusal, is_news } => {
+            count::closed(slot, refusal);
+            debug!(log, "http rs_uwsgi close connection, fd:{descriptor}: {refusal}");
+            if is_news {
+                observe_rare(servers, slot, log, &event);
+            }
+        }
         _ => observe_rare(servers, slot, log, &event),
     }
 }
@@ -62,12 +68,7 @@ fn write(servers: &Servers, log: Log<'_>, event: &Event<'_>) {
             "http rs_uwsgi close idle connection, fd:{}: {why}",
             idle.descriptor()
         )),
-        Event::Closed { descriptor, refusal, is_news } => {
-            log.debug(format_args!("http rs_uwsgi close connection, fd:{descriptor}: {refusal}"));
-            if refusal == Refusal::Surplus && is_news {
-                log.warn(format_args!("upstream sent data after its response"));
-            }
-        }
+        Event::Closed { .. } => log.warn(format_args!("upstream sent data after its response")),
         Event::Queued { name, cause, before } => {
             log.debug(format_args!(
                 "http rs_uwsgi wait for a connection to {}: {cause:?}, {before} before",

@@ -11,7 +11,7 @@ use crate::nginx::connection::Lost;
 use crate::nginx::log::Log;
 use crate::nginx::{self, zone};
 use crate::pure::queue::LastAttempt;
-use crate::pure::zone::{Acquire, Generation, Park, Rank, SlotId, Zone};
+use crate::pure::zone::{Acquire, Generation, Park, Rank, SlotId, Worker, Zone};
 
 /// The rank of a request that does not wait: it has its turn where nobody does.
 pub const LAST: Rank = Rank::MAX;
@@ -138,20 +138,36 @@ fn take_in_turn(peer: Peer<'_>, rank: Rank) -> bool {
 
 /// A connection of the pool takes its place with it, which is in the zone where it was when the connection was
 /// made: there may have been no room for the server then, or there is none now.
+#[inline(always)]
 pub fn take_idle(peer: Peer<'_>, slot: Option<SlotId>) {
-    let (state, servers) = (peer.state(), peer.servers());
-    let attempt = state.attempt();
+    let attempt = peer.state().attempt();
     if attempt.counted.get() {
-        // two: the one of the connection, and one that was had for a new one
-        give_back(servers, state);
+        give_back_other(peer);
     }
     attempt.slot.set(slot);
-    match in_zone(state) {
-        Some((worker, slot)) => worker.take_idle(slot),
-        None if limit::of(peer) == 0 => return,
-        None => servers.queue.queues.borrow_mut().begin(attempt.key.get()),
+    match zone::at(slot) {
+        Some((worker, slot)) => {
+            worker.take_idle(slot);
+            attempt.counted.set(true);
+        }
+        None => take_idle_here(peer),
     }
-    attempt.counted.set(true);
+}
+
+/// There are two: the one of the connection, and one that was had for a new one.
+#[cold]
+fn give_back_other(peer: Peer<'_>) {
+    give_back(peer.servers(), peer.state());
+}
+
+/// The same where each worker counts for itself.
+#[cold]
+fn take_idle_here(peer: Peer<'_>) {
+    if limit::of(peer) > 0 {
+        let attempt = peer.state().attempt();
+        peer.servers().queue.queues.borrow_mut().begin(attempt.key.get());
+        attempt.counted.set(true);
+    }
 }
 
 /// What becomes of a connection that another request may have.
@@ -164,6 +180,7 @@ pub enum Parking {
 }
 
 /// A connection is about to be parked. Where it is, its place is the pool's from now on.
+#[inline(always)]
 pub fn park(peer: Peer<'_>) -> Parking {
     let state = peer.state();
     let Some((worker, slot)) = in_zone(state).filter(|_| state.attempt().counted.get()) else {
@@ -171,14 +188,18 @@ pub fn park(peer: Peer<'_>) -> Parking {
     };
     match worker.park(slot) {
         Park::Idle => {}
-        Park::Own => {
-            worker.keep_idle(slot);
-            peer.servers().wake_soon();
-        }
+        Park::Own => keep_idle(peer, worker, slot),
         Park::Close => return Parking::Close,
     }
     state.attempt().counted.set(false);
     Parking::Pool
+}
+
+/// The connection is for a request of this worker, which waits.
+#[cold]
+fn keep_idle(peer: Peer<'_>, worker: &Worker<'_>, slot: SlotId) {
+    worker.keep_idle(slot);
+    peer.servers().wake_soon();
 }
 
 /// Closes a connection that is not in the pool any more: its place is free.
@@ -194,13 +215,17 @@ pub fn close(servers: &Servers, parked: Parked, why: Lost) {
 
 /// A try is over. Its place, which nothing else gives up, and its connection may be another's: those who
 /// wait have their turn.
-#[inline]
+#[inline(always)]
 pub fn give_back(servers: &Servers, state: &State<'_>) {
-    let attempt = state.attempt();
-    let had_one = attempt.counted.take();
-    if !had_one && servers.queue.queues.borrow().waiting() == 0 {
-        return;
+    let had_one = state.attempt().counted.take();
+    if had_one || servers.queue.queues.borrow().waiting() > 0 {
+        pass_on(servers, state, had_one);
     }
+}
+
+/// The same where it had a place or somebody waits.
+#[inline(never)]
+fn pass_on(servers: &Servers, state: &State<'_>, had_one: bool) {
     match in_zone(state) {
         Some((worker, slot)) => {
             let is_next = had_one && worker.release(slot, limit::agreed(servers, Some(slot)));
@@ -211,7 +236,7 @@ pub fn give_back(servers: &Servers, state: &State<'_>) {
         }
         None => {
             if had_one {
-                servers.queue.queues.borrow_mut().end(attempt.key.get());
+                servers.queue.queues.borrow_mut().end(state.attempt().key.get());
             }
             if servers.queue.queues.borrow().waiting() > 0 {
                 servers.wake_soon();

@@ -5,16 +5,15 @@ use super::queue::settings_of;
 use super::retry::bridges_restart;
 use super::tally::{self, response_end};
 use super::{advise, health, idle, limit, line, places, refused, silent, wait};
-use crate::conf::connections::EffectiveSettings;
 use crate::module::Peer;
 use crate::nginx::connection::Connection;
 use crate::nginx::peer::Outcome;
 use crate::nginx::status::{CLIENT_CLOSED_REQUEST, ERROR};
 use crate::nginx::sys::ngx_int_t;
 use crate::nginx::{self, Request};
-use crate::pure::pool::policy::{self, Facts, LastUse, Reuse};
+use crate::pure::pool::policy::{self, Known, LastUse, Limits, Refusal, Reuse};
 use crate::pure::stats::Failure;
-use crate::pure::uwsgi::framing::End;
+use crate::pure::uwsgi::framing::{End, Said};
 use crate::pure::vars_limit::Fault;
 use crate::state::{Answer, ConnectionOrigin, RequestState, Verdict};
 
@@ -42,30 +41,38 @@ fn settle<'a>(r: Request<'a>, peer: Peer<'a>, outcome: Outcome) -> Outcome {
         tally::count(r, peer, None, outcome);
         return outcome;
     };
-    let in_vain = outcome == Outcome::Done
-        && state.attempt().response.head().is_none()
-        && state.upstream.is_request_begun()
-        && r.has_lost_client();
-    if in_vain {
-        observe(
-            peer.servers(),
-            state.attempt().slot.get(),
-            r.log(),
-            Event::WorkedInVain { name: peer.name() },
-        );
-        // who had waited before has left because of that, as have those who leave the line
-        let waited = state.waited.get();
-        if waited > 0 {
-            line::left_in_vain(peer, state.attempt().slot.get(), waited, false);
-        }
+    let status = state.attempt().response.head().map(|head| head.status);
+    if status.is_none() && outcome == Outcome::Done {
+        look_for_client(r, peer);
     }
     let reported = report_to_balancer(r, peer, connection, outcome);
-    tally::count(r, peer, Some(connection), reported);
-    if reported == outcome || reported == Outcome::Next {
-        advise::learn(r, peer, outcome);
+    let failed = outcome == Outcome::Failed || connection.has_failed();
+    let facts = Facts { r, peer, connection, status, failed };
+    match (reported == Outcome::Done && !failed, status) {
+        (true, Some(status)) => tally::count_done(r, peer, connection, status),
+        _ => tally::count(r, peer, Some(connection), reported),
     }
-    judge(r, peer, connection, outcome);
+    if reported == outcome || reported == Outcome::Next {
+        advise::learn(r, peer, outcome, status);
+    }
+    judge(&facts);
     reported
+}
+
+/// Has the client left while the server worked on its request?
+#[cold]
+fn look_for_client<'a>(r: Request<'a>, peer: Peer<'a>) {
+    let state = peer.state();
+    if !state.upstream.is_request_begun() || !r.has_lost_client() {
+        return;
+    }
+    let slot = state.attempt().slot.get();
+    observe(peer.servers(), slot, r.log(), Event::WorkedInVain { name: peer.name() });
+    // who had waited before has left because of that, as have those who leave the line
+    let waited = state.waited.get();
+    if waited > 0 {
+        line::left_in_vain(peer, slot, waited, false);
+    }
 }
 
 /// nginx ends the upstream's part with this status: has the client left?
@@ -95,36 +102,47 @@ pub fn end_try(peer: Peer<'_>) {
     if state.attempt().counted.get() && limit::of(peer) > 0 {
         peer.discard();
     }
-    limit::look(peer);
+    if let Some(bounds) = limit::bounds(peer) {
+        limit::look(peer, bounds);
+    }
     silent::look(peer);
     places::give_back(servers, state);
 }
 
 /// The verdict on the connection: it is parked, or nginx closes it.
-fn judge<'a>(r: Request<'a>, peer: Peer<'a>, connection: Connection<'a>, outcome: Outcome) {
+#[inline(always)]
+fn judge(facts: &Facts<'_>) {
+    let &Facts { r, peer, .. } = facts;
     let (state, settings) = (peer.state(), settings_of(peer));
-    let attempt = state.attempt();
-    let facts = facts(r, peer, settings, connection, outcome);
-    let descriptor = connection.descriptor();
-    let parked = policy::verdict(&facts).and_then(|()| {
+    let parked = policy::verdict(facts).and_then(|()| {
         let last_use = LastUse {
-            started_at: attempt.started_at.get(),
+            started_at: state.attempt().started_at.get(),
             body: state.body_length(r),
             since: (settings.reuse == Reuse::Auto).then(nginx::now),
         };
         idle::park(r, peer, last_use, settings)
     });
-    state.verdict.set(Some(match parked {
+    let verdict = match parked {
         Ok(()) => Verdict::Kept,
         Err(refusal) => {
-            // what comes while the body is read is logged there
-            let is_read = matches!(attempt.response.answer.get(), Answer::Body(..));
-            let is_news = facts.end == End::Clean || !is_read;
-            let closed = Event::Closed { descriptor, refusal, is_news };
-            observe(peer.servers(), attempt.slot.get(), r.log(), closed);
+            note_close(r, peer, facts.connection, refusal);
             Verdict::Closed(refusal)
         }
-    }));
+    };
+    state.verdict.set(Some(verdict));
+}
+
+/// nginx closes the connection.
+#[inline(never)]
+fn note_close<'a>(r: Request<'a>, peer: Peer<'a>, connection: Connection<'_>, refusal: Refusal) {
+    let state = peer.state();
+    let attempt = state.attempt();
+    // what comes while the body is read is logged there
+    let is_news = refusal == Refusal::Surplus
+        && (!matches!(attempt.response.answer.get(), Answer::Body(..))
+            || response_end(state) == End::Clean);
+    let closed = Event::Closed { descriptor: connection.descriptor(), refusal, is_news };
+    observe(peer.servers(), attempt.slot.get(), r.log(), closed);
 }
 
 /// A connection from the pool that the server had closed says nothing of the server: the same request
@@ -166,28 +184,66 @@ fn report_to_balancer<'a>(
     }
 }
 
-fn facts<'a>(
+/// What is known of a connection whose try is over.
+struct Facts<'a> {
     r: Request<'a>,
     peer: Peer<'a>,
-    settings: &EffectiveSettings,
-    connection: Connection<'_>,
-    outcome: Outcome,
-) -> Facts {
-    let state = peer.state();
-    let (u, attempt) = (state.upstream, state.attempt());
-    Facts {
-        reuse: settings.reuse,
-        limits: settings.limits(),
-        shared: attempt.shared.get(),
-        exiting: nginx::is_exiting(),
-        failed: outcome == Outcome::Failed || connection.has_failed(),
-        request_written: u.is_request_written(),
-        length_is_ours: state.conf.string_has_no_length,
-        head: r.is_head(),
-        status: attempt.response.head().map(|head| head.status),
-        said: attempt.response.fields.get().said(),
-        end: response_end(state),
-        requests: connection.requests(),
-        age: connection.age(),
+    connection: Connection<'a>,
+    status: Option<u16>,
+    failed: bool,
+}
+
+impl Known for Facts<'_> {
+    fn reuse(&self) -> Reuse {
+        settings_of(self.peer).reuse
+    }
+
+    fn limits(&self) -> Limits {
+        settings_of(self.peer).limits()
+    }
+
+    fn shared(&self) -> bool {
+        self.peer.state().attempt().shared.get()
+    }
+
+    fn exiting(&self) -> bool {
+        nginx::is_exiting()
+    }
+
+    fn failed(&self) -> bool {
+        self.failed
+    }
+
+    fn request_written(&self) -> bool {
+        self.peer.state().upstream.is_request_written()
+    }
+
+    fn length_is_ours(&self) -> bool {
+        self.peer.state().conf.string_has_no_length
+    }
+
+    fn head(&self) -> bool {
+        self.r.is_head()
+    }
+
+    fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    fn said(&self) -> Said {
+        self.peer.state().attempt().response.fields.get().said()
+    }
+
+    #[inline(always)]
+    fn end(&self) -> End {
+        response_end(self.peer.state())
+    }
+
+    fn requests(&self) -> usize {
+        self.connection.requests()
+    }
+
+    fn age(&self) -> usize {
+        self.connection.age()
     }
 }

@@ -22,15 +22,18 @@ fn known(slot: Option<SlotId>) -> Silent<'static, AtomicU64> {
     Silent::new(words.map_or(&[][..], |(worker, slot)| worker.zone().shared_words(slot, AT)))
 }
 
-fn is_overloaded(slot: Option<SlotId>) -> bool {
-    limit::learned(slot).is_overloaded(nginx::now() as u64)
+/// Is an attempt to connect to be looked after, which is made now?
+#[inline]
+pub fn is_watched(peer: Peer<'_>) -> bool {
+    !peer.is_unix() && has_many(peer)
 }
 
-/// Is an attempt to connect to be looked after, which is made now?
-pub fn is_watched(peer: Peer<'_>) -> bool {
+/// Is there more with the server than its listen queue is sure to hold?
+#[inline(never)]
+fn has_many(peer: Peer<'_>) -> bool {
     let slot = peer.state().attempt().slot.get();
-    let Some((worker, own)) = zone::at(slot).filter(|_| !peer.is_unix()) else { return false };
-    worker.zone().gauges(own).in_flight() > FEW || is_overloaded(slot)
+    let Some((worker, own)) = zone::at(slot) else { return false };
+    worker.zone().gauges(own).in_flight() > FEW || limit::is_overloaded(slot)
 }
 
 /// An attempt to connect has begun, whose outcome is not known yet.
@@ -86,11 +89,17 @@ pub fn is_dropped(peer: Peer<'_>, waiter: &Waiter<'_>) -> bool {
 }
 
 /// The try is over. Where the server has answered while others wait, there may be room for more.
+#[inline]
 pub fn look(peer: Peer<'_>) {
-    let attempt = peer.state().attempt();
-    if peer.is_unix() || attempt.response.head().is_none() {
-        return;
+    if !peer.is_unix() && peer.state().attempt().response.head().is_some() {
+        answered(peer);
     }
+}
+
+/// The server has answered.
+#[inline(never)]
+fn answered(peer: Peer<'_>) {
+    let attempt = peer.state().attempt();
     let Some((worker, slot)) = zone::at(attempt.slot.get()) else { return };
     let known = known(Some(slot));
     known.alive(nginx::now() as u64);

@@ -10,7 +10,39 @@ use crate::pure::stats::{Failure, QueueEnd, Try};
 use crate::pure::uwsgi::framing::{Chunks, End};
 use crate::state::{Answer, Before, ConnectionOrigin, Wait};
 
+/// Counts a try whose connection has not failed, with an answer of this status, as [`count`] does.
+#[inline(always)]
+pub fn count_done<'a>(r: Request<'a>, peer: Peer<'a>, connection: Connection<'_>, status: u16) {
+    let state = peer.state();
+    let (u, attempt) = (state.upstream, state.attempt());
+    let is_plain = u.is_request_begun()
+        && u.is_request_written()
+        && !state.client_gone.get()
+        && attempt.after.get() == Before::Nothing
+        && attempt.failure.get().is_none()
+        && attempt.response.interim.get() == 0;
+    if !is_plain {
+        return count(r, peer, Some(connection), Outcome::Done);
+    }
+    // apart from the others, as with what is known here half of the counters are out of the question
+    let measured = u.measured();
+    let tried = Try {
+        sent: true,
+        reused: attempt.connection.get() == Some(ConnectionOrigin::Reused),
+        status: Some(status),
+        vars_size: state.vars_size() as u64,
+        bytes: (measured.sent, measured.received),
+        connect: measured.connect,
+        header: measured.header,
+        response: measured.time,
+        now: nginx::now() as u64,
+        ..Try::default()
+    };
+    observe(peer.servers(), attempt.slot.get(), r.log(), Event::Over { tried: &tried });
+}
+
 /// Counts a try that has ended with this outcome. `connection`: none where there could be none.
+#[inline(never)]
 pub fn count<'a>(
     r: Request<'a>,
     peer: Peer<'a>,
@@ -125,6 +157,7 @@ fn classify(
 }
 
 /// How far the response of a try has come.
+#[inline(always)]
 pub fn response_end(state: &State<'_>) -> End {
     let response = &state.attempt().response;
     let (head, received, chunks) = match response.answer.get() {

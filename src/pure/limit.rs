@@ -38,6 +38,8 @@ const SAID: usize = 3;
 /// Until when the server is overloaded, by its own word, in milliseconds of a clock that all workers have; 0: it has
 /// never said it.
 const OVERLOADED_UNTIL: usize = 4;
+/// Where the last of them is.
+pub const OVERLOADED_UNTIL_AT: usize = AT.start + OVERLOADED_UNTIL;
 
 /// A server is overloaded for so long after its listen queue was full, or a request had to wait for it, in
 /// milliseconds: a pause in a load that goes on is shorter.
@@ -159,8 +161,7 @@ impl<'m, A: Word> Limit<'m, A> {
     /// Is the server overloaded, by its own word?
     #[inline]
     pub fn is_overloaded(&self, now: u64) -> bool {
-        let until = self.words.get(OVERLOADED_UNTIL);
-        until != 0 && now < until
+        now < self.words.get(OVERLOADED_UNTIL)
     }
 
     /// The server has answered a request. Returns what is new to the log.

@@ -159,7 +159,7 @@ fn limit_of(max: MaxConnections, slots: &[SlotId]) -> (Option<u64>, bool) {
     }
     let limits = slots.iter().filter_map(|slot| {
         let limit = limit::learned(Some(*slot));
-        limit::bounds_of(max, &limit).map(|bounds| (limit.known(bounds), limit.is_learned()))
+        limit::bounds_of(max, Some(*slot)).map(|bounds| (limit.known(bounds), limit.is_learned()))
     });
     limits.fold((None, false), |(most, any), (known, learned)| (most.max(known), any | learned))
 }

@@ -37,7 +37,7 @@ impl Bounds {
     }
 
     /// The bucket of a value.
-    #[inline]
+    #[inline(always)]
     pub fn bucket(&self, value: u64) -> usize {
         if let Some(exponent) = self.doubling {
             let bits = u64::BITS - (value.saturating_sub(1) >> exponent).leading_zeros();
@@ -46,8 +46,14 @@ impl Bounds {
         // most are small
         match self.below.first() {
             Some(first) if value < *first => 0,
-            _ => self.below.partition_point(|bound| *bound <= value),
+            _ => self.find(value),
         }
+    }
+
+    /// The bucket of any value.
+    #[inline(never)]
+    fn find(&self, value: u64) -> usize {
+        self.below.partition_point(|bound| *bound <= value)
     }
 }
 

@@ -149,10 +149,11 @@ impl<'z, 'm, A: Word> History<'z, 'm, A> {
     /// workers have: what was counted before belongs to the seconds before.
     #[inline]
     pub fn tick(&self, now: u64) {
-        let second = now / 1000;
-        if self.get(SECOND) < second {
+        // a division costs more
+        let next = self.get(SECOND).wrapping_add(1).wrapping_mul(1000);
+        if now >= next {
             // by values: a reference would keep the history in memory for every request
-            Self::begin_second(self.zone, self.of, second);
+            Self::begin_second(self.zone, self.of, now / 1000);
         }
     }
 

@@ -187,6 +187,7 @@ impl Layout {
         self.slots + slot * slot::SIZE
     }
 
+    #[inline]
     pub(super) fn shared(&self, slot: usize) -> usize {
         self.shared + slot * self.shared_size
     }

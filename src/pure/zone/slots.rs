@@ -346,8 +346,11 @@ impl<'m, A: Word> Zone<'m, A> {
     /// The words that all workers have of a server; zeros when its slot is made.
     #[inline]
     pub fn shared(&self, of: SlotId) -> &'m [A] {
-        let base = self.layout.shared(of.index());
-        self.words.get(base..base + self.layout.shape.shared).unwrap_or_default()
+        let (base, count) = (self.layout.shared(of.index()), self.layout.shape.shared);
+        match self.words.get(base..).and_then(|words| words.get(..count)) {
+            Some(words) => words,
+            None => none(),
+        }
     }
 
     /// The words of a server's health ([`crate::pure::health`]); zeros when its slot is made.
@@ -364,10 +367,24 @@ impl<'m, A: Word> Zone<'m, A> {
         self.words.get(base + words.start.min(most)..base + words.end.min(most)).unwrap_or(&[])
     }
 
+    /// One of them. None where there are not so many.
+    #[inline]
+    pub fn shared_word(&self, of: SlotId, at: usize) -> Option<&'m A> {
+        let is_there = at < self.layout.shape.shared;
+        is_there.then(|| self.words.get(self.layout.shared(of.index()) + at)).flatten()
+    }
+
     #[inline]
     pub(super) fn slot_word(&self, index: usize, at: usize) -> &'m A {
         self.word(self.layout.slot(index) + at)
     }
+}
+
+/// No words. Out of line, so that nobody chooses between two pointers and two lengths every time.
+#[cold]
+#[inline(never)]
+fn none<'m, A>() -> &'m [A] {
+    &[]
 }
 
 fn id(index: usize, state: u64) -> SlotId {
