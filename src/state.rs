@@ -12,6 +12,7 @@ use crate::module::{Peer, State, Uwsgi};
 use crate::nginx::{self, Error, Request};
 use crate::pure::overload::Expected;
 use crate::pure::pool::policy::Refusal;
+use crate::pure::pool::ServerPlace;
 use crate::pure::restart::Bridged;
 use crate::pure::stats::{Failure, QueueEnd};
 use crate::pure::uwsgi::chunked::Decoder;
@@ -81,6 +82,8 @@ pub struct Attempt<'a> {
     pub key: Cell<&'a [u8]>,
     /// The server's slot in the zone that all workers share.
     pub slot: Cell<Option<SlotId>>,
+    /// Where the pool had its connection.
+    pub place: Cell<Option<ServerPlace>>,
     /// May its connections be shared with other requests?
     pub shared: Cell<bool>,
     /// What was before it.

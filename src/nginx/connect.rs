@@ -8,6 +8,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::connection::close;
+use super::log::debug;
 use super::module::Module;
 use super::peer::Peer;
 use super::status::OK;
@@ -168,11 +169,12 @@ impl<'a, H: Module> Peer<'a, H> {
                 // an attempt that has failed
                 forget((*c).fd);
             }
-            self.log().debug(format_args!(
+            debug!(
+                self.log(),
                 "http rs_uwsgi connect to {}, fd:{}",
                 super::log::Printable(self.name()),
                 (*c).fd
-            ));
+            );
             let mut progress = connect_socket((*c).fd, self.address())?;
             if progress == Progress::Pending && self.is_loopback() && has_peer((*c).fd) {
                 progress = Progress::Connected;

@@ -355,10 +355,18 @@ impl<'a> Upstream<'a> {
     /// configured of it, the names that are verified and sent, and a certificate that variables choose.
     /// Empty without TLS; None where a value cannot be evaluated.
     #[cfg(ngx_feature = "http_ssl")]
+    #[inline(always)]
     pub(super) fn tls_identity(self, r: Request<'a>) -> Option<&'a [u8]> {
-        if flag_of!(self, ssl) == 0 {
-            return Some(&[]);
+        match flag_of!(self, ssl) {
+            0 => Some(&[]),
+            _ => self.make_tls_identity(r),
         }
+    }
+
+    /// The same with TLS.
+    #[cfg(ngx_feature = "http_ssl")]
+    #[inline(never)]
+    fn make_tls_identity(self, r: Request<'a>) -> Option<&'a [u8]> {
         let (conf, own_name) = (field!(self, conf), field!(self, ssl_name));
         // SAFETY: `wire` put the location's configuration there.
         let conf = unsafe { &*conf };

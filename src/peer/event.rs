@@ -12,12 +12,12 @@ use crate::pure::stats::{QueueEnd, Try};
 /// Something that has happened. `name` is the server's, as nginx's log has it.
 #[derive(Clone, Copy)]
 pub enum Event<'e> {
-    /// A request takes a connection of the pool, whose last request began so many milliseconds ago.
+    /// A request takes a connection of the pool.
     Taken {
         /// The connection.
         idle: &'e Idle,
-        /// The time.
-        since: usize,
+        /// When its last request began, in milliseconds of nginx's clock.
+        started_at: usize,
     },
     /// A try is over.
     Over {

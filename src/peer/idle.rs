@@ -17,26 +17,44 @@ use crate::state::ConnectionOrigin;
 
 /// Takes a connection from the pool, if one fits, and nobody is before a request of this rank. Beside it: what
 /// becomes of the request if it turns out to be dead.
+#[inline(always)]
 pub fn take(r: Request<'_>, peer: Peer<'_>, rank: Rank) -> Option<(Idle, IfDead)> {
     let state = peer.state();
     let attempt = state.attempt();
     if !attempt.shared.get() || state.needs_new_connection.get() {
         return None;
     }
-    let risk = Risk::of(r, state);
-    let Parked { idle, slot } = find(r, peer, rank, risk)?;
-    places::take_idle(peer, slot);
+    let (found, if_dead) = match Risk::of(r, state) {
+        Risk::None => (find_last(r, peer, rank)?, IfDead::TryAgain),
+        Risk::Loss => (find_fresh(r, peer, rank)?, IfDead::Fail),
+        Risk::Repetition => return None,
+    };
+    places::take_idle(peer, found.slot);
     attempt.connection.set(Some(ConnectionOrigin::Reused));
-    Some((idle, if risk == Risk::None { IfDead::TryAgain } else { IfDead::Fail }))
+    Some((found.idle, if_dead))
 }
 
-/// The connection of this server that was used last, and is fit for this request and alive.
-fn find(r: Request<'_>, peer: Peer<'_>, rank: Rank, risk: Risk) -> Option<Parked> {
-    if risk == Risk::Repetition {
-        return None;
+/// The connection of this server that was used last, and is alive.
+#[inline(always)]
+fn find_last(r: Request<'_>, peer: Peer<'_>, rank: Rank) -> Option<Parked> {
+    let (servers, attempt) = (peer.servers(), peer.state().attempt());
+    loop {
+        // one server's connections have one slot, so that this one answers for all
+        let has_turn = |parked: &Parked| places::has_turn_at(peer, parked.slot, rank);
+        let taken = servers.idle.borrow_mut().take_last(attempt.key.get(), has_turn);
+        let (parked, last_use, place) = taken?;
+        if let Some(parked) = look(r, servers, parked, last_use) {
+            attempt.place.set(Some(place));
+            return Some(parked);
+        }
     }
+}
+
+/// The same for a request that would be lost with a connection that its server closes: one that was used a moment ago,
+/// and so that the server need not close it.
+#[inline(never)]
+fn find_fresh(r: Request<'_>, peer: Peer<'_>, rank: Rank) -> Option<Parked> {
     let (servers, key) = (peer.servers(), peer.state().attempt().key.get());
-    // one server's connections have one slot, so that the first one answers for all
     let turn = Cell::new(None);
     let has_turn = |parked: &Parked| {
         let known = turn.get().unwrap_or_else(|| places::has_turn_at(peer, parked.slot, rank));
@@ -44,23 +62,35 @@ fn find(r: Request<'_>, peer: Peer<'_>, rank: Rank, risk: Risk) -> Option<Parked
         known
     };
     // A server may close a connection that has been idle for long at this very moment.
-    let now = if risk == Risk::None { nginx::now() } else { nginx::now_exactly() };
-    let fit = |parked: &Parked, last_use: LastUse| {
-        has_turn(parked) && (risk == Risk::None || last_use.is_fresh(now))
-    };
+    let now = nginx::now_exactly();
+    let fit = |parked: &Parked, last_use: LastUse| has_turn(parked) && last_use.is_fresh(now);
     loop {
         let (parked, last_use) = servers.idle.borrow_mut().take(key, fit)?;
-        match parked.idle.peek() {
-            Peek::Idle => {
-                let since = now.wrapping_sub(last_use.started_at);
-                let taken = Event::Taken { idle: &parked.idle, since };
-                observe(servers, parked.slot, r.log(), taken);
-                return Some(parked);
-            }
-            Peek::Closed => places::close(servers, parked, Lost::Closed),
-            Peek::Data => places::close(servers, parked, Lost::Data),
+        if let Some(parked) = look(r, servers, parked, last_use) {
+            return Some(parked);
         }
     }
+}
+
+/// The connection, if it is alive; else it is closed.
+#[inline(always)]
+fn look(r: Request<'_>, servers: &Servers, parked: Parked, last_use: LastUse) -> Option<Parked> {
+    let why = match parked.idle.peek() {
+        Peek::Idle => {
+            let taken = Event::Taken { idle: &parked.idle, started_at: last_use.started_at };
+            observe(servers, parked.slot, r.log(), taken);
+            return Some(parked);
+        }
+        Peek::Closed => Lost::Closed,
+        Peek::Data => Lost::Data,
+    };
+    close(servers, parked, why);
+    None
+}
+
+#[cold]
+fn close(servers: &Servers, parked: Parked, why: Lost) {
+    places::close(servers, parked, why);
 }
 
 /// Puts the connection of a finished request into the pool.
@@ -75,30 +105,36 @@ pub fn park<'a>(
     settings: &EffectiveSettings,
 ) -> Result<(), Refusal> {
     let (servers, attempt) = (peer.servers(), peer.state().attempt());
-    let key = attempt.key.get();
     let idle = peer.detach(settings.timeout).map_err(|peek| match peek {
         Peek::Data => Refusal::Surplus,
         Peek::Idle | Peek::Closed => Refusal::Failed,
     })?;
     let slot = attempt.slot.get().filter(|_| attempt.counted.get());
-    if places::park(peer) == Parking::Close {
+    if places::park(peer, slot) == Parking::Close {
         return Err(Refusal::PlaceNeeded);
     }
     observe(servers, slot, r.log(), Event::Parked { idle: &idle });
-    let most = settings.idle;
+    let (place, key) = (attempt.place.get(), attempt.key.get());
     let number = number(idle.descriptor());
-    let count = servers.idle.borrow_mut().park(key, number, Parked { idle, slot }, last_use);
-    if count > most {
-        let excess = || servers.idle.borrow_mut().excess(key, most);
-        while let Some(parked) = excess() {
-            places::close(servers, parked, Lost::Excess);
-        }
+    let parked = Parked { idle, slot };
+    let count = servers.idle.borrow_mut().park_at(place, key, number, parked, last_use);
+    if count > settings.idle || Idle::count() > nginx::most_idle_connections() {
+        close_excess(r, servers, key, settings.idle);
+    }
+    Ok(())
+}
+
+/// Closes the connections that are too many: of this server, and of all.
+#[cold]
+fn close_excess(r: Request<'_>, servers: &Servers, key: &[u8], most: usize) {
+    let excess = || servers.idle.borrow_mut().excess(key, most);
+    while let Some(parked) = excess() {
+        places::close(servers, parked, Lost::Excess);
     }
     while Idle::count() > nginx::most_idle_connections() {
         let Some((of, parked)) = take_oldest(r, servers) else { break };
         places::close(of, parked, Lost::Excess);
     }
-    Ok(())
 }
 
 /// The connection of all upstreams that has been idle longest.

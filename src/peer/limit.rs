@@ -59,6 +59,13 @@ pub fn of(peer: Peer<'_>) -> u64 {
     in_force(settings_of(peer).max_connections, peer.state().attempt().slot.get())
 }
 
+/// May the server of this try have a limit?
+#[inline(always)]
+pub fn may_be(peer: Peer<'_>) -> bool {
+    let is_unsaid = matches!(settings_of(peer).max_connections, MaxConnections::Unsaid);
+    !is_unsaid || is_overloaded(peer.state().attempt().slot.get())
+}
+
 /// What all who pass to the upstream have agreed on, for the server with this slot.
 #[inline(always)]
 pub fn agreed(servers: &Servers, slot: Option<SlotId>) -> u64 {
@@ -131,16 +138,14 @@ fn tell(peer: Peer<'_>, news: Option<News>) {
 }
 
 /// [`bounds_of`] the server of this try.
-#[inline(always)]
-pub fn bounds(peer: Peer<'_>) -> Option<Bounds> {
+fn bounds(peer: Peer<'_>) -> Option<Bounds> {
     bounds_of(settings_of(peer).max_connections, peer.state().attempt().slot.get())
 }
 
-/// The try is over, with a server whose limit is to be found out between these [`bounds`]. Where it has answered, the
-/// others are looked at; also where the client has left the server that is overloaded, because in the end all of them
-/// do so before they have an answer.
-#[inline(never)]
-pub fn look(peer: Peer<'_>, bounds: Bounds) {
+/// The try is over. Where the server has answered, the others are looked at; also where the client has left the
+/// server that is overloaded, because in the end all of them do so before they have an answer.
+pub fn look(peer: Peer<'_>) {
+    let Some(bounds) = bounds(peer) else { return };
     let (servers, attempt) = (peer.servers(), peer.state().attempt());
     let Some((worker, slot)) = zone::at(attempt.slot.get()) else { return };
     let limit = learned(Some(slot));

@@ -8,12 +8,13 @@ use super::queue::QueuedStats;
 use crate::module::Servers;
 use crate::nginx;
 use crate::nginx::connection::Lost;
-use crate::nginx::log::{debug, Log, Printable};
+use crate::nginx::log::{Log, Printable};
 use crate::pure::health::State;
 use crate::pure::hints::{self, Hint};
 use crate::pure::limit::News;
 use crate::pure::line::DEFAULT_PRIORITY;
 use crate::pure::overload::Expected;
+use crate::pure::pool::policy::Refusal;
 use crate::pure::vars_limit::{BUFFER_SIZE, MAX_VARS};
 use crate::pure::zone::SlotId;
 
@@ -25,27 +26,46 @@ const ADVICE: &str = "give the server more workers if they wait too long";
 pub fn observe(servers: &Servers, slot: Option<SlotId>, log: Log<'_>, event: Event<'_>) {
     match event {
         // every request comes by these
-        Event::Taken { idle, since } => debug!(
-            log,
-            "http rs_uwsgi take connection, fd:{}, {} requests, the last one {since} ms ago",
-            idle.descriptor(),
-            idle.requests(),
-        ),
-        Event::Parked { idle } => debug!(
-            log,
-            "http rs_uwsgi park connection, fd:{}, {} requests",
-            idle.descriptor(),
-            idle.requests(),
-        ),
+        Event::Taken { idle, started_at } => {
+            if log.has_debug() {
+                tell_taken(log, idle.descriptor(), idle.requests(), started_at);
+            }
+        }
+        Event::Parked { idle } => {
+            if log.has_debug() {
+                tell_parked(log, idle.descriptor(), idle.requests());
+            }
+        }
         Event::Over { tried } => count::tried(slot, tried),
         Event::Closed { descriptor, refusal, is_news } => {
             count::closed(slot, refusal);
-            debug!(log, "http rs_uwsgi close connection, fd:{descriptor}: {refusal}");
-            if is_news {
-                observe_rare(servers, slot, log, &event);
+            if log.has_debug() || is_news {
+                tell_closed(log, descriptor, refusal, is_news);
             }
         }
         _ => observe_rare(servers, slot, log, &event),
+    }
+}
+
+// by values: references would keep them in memory for every request
+#[cold]
+fn tell_taken(log: Log<'_>, descriptor: i32, requests: usize, started_at: usize) {
+    let since = nginx::now().wrapping_sub(started_at);
+    log.debug(format_args!(
+        "http rs_uwsgi take connection, fd:{descriptor}, {requests} requests, the last one {since} ms ago"
+    ));
+}
+
+#[cold]
+fn tell_parked(log: Log<'_>, descriptor: i32, requests: usize) {
+    log.debug(format_args!("http rs_uwsgi park connection, fd:{descriptor}, {requests} requests"));
+}
+
+#[cold]
+fn tell_closed(log: Log<'_>, descriptor: i32, refusal: Refusal, is_news: bool) {
+    log.debug(format_args!("http rs_uwsgi close connection, fd:{descriptor}: {refusal}"));
+    if is_news {
+        log.warn(format_args!("upstream sent data after its response"));
     }
 }
 
@@ -58,7 +78,7 @@ fn observe_rare(servers: &Servers, slot: Option<SlotId>, log: Log<'_>, event: &E
 fn write(servers: &Servers, log: Log<'_>, event: &Event<'_>) {
     let (hints, now) = (&servers.queue.hints, nginx::now());
     match *event {
-        Event::Taken { .. } | Event::Parked { .. } | Event::Over { .. } => {}
+        Event::Taken { .. } | Event::Parked { .. } | Event::Over { .. } | Event::Closed { .. } => {}
         Event::Waited { .. } | Event::ListenQueueFull => {}
         Event::Lost { idle, why: Lost::Data } if !idle.is_tls() => log.warn(format_args!(
             "upstream sent data that was not asked for on an idle connection to \"{}\", it is closed",
@@ -68,7 +88,6 @@ fn write(servers: &Servers, log: Log<'_>, event: &Event<'_>) {
             "http rs_uwsgi close idle connection, fd:{}: {why}",
             idle.descriptor()
         )),
-        Event::Closed { .. } => log.warn(format_args!("upstream sent data after its response")),
         Event::Queued { name, cause, before } => {
             log.debug(format_args!(
                 "http rs_uwsgi wait for a connection to {}: {cause:?}, {before} before",

@@ -179,19 +179,17 @@ pub enum Parking {
     Close,
 }
 
-/// A connection is about to be parked. Where it is, its place is the pool's from now on.
+/// A connection is about to be parked. Where it is, its place is the pool's from now on, if the try has one, at this
+/// slot.
 #[inline(always)]
-pub fn park(peer: Peer<'_>) -> Parking {
-    let state = peer.state();
-    let Some((worker, slot)) = in_zone(state).filter(|_| state.attempt().counted.get()) else {
-        return Parking::Pool;
-    };
+pub fn park(peer: Peer<'_>, slot: Option<SlotId>) -> Parking {
+    let Some((worker, slot)) = zone::at(slot) else { return Parking::Pool };
     match worker.park(slot) {
         Park::Idle => {}
         Park::Own => keep_idle(peer, worker, slot),
         Park::Close => return Parking::Close,
     }
-    state.attempt().counted.set(false);
+    peer.state().attempt().counted.set(false);
     Parking::Pool
 }
 

@@ -98,15 +98,21 @@ pub fn end_try(peer: Peer<'_>) {
     if let Some(waiter) = state.waiter.take() {
         wait::forget(waiter);
     }
-    // nginx would close it after this, when another worker may have opened one in its place
-    if state.attempt().counted.get() && limit::of(peer) > 0 {
-        peer.discard();
-    }
-    if let Some(bounds) = limit::bounds(peer) {
-        limit::look(peer, bounds);
+    if limit::may_be(peer) {
+        end_with_limit(peer);
     }
     silent::look(peer);
     places::give_back(servers, state);
+}
+
+/// The same where the server may have a limit.
+#[inline(never)]
+fn end_with_limit(peer: Peer<'_>) {
+    // nginx would close it after this, when another worker may have opened one in its place
+    if peer.state().attempt().counted.get() && limit::of(peer) > 0 {
+        peer.discard();
+    }
+    limit::look(peer);
 }
 
 /// The verdict on the connection: it is parked, or nginx closes it.

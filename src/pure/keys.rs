@@ -17,6 +17,15 @@ pub struct Keys<T> {
     places: HashMap<Rc<[u8]>, usize>,
     /// The place that was found last.
     last: Cell<usize>,
+    /// How many have been removed.
+    removed: u32,
+}
+
+/// Where the entry of a key is, as long as none is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    at: u32,
+    removed: u32,
 }
 
 /// So many are looked through one by one: the hash costs more, some 150 instructions.
@@ -29,6 +38,7 @@ impl<T> Default for Keys<T> {
             free: Vec::new(),
             places: HashMap::new(),
             last: Cell::default(),
+            removed: 0,
         }
     }
 }
@@ -54,19 +64,32 @@ impl<T> Keys<T> {
         }
     }
 
-    /// The value of a key.
-    #[inline]
-    pub fn find_mut(&mut self, key: &[u8]) -> Option<&mut T> {
+    /// The place of a key, and its value.
+    #[inline(always)]
+    pub fn find_mut(&mut self, key: &[u8]) -> Option<(usize, &mut T)> {
         let last = self.last.get();
         // apart, so that it is not looked at twice whether there is something
         if self.is_at(last, key) {
-            return self.get_mut(last);
+            return self.get_mut(last).map(|value| (last, value));
         }
         if self.entries.is_empty() {
             return None;
         }
         let place = self.look_up(key)?;
-        self.get_mut(place)
+        self.get_mut(place).map(|value| (place, value))
+    }
+
+    /// What [`Self::find_placed`] finds this place again by.
+    #[inline]
+    pub fn place(&self, place: usize) -> Place {
+        Place { at: place as u32, removed: self.removed }
+    }
+
+    /// A place that had the entry of a key, and its value, where it has them still: without a look at the key.
+    #[inline(always)]
+    pub fn find_placed(&mut self, place: Place) -> Option<(usize, &mut T)> {
+        let (at, is_current) = (place.at as usize, place.removed == self.removed);
+        is_current.then(|| self.get_mut(at)).flatten().map(|value| (at, value))
     }
 
     #[inline(always)]
@@ -118,6 +141,7 @@ impl<T> Keys<T> {
     /// Removes what is in a place.
     pub fn remove(&mut self, place: usize) -> Option<T> {
         let (key, value) = self.entries.get_mut(place)?.take()?;
+        self.removed = self.removed.wrapping_add(1);
         self.free.push(place);
         self.places.remove(&key);
         Some(value)

@@ -20,6 +20,7 @@ use list::{Ends, Link, Number};
 use policy::LastUse;
 
 use super::keys::Keys;
+pub use super::keys::Place as ServerPlace;
 
 /// The idle connections of a worker.
 #[derive(Debug)]
@@ -95,25 +96,14 @@ impl<C> Worker<C> {
         parked.filter(|parked| parked.pool == pool)
     }
 
-    /// Is there a connection under this number?
+    /// Is there room for a connection under this number?
     #[inline]
-    fn has(&self, number: Number) -> bool {
-        self.places.get(number.place()).is_some_and(|place| place.parked.is_some())
-    }
-
-    /// Makes room for this number.
-    #[cold]
-    fn grow(&mut self, number: Number) {
-        let empty =
-            || Place { parked: None, among_all: Link::default(), of_server: Link::default() };
-        self.places.resize_with(number.place() + 1, empty);
+    fn has_room(&self, number: Number) -> bool {
+        self.places.get(number.place()).is_some_and(|place| place.parked.is_none())
     }
 
     #[inline(always)]
     fn insert(&mut self, number: Number, parked: Parked<C>, server: &mut Server) {
-        if number.place() >= self.places.len() {
-            self.grow(number);
-        }
         let places = &mut self.places[..];
         list::push(places, &mut self.all, number, |place| &mut place.among_all);
         list::push(places, &mut server.idle, number, |place| &mut place.of_server);
@@ -143,27 +133,48 @@ impl<C> Pool<C> {
     }
 
     /// Keeps a connection, whose number no other one has. Returns how many there are to this server now.
-    #[inline(always)]
     pub fn park(&mut self, key: &[u8], number: u32, connection: C, last_use: LastUse) -> usize {
+        self.park_at(None, key, number, connection, last_use)
+    }
+
+    /// The same of a connection that was taken from there ([`Self::take_last`]).
+    #[inline(always)]
+    pub fn park_at(
+        &mut self,
+        place: Option<ServerPlace>,
+        key: &[u8],
+        number: u32,
+        connection: C,
+        last_use: LastUse,
+    ) -> usize {
         let Some(own) = Number::new(number) else { return 0 };
-        if self.worker.borrow().has(own) {
-            self.close_other(number);
+        if !self.worker.borrow().has_room(own) {
+            self.make_room(own);
         }
-        let place = match self.servers.find(key) {
-            Some(place) => place,
-            None => self.add(key),
+        let (place, server) = match place.and_then(|place| self.servers.find_placed(place)) {
+            Some(found) => found,
+            None => {
+                let place = self.servers.find(key).unwrap_or_else(|| self.add(key));
+                let Some(server) = self.servers.get_mut(place) else { return 0 };
+                (place, server)
+            }
         };
-        let Some(server) = self.servers.get_mut(place) else { return 0 };
         self.empty -= usize::from(server.len == 0);
         let parked = Parked { connection, last_use, pool: self.id, server: place };
         self.worker.borrow_mut().insert(own, parked, server);
         server.len
     }
 
-    /// Closes what is there under the number, against all rules.
+    /// Makes room for a number. What is there under it, against all rules, is closed.
     #[cold]
-    fn close_other(&mut self, number: u32) {
-        drop(self.remove(number));
+    fn make_room(&mut self, number: Number) {
+        drop(self.remove(number.get()));
+        let places = &mut self.worker.borrow_mut().places;
+        if number.place() >= places.len() {
+            let empty =
+                || Place { parked: None, among_all: Link::default(), of_server: Link::default() };
+            places.resize_with(number.place() + 1, empty);
+        }
     }
 
     /// A server that is not known yet.
@@ -212,10 +223,28 @@ impl<C> Pool<C> {
         self.remove(oldest.get())
     }
 
-    /// Takes the connection to this server that was used last of those that are `fit`.
+    /// Takes the connection to this server that was used last, where it `may` be taken. Tells where it was, too.
     #[inline(always)]
+    pub fn take_last(
+        &mut self,
+        key: &[u8],
+        may: impl FnOnce(&C) -> bool,
+    ) -> Option<(C, LastUse, ServerPlace)> {
+        let (at, server) = self.servers.find_mut(key)?;
+        let worker = &mut *self.worker.borrow_mut();
+        let number = server.idle.newest?;
+        let parked = worker.places.get(number.place())?.parked.as_ref()?;
+        if !may(&parked.connection) {
+            return None;
+        }
+        let (connection, last_use) = worker.remove(number, server)?;
+        self.empty += usize::from(server.len == 0);
+        Some((connection, last_use, self.servers.place(at)))
+    }
+
+    /// Takes the connection to this server that was used last of those that are `fit`.
     pub fn take(&mut self, key: &[u8], fit: impl Fn(&C, LastUse) -> bool) -> Option<(C, LastUse)> {
-        let server = self.servers.find_mut(key)?;
+        let (_, server) = self.servers.find_mut(key)?;
         let worker = &mut *self.worker.borrow_mut();
         let mut next = server.idle.newest;
         for _ in 0..LOOKED_AT {

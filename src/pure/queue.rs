@@ -38,8 +38,9 @@ impl<W> ServerQueues<W> {
         self.queues.get(self.queues.find(key)?)
     }
 
+    #[inline]
     fn find_mut(&mut self, key: &[u8]) -> Option<&mut ServerQueue<W>> {
-        self.queues.get_mut(self.queues.find(key)?)
+        self.queues.find_mut(key).map(|(_, queue)| queue)
     }
 
     /// Changes the queue of this server, which may be new.
@@ -159,6 +160,7 @@ impl<W> ServerQueues<W> {
     }
 
     /// The server has not refused a connection.
+    #[inline]
     pub fn reached(&mut self, key: &[u8]) {
         if let Some(queue) = self.find_mut(key) {
             queue.refused_since = None;

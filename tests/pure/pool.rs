@@ -158,6 +158,28 @@ fn a_number_is_that_of_one_pool() {
     assert_eq!(pools[1].take(b"a", |_, _| true), Some(("second", last_use)));
 }
 
+/// A connection that was taken goes back to its server, also where that has been forgotten meanwhile and another one
+/// has its place.
+#[test]
+fn a_connection_goes_back_to_its_server() {
+    let mut pool = Pool::new(&Worker::new(), 0);
+    let last_use = LastUse { started_at: 0, body: 0, since: None };
+    pool.park(b"a", 1, 1, last_use);
+    assert_eq!(pool.take_last(b"a", |_| false), None);
+    assert_eq!(pool.take_last(b"b", |_| true), None);
+    let (connection, _, place) = pool.take_last(b"a", |_| true).unwrap();
+    assert_eq!(pool.park_at(Some(place), b"a", 1, connection, last_use), 1);
+    let (connection, _, place) = pool.take_last(b"a", |_| true).unwrap();
+    for number in 2..200 {
+        pool.park(&[number as u8], number, number, last_use);
+        if number < 100 {
+            assert!(pool.take(&[number as u8], |_, _| true).is_some());
+        }
+    }
+    assert_eq!(pool.park_at(Some(place), b"a", 1, connection, last_use), 1);
+    assert_eq!(pool.take(b"a", |_, _| true), Some((1, last_use)));
+}
+
 /// How long a server lets connections be idle is the longest time after which it closed one.
 #[test]
 fn how_long_a_server_lets_connections_be_idle_is_learned() {
