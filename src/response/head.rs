@@ -10,7 +10,7 @@ use crate::nginx::sys::NGX_HTTP_SWITCHING_PROTOCOLS;
 use crate::nginx::{self, version, Error, Request, Upstream};
 use crate::pure::hints::Hint;
 use crate::pure::uwsgi::head::plain::Names;
-use crate::pure::uwsgi::head::{self, Line, NotAStatusLine, Parsed};
+use crate::pure::uwsgi::head::{self, Line, NotAStatusLine, Parsed, StatusLine};
 use crate::pure::uwsgi::vars::Vars;
 use crate::state::{Answer, Head, RequestState};
 
@@ -101,21 +101,22 @@ fn is_passed_on<'a>(r: Request<'a>, u: Upstream<'a>) -> bool {
 
 /// "HTTP/1.1 200 OK". A CGI program's response has none.
 fn status_line<'a>(r: Request<'a>, u: Upstream<'a>) -> Result<(), Error> {
-    match head::status_line(u.unparsed()) {
-        Ok(Parsed::Complete(status, size)) => {
-            // most are alike and need no copy
-            let line = match status.line {
-                b"200 OK" => b"200 OK",
-                line => &*r.pool().copy(line)?,
-            };
-            u.set_status(status.code, Some(line));
-            u.consume(size);
-            debug!(r.log(), "http rs_uwsgi status {}", status.code);
-            Ok(())
+    let (most, status) = head::MOST;
+    let (status, size) = if u.unparsed().starts_with(most) {
+        (status, most.len())
+    } else {
+        match head::status_line(u.unparsed()) {
+            Ok(Parsed::Complete(StatusLine { code, line }, size)) => {
+                (StatusLine { code, line: r.pool().copy(line)? }, size)
+            }
+            Ok(Parsed::Partial) => return Err(Error::Again),
+            Err(NotAStatusLine) => return Ok(()),
         }
-        Ok(Parsed::Partial) => Err(Error::Again),
-        Err(NotAStatusLine) => Ok(()),
-    }
+    };
+    u.set_status(status.code, Some(status.line));
+    u.consume(size);
+    debug!(r.log(), "http rs_uwsgi status {}", status.code);
+    Ok(())
 }
 
 /// The headers that need no care, up to the first line that is none of them; true at the end of the
