@@ -6,6 +6,7 @@ use super::{
 use crate::prelude::*;
 use crate::status::Metrics;
 use crate::support::kernel::raise_descriptor_limit;
+use std::io::{Read, Write};
 
 const BURST: usize = 300;
 
@@ -82,4 +83,31 @@ fn with_a_configured_limit_too() {
         assert_no_errors(&nginx);
         assert_eq!(nginx.logged("limit of connections to").len(), 0);
     }
+}
+
+/// The last packet of a handshake comes with the request: whoever accepts a connection has something to read.
+#[test]
+fn a_server_wakes_up_to_a_request() {
+    const REQUESTS: usize = 50;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::Tcp(listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let can_read = |_| {
+            let (mut connection, _) = listener.accept().unwrap();
+            connection.set_nonblocking(true).unwrap();
+            let can_read = connection.peek(&mut [0; 1]).is_ok();
+            connection.set_nonblocking(false).unwrap();
+            // all of the request, so that its end is no reset
+            assert!(connection.read(&mut [0; 4096]).unwrap() > 0);
+            connection.write_all(OK).unwrap();
+            can_read
+        };
+        (0..REQUESTS).map(can_read).filter(|can_read| *can_read).count()
+    });
+    let nginx = site(1, &address, "");
+    for _ in 0..REQUESTS {
+        assert_bodies(&answers(send(nginx.address(), &[get("/")])), ["ok".to_string()]);
+    }
+    assert_eq!(server.join().unwrap(), REQUESTS);
+    assert_no_errors(&nginx);
 }
