@@ -5,7 +5,8 @@ use std::cell::RefCell;
 
 use crate::conf::status::MOST_ZONES;
 use crate::conf::LocConf;
-use crate::module::{Servers, Uwsgi};
+use crate::module::{Servers, State, Uwsgi};
+use crate::nginx::value::ComplexValue;
 use crate::nginx::zone::{patiently, this_worker};
 use crate::nginx::Request;
 use crate::pure::stats::{self, CacheStatus, Cells, Count};
@@ -22,16 +23,30 @@ const OTHER: &[u8] = b"other";
 
 /// A request is over.
 pub fn log_request(r: Request<'_>) {
-    let conf = LocConf::of(r);
-    if let Some(name) = conf.status_zone {
-        if let Some(cells) = name.evaluate(r).and_then(zone_of).and_then(cells_of) {
-            let (received, sent) = r.client_bytes();
-            let status = u16::try_from(r.final_status()).unwrap_or(0);
-            stats::count_client(cells, status, received, sent);
+    if let Some(name) = LocConf::of(r).status_zone {
+        count_client(r, name);
+    }
+    if let Some(state) = RequestState::of(r) {
+        let status = state.upstream.cache_status();
+        if status != 0 || state.refused_size.get().is_some() {
+            count_without_server(r, state, status);
         }
     }
-    let Some(state) = RequestState::of(r) else { return };
-    let status = state.upstream.cache_status();
+}
+
+/// Counts the request under the name that its location gives it.
+#[inline(never)]
+fn count_client(r: Request<'_>, name: ComplexValue) {
+    if let Some(cells) = name.evaluate(r).and_then(zone_of).and_then(cells_of) {
+        let (received, sent) = r.client_bytes();
+        let status = u16::try_from(r.final_status()).unwrap_or(0);
+        stats::count_client(cells, status, received, sent);
+    }
+}
+
+/// Counts what the cache had for the request, by nginx's number, and whether it was too large for any server.
+#[inline(never)]
+fn count_without_server<'a>(r: Request<'a>, state: &State<'a>, status: usize) {
     let is_too_large = state.refused_size.get().is_some() && state.attempt().peer.get().is_none();
     if status == 0 && !is_too_large {
         return;

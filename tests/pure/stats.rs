@@ -64,6 +64,8 @@ fn buckets_end_at_their_bounds() {
         assert_eq!(bounds.bucket(last - 1), bounds.buckets() - 2);
         assert_eq!([last, u64::MAX].map(|value| bounds.bucket(value)), [bounds.buckets() - 1; 2]);
     }
+    let steps = (1..=100).filter(|time| TIMES.bucket(*time) == TIMES.bucket(*time - 1) + 1);
+    assert!(steps.eq([1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100]));
     for (bucket, size) in (8..=16).map(|exponent| 1 << exponent).enumerate() {
         assert_eq!([SIZES.bucket(size), SIZES.bucket(size + 1)], [bucket, bucket + 1], "{size}");
     }

@@ -10,24 +10,50 @@ pub struct Bounds {
     /// Where each bound but the first is twice the one before, and all are one more than that: the exponent of the
     /// first, so that nobody has to search for a bucket.
     doubling: Option<u32>,
+    /// The buckets of small values, which most are, where they are searched for.
+    small: [u8; SMALL as usize],
+}
+
+/// Values below this are small.
+const SMALL: u64 = 64;
+
+/// The buckets of small values.
+const fn small(below: &[u64]) -> [u8; SMALL as usize] {
+    let (mut all, mut value, mut bucket) = ([0; SMALL as usize], 0, 0);
+    let (mut places, mut bounds): (&mut [u8], _) = (&mut all, below);
+    while let [place, others @ ..] = places {
+        while let [bound, rest @ ..] = bounds {
+            if *bound > value {
+                break;
+            }
+            (bounds, bucket) = (rest, bucket + 1);
+        }
+        *place = bucket;
+        (places, value) = (others, value + 1);
+    }
+    all
 }
 
 /// Of times in milliseconds. nginx's clock has this resolution: where it says 0, less than one has passed, so
 /// the first bucket is what takes less than 1 ms, and no bucket holds what may have taken longer.
 pub static TIMES: Bounds = Bounds {
-    below: &[
-        1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1_000, 1_500, 2_000,
-        3_000, 5_000, 7_000, 10_000, 15_000, 20_000, 30_000, 60_000,
-    ],
+    below: BELOW,
     shown: &[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000],
     doubling: None,
+    small: small(BELOW),
 };
+
+const BELOW: &[u64] = &[
+    1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1_000, 1_500, 2_000,
+    3_000, 5_000, 7_000, 10_000, 15_000, 20_000, 30_000, 60_000,
+];
 
 /// Of bytes of vars, which are 65,535 at most. A bound is the least that is too much.
 pub static SIZES: Bounds = Bounds {
     below: &[257, 513, 1_025, 2_049, 4_097, 8_193, 16_385, 32_769, 65_537],
     shown: &[257, 513, 1_025, 2_049, 4_097, 8_193, 16_385, 32_769, 65_537],
     doubling: Some(8),
+    small: [0; SMALL as usize],
 };
 
 impl Bounds {
@@ -43,14 +69,13 @@ impl Bounds {
             let bits = u64::BITS - (value.saturating_sub(1) >> exponent).leading_zeros();
             return (bits as usize).min(self.below.len());
         }
-        // most are small
-        match self.below.first() {
-            Some(first) if value < *first => 0,
-            _ => self.find(value),
+        match usize::try_from(value).ok().and_then(|value| self.small.get(value)) {
+            Some(bucket) => usize::from(*bucket),
+            None => self.find(value),
         }
     }
 
-    /// The bucket of any value.
+    /// The bucket of a value that is not small.
     #[inline(never)]
     fn find(&self, value: u64) -> usize {
         self.below.partition_point(|bound| *bound <= value)
