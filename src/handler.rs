@@ -97,6 +97,7 @@ impl ModuleConf for Uwsgi {
 }
 
 impl RequestHandler for Uwsgi {
+    #[inline(always)]
     fn content(r: Request<'_>) -> Content {
         if target::create_upstream(r).is_err() {
             return Content::Ended(INTERNAL_SERVER_ERROR);
@@ -107,11 +108,19 @@ impl RequestHandler for Uwsgi {
         }
     }
 
+    #[inline(always)]
     fn body_ready(r: Request<'_>) -> Next {
+        let Some(state) = RequestState::of(r) else {
+            return Next::Finalize(INTERNAL_SERVER_ERROR);
+        };
         // a subrequest has the body of its main request
-        let has_body = RequestState::of(r).is_some_and(|state| state.body_length(r) > 0);
-        let checked = if has_body { choose::check_body(r) } else { request_body::check(r) };
-        match checked.and_then(|()| encode::prepare(r)) {
+        let length = state.body_length(r);
+        let checked = if length > 0 { choose::check_body(r) } else { request_body::check(r) };
+        let ready = match checked {
+            Ok(()) => encode::prepare(r, state, length),
+            failed => failed,
+        };
+        match ready {
             Ok(()) => Next::StartUpstream,
             Err(status) => Next::Finalize(status),
         }

@@ -210,15 +210,12 @@ pub enum Verdict {
 }
 
 impl<'a> RequestState<'a> {
-    /// The state of an upstream that has asked no server yet.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] when memory runs out.
-    pub fn new(r: Request<'a>, conf: &'a LocConf) -> Result<Self, Error> {
-        Ok(RequestState {
+    /// The state of an upstream that has asked no server yet, with its first try.
+    #[inline(always)]
+    pub fn new(conf: &'a LocConf, first: &'a Attempt<'a>) -> Self {
+        RequestState {
             conf,
-            attempt: Cell::new(r.pool().share(Attempt::default())?),
+            attempt: Cell::new(first),
             packet: Cell::default(),
             without_body: Cell::default(),
             past_status_line: Cell::default(),
@@ -232,7 +229,7 @@ impl<'a> RequestState<'a> {
             before: Cell::default(),
             client_gone: Cell::default(),
             refused_size: Cell::default(),
-        })
+        }
     }
 
     /// The state of the request's upstream, whatever has become of the request's other state. None where

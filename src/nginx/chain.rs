@@ -67,16 +67,18 @@ impl<'a> ChainBuilder<'a> {
     ///
     /// [`Error::Failed`] when memory runs out.
     pub fn push(&mut self, bytes: &'a [u8]) -> Result<(), Error> {
-        // SAFETY: a buffer of zeros is how nginx itself begins.
-        let mut buffer = unsafe { zeroed::<ngx_buf_t>() };
-        // nginx does not write into the bytes: an output chain only reads, from `pos` on, and starts
-        // again at `start` for the next upstream.
-        let range = bytes.as_ptr_range();
-        (buffer.start, buffer.end) = (range.start.cast_mut(), range.end.cast_mut());
-        (buffer.pos, buffer.last) = (buffer.start, buffer.end);
-        // SAFETY: it is valid, and nobody else has it.
-        unsafe { flag!(&raw mut buffer, temporary = 1) };
-        self.push_buffer(buffer)
+        self.push_buffer(|| {
+            // SAFETY: a buffer of zeros is how nginx itself begins.
+            let mut buffer = unsafe { zeroed::<ngx_buf_t>() };
+            // nginx does not write into the bytes: an output chain only reads, from `pos` on, and starts
+            // again at `start` for the next upstream.
+            let range = bytes.as_ptr_range();
+            (buffer.start, buffer.end) = (range.start.cast_mut(), range.end.cast_mut());
+            (buffer.pos, buffer.last) = (buffer.start, buffer.end);
+            // SAFETY: it is valid, and nobody else has it.
+            unsafe { flag!(&raw mut buffer, temporary = 1) };
+            buffer
+        })
     }
 
     /// Appends copies of a chain's buffers (not of their bytes), so that sending them, which moves
@@ -88,7 +90,7 @@ impl<'a> ChainBuilder<'a> {
     pub fn push_chain(&mut self, chain: Chain<'a>) -> Result<(), Error> {
         for original in chain.buffers() {
             // SAFETY: a link of a valid chain has a valid buffer.
-            self.push_buffer(unsafe { original.read() })?;
+            self.push_buffer(|| unsafe { original.read() })?;
         }
         Ok(())
     }
@@ -104,13 +106,14 @@ impl<'a> ChainBuilder<'a> {
     }
 
     /// The link and its buffer are one piece of memory, which saves 70 instructions.
-    fn push_buffer(&mut self, buffer: ngx_buf_t) -> Result<(), Error> {
-        let link = ngx_chain_t { buf: ptr::null_mut(), next: ptr::null_mut() };
-        let place = self.pool.place((link, buffer))?.as_ptr();
+    #[inline(always)]
+    fn push_buffer(&mut self, buffer: impl FnOnce() -> ngx_buf_t) -> Result<(), Error> {
+        let place = self.pool.room::<(ngx_chain_t, ngx_buf_t)>()?.as_ptr();
         // SAFETY: the place is new; `last`, where there is one, is the chain's last link.
         unsafe {
             let link = &raw mut (*place).0;
-            (*link).buf = &raw mut (*place).1;
+            (&raw mut (*place).1).write(buffer());
+            link.write(ngx_chain_t { buf: &raw mut (*place).1, next: ptr::null_mut() });
             if self.last.is_null() {
                 self.first = link;
             } else {

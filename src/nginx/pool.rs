@@ -69,11 +69,8 @@ impl<'a> Pool<'a> {
     ///
     /// [`Error::Failed`] when memory runs out.
     pub fn place<T>(self, value: T) -> Result<NonNull<T>, Error> {
-        const { assert!(!core::mem::needs_drop::<T>(), "nobody would drop it") };
-        // SAFETY: the pool is valid (see `from_ptr`).
-        let place = unsafe { ngx_palloc(self.as_ptr(), size_of::<T>()) }.cast::<T>();
-        let place = NonNull::new(place).ok_or(Error::Failed)?;
-        // SAFETY: new memory of the right size, aligned as all of ngx_palloc's is (NGX_ALIGNMENT).
+        let place = self.room::<T>()?;
+        // SAFETY: new memory of the right size.
         unsafe { place.write(value) };
         Ok(place)
     }
@@ -86,5 +83,36 @@ impl<'a> Pool<'a> {
     pub fn share<T: 'a>(self, value: T) -> Result<&'a T, Error> {
         // SAFETY: just placed, in memory that lives as long as the pool, and nobody else knows of it.
         self.place(value).map(|place| unsafe { place.as_ref() })
+    }
+
+    /// Makes two values in one piece of the pool's memory, to be shared from then on; the second knows the
+    /// first. As [`Self::place`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when memory runs out.
+    #[inline(always)]
+    pub fn share_both<A: 'a, B: 'a>(
+        self,
+        first: impl FnOnce() -> A,
+        second: impl FnOnce(&'a A) -> B,
+    ) -> Result<&'a B, Error> {
+        let place = self.room::<(A, B)>()?.as_ptr();
+        // SAFETY: new memory of the right size, which lives as long as the pool and which nobody else knows
+        // of; both are written before they are shared.
+        unsafe {
+            (&raw mut (*place).0).write(first());
+            (&raw mut (*place).1).write(second(&(*place).0));
+            Ok(&(*place).1)
+        }
+    }
+
+    /// New memory for a value, not written. Aligned as all of `ngx_palloc`'s is (`NGX_ALIGNMENT`).
+    #[inline(always)]
+    pub(super) fn room<T>(self) -> Result<NonNull<T>, Error> {
+        const { assert!(!core::mem::needs_drop::<T>(), "nobody would drop it") };
+        // SAFETY: the pool is valid (see `from_ptr`).
+        let place = unsafe { ngx_palloc(self.as_ptr(), size_of::<T>()) }.cast::<T>();
+        NonNull::new(place).ok_or(Error::Failed)
     }
 }

@@ -375,6 +375,7 @@ pub(super) unsafe fn read_body<H: Handler>(r: *mut ngx_http_request_t) -> ngx_in
 /// # Safety
 ///
 /// `r` must be nginx's request. It may be gone after this.
+#[inline]
 pub(super) unsafe fn go_on(r: *mut ngx_http_request_t, next: Next) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -419,6 +420,7 @@ pub(super) unsafe fn let_go(r: *mut ngx_http_request_t) {
 /// # Safety
 ///
 /// `r` must be nginx's request, with an upstream. It may be gone after this.
+#[cold]
 unsafe fn refuse(r: *mut ngx_http_request_t, status: ngx_int_t, retry_after: Option<u64>) {
     // SAFETY: the caller's promise; `cleanup` is null, or where nginx keeps the callback that ends the
     // upstream (ngx_http_upstream_cleanup). This takes the reference to the request away that the

@@ -31,6 +31,7 @@ pub struct State<'a, H: Module> {
 
 impl<'a, H: Module> State<'a, H> {
     /// The state of an upstream that has asked no server yet.
+    #[inline(always)]
     pub fn new(upstream: Upstream<'a>, own: H::State<'a>) -> Self {
         State {
             upstream,

@@ -10,6 +10,7 @@ use crate::state::RequestState;
 
 /// Goes on with `body_ready` when the client's body was read, or its beginning. What other locations
 /// have left of it must be all that the client sends: the server would take less for all.
+#[inline(always)]
 pub fn read(r: Request<'_>) -> Content {
     let conf = LocConf::of(r);
     if conf.upstream.pass_request_body == 0 {

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use crate::conf::modifiers::Modifier;
 use crate::conf::params::{CompiledParams, Param, Role, Value};
 use crate::conf::{Encoding, LocConf};
+use crate::module::State;
 use crate::nginx::chain::ChainBuilder;
 use crate::nginx::log::Printable;
 use crate::nginx::status::INTERNAL_SERVER_ERROR;
@@ -34,16 +35,18 @@ thread_local! {
 ///
 /// With a cache, only [`create`] knows whether a packet is needed, and which; before it, only heads
 /// of a suspicious size are looked at. The standard parameters repeat the URI, hence a quarter.
+/// `body_length`: of the body that follows, in bytes.
 ///
 /// # Errors
 ///
 /// The status to answer with; the reason is in the log.
-pub fn prepare(r: Request<'_>) -> Result<(), ngx_int_t> {
+#[inline(always)]
+pub fn prepare<'a>(r: Request<'a>, state: &State<'a>, body_length: u64) -> Result<(), ngx_int_t> {
     let conf = LocConf::of(r);
     if conf.caches() && head_size(r) < conf.max_vars / 4 {
         return Ok(());
     }
-    encode(r, conf.encoding.as_ref())
+    encode(r, state, conf, body_length, conf.encoding.as_ref())
 }
 
 fn head_size(r: Request<'_>) -> usize {
@@ -64,7 +67,8 @@ pub fn create(r: Request<'_>) -> Result<(), Error> {
     let is_cacheable = u.is_cacheable();
     if is_cacheable || state.packet.get().is_empty() {
         let encoding = if is_cacheable { &conf.cached_encoding } else { &conf.encoding };
-        encode(r, encoding.as_ref()).map_err(|_| Error::Failed)?;
+        encode(r, state, conf, state.body_length(r), encoding.as_ref())
+            .map_err(|_| Error::Failed)?;
     }
 
     let mut chain = ChainBuilder::new(r.pool());
@@ -79,32 +83,38 @@ pub fn create(r: Request<'_>) -> Result<(), Error> {
 }
 
 /// Encodes the vars and keeps the packet with the request.
-fn encode<'a>(r: Request<'a>, encoding: Option<&'a Encoding>) -> Result<(), ngx_int_t> {
+#[inline(always)]
+fn encode<'a>(
+    r: Request<'a>,
+    state: &State<'a>,
+    conf: &'a LocConf,
+    body_length: u64,
+    encoding: Option<&'a Encoding>,
+) -> Result<(), ngx_int_t> {
+    let encoding = encoding.ok_or(INTERNAL_SERVER_ERROR)?;
     let packet = SCRATCH.take().unwrap_or_else(|| Box::leak(Box::default()));
     packet.clear();
-    let result = match encoding {
-        Some(encoding) => encode_into(r, encoding, packet),
-        None => Err(INTERNAL_SERVER_ERROR),
-    };
+    let result = encode_into(r, state, conf, body_length, encoding, packet);
     SCRATCH.set(Some(packet));
     result
 }
 
+#[inline(never)]
 fn encode_into<'a>(
     r: Request<'a>,
+    state: &State<'a>,
+    conf: &'a LocConf,
+    body_length: u64,
     encoding: &'a Encoding,
     packet: &mut Packet,
 ) -> Result<(), ngx_int_t> {
-    let conf = LocConf::of(r);
-    let state = RequestState::of(r).ok_or(INTERNAL_SERVER_ERROR)?;
-
     let modifier1 = Modifier::evaluate(conf.modifier1, "rs_uwsgi_modifier1", r);
     let modifier2 = Modifier::evaluate(conf.modifier2, "rs_uwsgi_modifier2", r);
     let (Some(modifier1), Some(modifier2)) = (modifier1, modifier2) else {
         return Err(INTERNAL_SERVER_ERROR);
     };
 
-    write_params(r, state.body_length(r), conf, &encoding.vars, packet)?;
+    write_params(r, body_length, conf, &encoding.vars, packet)?;
     if conf.upstream.pass_request_headers != 0 {
         write_headers(r, &encoding.header_filter, packet);
     }
@@ -133,7 +143,7 @@ fn log_too_large(r: Request<'_>, conf: &LocConf, too_large: &TooLarge) {
     ));
 }
 
-#[inline(never)]
+#[inline(always)]
 fn write_params<'a>(
     r: Request<'a>,
     body_length: u64,

@@ -7,7 +7,7 @@ use crate::conf::LocConf;
 use crate::module::{State, Uwsgi};
 use crate::nginx::log::Printable;
 use crate::nginx::{Error, Request, Upstream};
-use crate::state::RequestState;
+use crate::state::{Attempt, RequestState};
 
 /// Gives the request an upstream, with this module's callbacks and state.
 ///
@@ -17,7 +17,8 @@ use crate::state::RequestState;
 pub fn create_upstream(r: Request<'_>) -> Result<(), Error> {
     let conf = LocConf::of(r);
     let u = r.create_upstream()?;
-    let state = r.pool().share(State::new(u, RequestState::new(r, conf)?))?;
+    let new = |first| State::new(u, RequestState::new(conf, first));
+    let state = r.pool().share_both(Attempt::default, new)?;
     u.wire::<Uwsgi>(r, &conf.upstream, state)?;
     resolve(r, conf, state)
 }
