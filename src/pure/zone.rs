@@ -106,7 +106,7 @@ pub use cells::{Counters, Gauges, Retry};
 pub use layout::{Layout, Shape};
 pub use line::{Join, Rank, Rung, LOWER, LOWER_TURNS};
 pub use places::{Acquire, Park};
-pub use slots::{Generation, Label, NoSlot, SlotId};
+pub use slots::{Generation, Label, NoSlot, SlotId, PROBES};
 pub use word::Word;
 pub use workers::{Busy, Process, Worker, WorkerId};
 

@@ -13,7 +13,7 @@ use ngx_http_rs_uwsgi_module::pure::queue::{Backoff, LastAttempt};
 use ngx_http_rs_uwsgi_module::pure::stats;
 use ngx_http_rs_uwsgi_module::pure::zone::{
     Acquire, Gauges, Generation, Host, Join, Label, Layout, NoSlot, Park, Process, Rank, Rung,
-    Shape, SlotId, Worker, WorkerId, Zone,
+    Shape, SlotId, Worker, WorkerId, Zone, PROBES,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -420,4 +420,29 @@ fn threads_share_a_limit() {
     assert_eq!(zone.gauges(id), Gauges::default());
     assert_eq!(zone.first(id), None);
     assert_eq!(zone.read(id, 0), THREADS as u64 * REQUESTS);
+}
+
+/// A table that is larger than what a key is looked for in: almost all of it is used, what was made is found again,
+/// and what is given up makes room for keys that had none.
+#[test]
+fn a_large_table_is_filled() {
+    const SERVERS: usize = 16 * PROBES;
+    let shape = Shape { servers: SERVERS, ..SHAPE };
+    let words = words(shape);
+    let zone = format(&words, shape);
+    let keys: Vec<_> = (0..2 * SERVERS as u32).map(u32::to_le_bytes).collect();
+    let generation = zone.generation();
+    let found: Vec<_> = keys.iter().map(|key| zone.slot(key, LABEL, generation)).collect();
+    let made = found.iter().flatten().count();
+    assert!((SERVERS * 95 / 100..=SERVERS).contains(&made), "{made} of {SERVERS}");
+    for (key, before) in keys.iter().zip(&found) {
+        assert_eq!(zone.slot(key, LABEL, generation), *before);
+        assert_eq!(zone.known(key), before.ok());
+    }
+    found.iter().flatten().for_each(|id| zone.give_up(*id).unwrap());
+    assert_eq!(zone.slots().count(), 0);
+    let had_none = keys.iter().zip(&found).filter(|(_, before)| before.is_err());
+    for (key, _) in had_none.take(SERVERS / 2) {
+        assert!(zone.slot(key, LABEL, generation).is_ok());
+    }
 }

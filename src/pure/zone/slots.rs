@@ -61,7 +61,7 @@ impl<'a> Label<'a> {
 /// Why there is no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoSlot {
-    /// All are taken: the server is known to this worker alone.
+    /// All are taken that this key may have ([`PROBES`]): the server is known to this worker alone.
     Full,
     /// See [`Busy`].
     Busy,
@@ -81,6 +81,9 @@ const FREEING: u64 = 2;
 /// As `EMPTY`, but others may have been put behind it when it was taken.
 const FREE: u64 = 3;
 const EPOCH: u64 = 1 << 8;
+
+/// A key is in one of so many slots. Where there is no room for a server, each request to it looks at them all.
+pub const PROBES: usize = 64;
 
 /// Where a key is, or would be.
 enum Found {
@@ -103,10 +106,15 @@ impl<'m, A: Word> Zone<'m, A> {
     ) -> Result<SlotId, NoSlot> {
         let seed = self.word(header::SEED).get_relaxed();
         let hash = [hash(seed, 1, key), hash(seed, 2, key)];
-        if let Found::At(id) = self.find(hash, None) {
-            if self.slot_word(id.index(), slot::WANTED).get() >= generation.0 {
+        match self.find(hash, None) {
+            Found::At(id) if self.slot_word(id.index(), slot::WANTED).get() >= generation.0 => {
                 return Ok(id);
             }
+            // there is no need to lock others out for that
+            Found::Not { vacant: None } if !self.probes(hash).any(|at| self.is_unwanted(at)) => {
+                return Err(NoSlot::Full);
+            }
+            _ => {}
         }
         let locked = self.lock()?;
         let vacant = match self.find(hash, Some(&locked)) {
@@ -115,7 +123,7 @@ impl<'m, A: Word> Zone<'m, A> {
                 wanted.set(wanted.get().max(generation.0));
                 return Ok(id);
             }
-            Found::Not { vacant } => vacant.or_else(|| self.find_unwanted(&locked)),
+            Found::Not { vacant } => vacant.or_else(|| self.find_unwanted(hash, &locked)),
         };
         let index = vacant.ok_or(NoSlot::Full)?;
         Ok(self.make(index, hash, label, generation))
@@ -132,10 +140,8 @@ impl<'m, A: Word> Zone<'m, A> {
 
     /// Looks a key up. Without the lock, one that is being freed is not found.
     fn find(&self, hash: [u64; 2], locked: Option<&Locked<'m, A>>) -> Found {
-        let servers = self.layout.shape.servers;
-        let begin = (hash[0] % servers as u64) as usize;
         let mut vacant = None;
-        for index in (begin..servers).chain(0..begin) {
+        for index in self.probes(hash) {
             let mut state = self.slot_word(index, slot::STATE).get();
             if state % EPOCH == FREEING && locked.is_some() {
                 state = self.free(index);
@@ -153,6 +159,13 @@ impl<'m, A: Word> Zone<'m, A> {
             }
         }
         Found::Not { vacant }
+    }
+
+    /// Where a key may be, in this order.
+    fn probes(&self, hash: [u64; 2]) -> impl Iterator<Item = usize> {
+        let servers = self.layout.shape.servers;
+        let begin = (hash[0] % servers as u64) as usize;
+        (begin..servers).chain(0..begin).take(PROBES)
     }
 
     /// Makes a slot of one that is free. Nobody sees anything of it before the last step.
@@ -226,8 +239,8 @@ impl<'m, A: Word> Zone<'m, A> {
         }
     }
 
-    fn find_unwanted(&self, _: &Locked<'m, A>) -> Option<usize> {
-        (0..self.layout.shape.servers)
+    fn find_unwanted(&self, hash: [u64; 2], _: &Locked<'m, A>) -> Option<usize> {
+        self.probes(hash)
             .find(|index| self.is_unwanted(*index) && self.free(*index) % EPOCH == FREE)
     }
 
