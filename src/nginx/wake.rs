@@ -11,8 +11,8 @@ use super::callbacks::log_panic;
 use super::module::{Handler, Module};
 use super::servers::Servers;
 use super::sys::{
-    ngx_add_timer, ngx_connection_t, ngx_cycle, ngx_del_timer, ngx_delete_posted_event,
-    ngx_event_t, ngx_log_t, ngx_msec_t, ngx_post_event, ngx_posted_events,
+    ngx_add_timer, ngx_connection_t, ngx_current_msec, ngx_cycle, ngx_del_timer,
+    ngx_delete_posted_event, ngx_event_t, ngx_log_t, ngx_msec_t, ngx_post_event, ngx_posted_events,
 };
 use super::Log;
 
@@ -93,6 +93,24 @@ impl<H: Module> Servers<H> {
     pub fn wake_soon(&self) {
         // SAFETY: see `Wake::event`.
         unsafe { ngx_post_event(self.wake_event(), &raw mut ngx_posted_events) };
+    }
+
+    /// Is it said when they will look?
+    pub fn is_to_wake(&self) -> bool {
+        // SAFETY: see `Wake::event`.
+        unsafe { flag!(self.wake_event(), timer_set) != 0 }
+    }
+
+    /// Lets them look in so many milliseconds, unless they will sooner.
+    pub fn wake_by(&self, pause: ngx_msec_t) {
+        let event = self.wake_event();
+        // SAFETY: see `Wake::event`; nginx's clock is its worker's.
+        let left = unsafe { (*event).timer.key.wrapping_sub(ngx_current_msec) };
+        // what is to come in more than half of all time is over
+        let is_later = left > pause && left <= ngx_msec_t::MAX / 2;
+        if is_later || !self.is_to_wake() {
+            self.wake_in(pause);
+        }
     }
 
     /// Lets them look in so many milliseconds.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use super::limit;
 use super::observe::{observe, Event};
 use super::places::in_zone;
-use super::queue::Queued;
+use super::queue::{self, Queued};
 use crate::module::{Peer, Servers, Waiter, Waiting};
 use crate::nginx::log::Log;
 use crate::nginx::{self, zone};
@@ -49,7 +49,7 @@ pub fn join(
     let most = most.map_or(u64::MAX, |most| most as u64);
     queues.borrow_mut().push(key, place, queued(Some(slot)));
     if turn(servers, key, Some(slot)) {
-        servers.wake_soon();
+        queue::wake(servers, key);
     }
     let (first, lower) = known_of(servers, key);
     worker.set_lower(slot, lower);
@@ -81,13 +81,16 @@ fn begin(servers: &Servers, slot: Option<SlotId>, before: usize) {
     }
 }
 
-/// Takes the request out whose turn it is here, with its place and its rank.
+/// Takes the request out whose turn it is here, with its place and its rank. None where it is another worker's.
 pub fn pop(servers: &Servers, key: &[u8]) -> Option<(Place, Rank, Queued)> {
     let queues = &servers.queue.queues;
     let slot = queues.borrow().line(key)?.first()?.1.slot;
     look(servers, key, slot);
     let is_lower = match zone::at(slot) {
-        Some((worker, slot)) => worker.zone().first(slot) == Some((worker.id(), LOWER)),
+        Some((worker, slot)) => match worker.zone().first(slot) {
+            Some((id, _)) if id != worker.id() => return None,
+            first => first.is_some_and(|(_, rank)| rank == LOWER),
+        },
         None => queues.borrow().line(key)?.is_lower_turn(),
     };
     let turn = if is_lower { Turn::Lower } else { Turn::First };
@@ -103,7 +106,7 @@ pub fn leave(servers: &Servers, key: &[u8], slot: Option<SlotId>) {
     let (first, lower) = known_of(servers, key);
     worker.set_lower(slot, lower);
     if worker.left(slot, limit::agreed(servers, Some(slot)), first) {
-        servers.wake_soon();
+        queue::wake(servers, key);
     }
 }
 
@@ -146,7 +149,7 @@ fn look(servers: &Servers, key: &[u8], slot: Option<SlotId>) {
     let (first, lower) = known_of(servers, key);
     worker.set_lower(slot, lower);
     if first.is_some_and(|first| worker.reorder(slot, limit::agreed(servers, Some(slot)), first)) {
-        servers.wake_soon();
+        queue::wake(servers, key);
     }
 }
 
@@ -164,8 +167,10 @@ fn turn(servers: &Servers, key: &[u8], slot: Option<SlotId>) -> bool {
     queues.line_mut(key).is_some_and(|line| line.turn(direction))
 }
 
-/// How many milliseconds it is until the order may change again by itself.
-pub fn next_look(servers: &Servers, slot: Option<SlotId>) -> Option<usize> {
+/// How many milliseconds it is until the order of those who wait for the server with this key may change again by
+/// itself.
+pub fn next_look(servers: &Servers, key: &[u8]) -> Option<usize> {
+    let slot = servers.queue.queues.borrow().line(key)?.first()?.1.slot;
     let until = overload(servers, slot).newest_until()?;
     Some(until.saturating_sub(nginx::now() as u64).max(1) as usize)
 }

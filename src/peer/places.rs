@@ -4,7 +4,7 @@
 
 use super::limit;
 use super::observe::{observe, Event};
-use super::queue::Parked;
+use super::queue::{self, Parked};
 use crate::conf::connections::KeyedBy;
 use crate::module::{Peer, Servers, State};
 use crate::nginx::connection::Lost;
@@ -197,7 +197,7 @@ pub fn park(peer: Peer<'_>, slot: Option<SlotId>) -> Parking {
 #[cold]
 fn keep_idle(peer: Peer<'_>, worker: &Worker<'_>, slot: SlotId) {
     worker.keep_idle(slot);
-    peer.servers().wake_soon();
+    queue::wake(peer.servers(), peer.state().attempt().key.get());
 }
 
 /// Closes a connection that is not in the pool any more: its place is free.
@@ -207,7 +207,7 @@ pub fn close(servers: &Servers, parked: Parked, why: Lost) {
     drop(idle);
     let Some((worker, slot)) = zone::at(slot) else { return };
     if worker.close_idle(slot, limit::agreed(servers, Some(slot))) {
-        servers.wake_soon();
+        queue::wake_all(servers);
     }
 }
 
@@ -224,23 +224,22 @@ pub fn give_back(servers: &Servers, state: &State<'_>) {
 /// The same where it had a place or somebody waits.
 #[inline(never)]
 fn pass_on(servers: &Servers, state: &State<'_>, had_one: bool) {
+    let key = state.attempt().key.get();
     match in_zone(state) {
         Some((worker, slot)) => {
-            let is_next = had_one && worker.release(slot, limit::agreed(servers, Some(slot)));
-            // those that are not in the zone's line, which had no room for their server, are told here
-            if is_next || servers.queue.queues.borrow().waiting() > 0 {
-                servers.wake_soon();
+            if had_one {
+                // whether one of this worker's is next is asked there
+                let _ = worker.release(slot, limit::agreed(servers, Some(slot)));
             }
         }
         None => {
             if had_one {
-                servers.queue.queues.borrow_mut().end(state.attempt().key.get());
-            }
-            if servers.queue.queues.borrow().waiting() > 0 {
-                servers.wake_soon();
+                servers.queue.queues.borrow_mut().end(key);
             }
         }
     }
+    // also those that are not in the zone's line, which had no room for their server
+    queue::wake(servers, key);
 }
 
 /// Gives a place back that turned out to be of no use, and would be of none for who is next either.

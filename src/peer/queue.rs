@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use super::checked::Checked;
 use super::uwsgi_stats::LastAnswer;
 use crate::conf::connections::{EffectiveSettings, KeyedBy, Settings};
-use crate::module::{Peer, Waiter, Waiting};
+use crate::module::{Peer, Servers, Waiter, Waiting};
 use crate::nginx::connect::Errno;
 use crate::nginx::connection::Idle;
 use crate::pure::hints::Hints;
@@ -135,8 +135,23 @@ pub struct Queue {
     pub stats: Cell<QueuedStats>,
     /// What the log has advised.
     pub hints: Hints,
+    /// Whose turn has to be looked at.
+    due: RefCell<Due>,
     /// When this worker has last looked for others that are gone, in milliseconds of nginx's clock.
     pub swept_at: Cell<usize>,
+}
+
+/// The servers for which those who wait are to look for connections.
+#[derive(Default)]
+struct Due {
+    keys: Vec<Rc<[u8]>>,
+    /// Is it all of them?
+    all: bool,
+}
+
+impl Due {
+    /// More than these in one turn of the event loop are as good as all.
+    const MOST: usize = 64;
 }
 
 /// Requests that had to wait.
@@ -162,6 +177,15 @@ impl Queue {
         self.queues.borrow_mut().remove(key, waiter.arrived_at(), is_it)
     }
 
+    /// The servers whose turn has to be looked at. `or_all`: all, whatever has happened.
+    pub fn take_due(&self, or_all: bool) -> Vec<Rc<[u8]>> {
+        let Due { keys, all } = self.due.take();
+        if all || or_all {
+            return self.queues.borrow().awaited();
+        }
+        keys
+    }
+
     /// The milliseconds until this worker's next attempt to connect.
     pub fn next_attempt(&self, last: LastAttempt) -> usize {
         let mut backoff = self.backoff.get();
@@ -169,6 +193,24 @@ impl Queue {
         self.backoff.set(backoff);
         pause
     }
+}
+
+/// Those who wait for the server with this key look for connections, after the event that is being handled.
+pub fn wake(servers: &Servers, key: &[u8]) {
+    let queues = servers.queue.queues.borrow();
+    let Some(key) = queues.awaited_key(key) else { return };
+    let mut due = servers.queue.due.borrow_mut();
+    if due.keys.last() != Some(key) {
+        due.keys.push(Rc::clone(key));
+    }
+    due.all |= due.keys.len() > Due::MOST;
+    servers.wake_soon();
+}
+
+/// The same of all who wait.
+pub fn wake_all(servers: &Servers) {
+    servers.queue.due.borrow_mut().all = true;
+    servers.wake_soon();
 }
 
 /// What is in force for a try with this server.

@@ -7,7 +7,7 @@
 
 use super::connect::{self, Connect};
 use super::observe::{observe, Event};
-use super::queue::{settings_of, Cause, Queued, QueuedStats};
+use super::queue::{self, settings_of, Cause, Queued, QueuedStats};
 use super::{idle, limit, line, places, priority, refused, silent};
 use crate::conf::connections::EffectiveSettings;
 use crate::module::{Peer, Servers, State, Waiter};
@@ -65,9 +65,9 @@ pub fn enqueue<'a>(
     // whoever is before this one has set the timer, or waits for a connection to come free
     match (cause, state.attempt().slot.get()) {
         // which may have come free in another worker before this request was in the line
-        (Cause::Turn, Some(_)) => servers.wake_soon(),
+        (Cause::Turn, Some(_)) => queue::wake(servers, state.attempt().key.get()),
         (Cause::Turn, None) => {}
-        (_, slot) => servers.wake_in(places::next_attempt(servers, slot, LastAttempt::Succeeded)),
+        (_, slot) => servers.wake_by(places::next_attempt(servers, slot, LastAttempt::Succeeded)),
     }
     Chosen::Waiting
 }
@@ -157,16 +157,16 @@ fn observe_refusal(r: Request<'_>, peer: Peer<'_>, cause: Cause, settings: &Effe
     }
 }
 
-/// Serves those who wait, as far as there are connections for them.
+/// Serves those who wait, as far as there are connections for them: those of the servers where something has
+/// changed, or all when it is time ([`Servers::wake_in`]).
 pub fn wake(servers: &Servers) {
     places::sweep(servers);
     let queue = &servers.queue;
-    let awaited = queue.queues.borrow().awaited();
+    let is_time = !servers.is_to_wake();
     let (mut last, mut blocked, mut look) = (LastAttempt::Failed, None, places::SWEEP);
-    for key in awaited {
+    for key in queue.take_due(is_time) {
         while let Some((place, rank, queued)) = line::pop(servers, &key) {
             let slot = queued.slot;
-            look = look.min(line::next_look(servers, slot).unwrap_or(look));
             let served = queued.waiting.with(|r, waiter| (waiter.time(), serve(r, waiter, rank)));
             match served {
                 Some((_, Served::No(cause))) => {
@@ -188,21 +188,22 @@ pub fn wake(servers: &Servers) {
                 }
             }
         }
+        look = look.min(line::next_look(servers, &key).unwrap_or(look));
     }
     if queue.queues.borrow().waiting() == 0 {
-        servers.let_sleep();
-    } else if let Some(slot) = blocked {
-        servers.wake_in(places::next_attempt(servers, slot, last));
-    } else {
-        // whose turn it is may be gone, and the order may be another
-        servers.wake_in(look);
+        return servers.let_sleep();
     }
+    servers.wake_by(match blocked {
+        Some(slot) => places::next_attempt(servers, slot, last),
+        // whose turn it is may be gone, and the order may be another
+        None => look,
+    });
 }
 
 /// Another worker has rung.
 pub fn on_ring(servers: &Servers, rung: Rung) {
     if rung.turn && servers.queue.queues.borrow().waiting() > 0 {
-        wake(servers);
+        queue::wake_all(servers);
     }
     if rung.asked {
         places::give_up_idle(servers);
@@ -299,7 +300,7 @@ pub fn on_connect_event(r: Request<'_>) {
                 observe(servers, slot, r.log(), queued);
             }
             observe_refusal(r, peer, cause, settings_of(peer));
-            servers.wake_in(places::next_attempt(servers, slot, LastAttempt::Failed));
+            servers.wake_by(places::next_attempt(servers, slot, LastAttempt::Failed));
         }
         _ => fail(r, waiter, errno),
     }
@@ -322,7 +323,7 @@ pub fn on_slow_connect(r: Request<'_>) {
     if let Some(before) = line::join(peer, waiter, None, place) {
         queued(r, peer, Cause::ListenQueue, before);
     }
-    servers.wake_in(places::next_attempt(servers, slot, LastAttempt::Failed));
+    servers.wake_by(places::next_attempt(servers, slot, LastAttempt::Failed));
 }
 
 /// The request has waited long enough, or finds too many before it: another server is asked, or it is

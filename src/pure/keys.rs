@@ -108,6 +108,11 @@ impl<T> Keys<T> {
         Some(found)
     }
 
+    /// The key of a place.
+    pub fn key(&self, place: usize) -> Option<&Rc<[u8]>> {
+        self.entries.get(place)?.as_ref().map(|(key, _)| key)
+    }
+
     /// What is in a place.
     #[inline]
     pub fn get(&self, place: usize) -> Option<&T> {

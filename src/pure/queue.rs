@@ -92,6 +92,13 @@ impl<W> ServerQueues<W> {
         awaited.map(|(key, _)| key.clone()).collect()
     }
 
+    /// The key of this server, where requests wait for it.
+    pub fn awaited_key(&self, key: &[u8]) -> Option<&Rc<[u8]>> {
+        let place = self.queues.find(key)?;
+        self.queues.get(place).filter(|queue| !queue.waiting.is_empty())?;
+        self.queues.key(place)
+    }
+
     /// How many connections to this server are in use.
     pub fn in_use(&self, key: &[u8]) -> usize {
         self.find(key).map_or(0, |queue| queue.in_use)
