@@ -2,7 +2,7 @@
 //! the same response. `make test-http3` runs these, with an nginx that has HTTP/3.
 
 use crate::intended::{param_names, stock_has_host_of_its_own, Facts};
-use crate::oracle_requests::{answer, compare, reserve_port, server, OF_A_CONNECTION};
+use crate::oracle_requests::{answer, compare, server, OF_A_CONNECTION};
 use crate::oracle_responses::{answering, LOCATIONS};
 use crate::pair::{assert_responses, Outcome, Pair, Side, SIDES, STANDARD_PARAMS};
 use crate::requests;
@@ -71,7 +71,7 @@ fn both(
     fields: &[Field],
     body: Option<&[u8]>,
 ) -> (Outcome, Outcome) {
-    let local = reserve_port();
+    let local = nginx::free_port();
     let mut exchange = |side| {
         pair.observe(|| {
             Ok(response(client.exchange(local, pair.address(side), &borrowed(fields), body)))
@@ -288,8 +288,8 @@ fn leaves(client: &mut Client, pair: &Pair, side: Side, how: Leave, when: &'stat
     pair.observe(|| {
         let to = pair.address(side);
         match when {
-            "upload" => client.begin_upload(reserve_port(), to, &borrowed(&fields), &[7; 1000]),
-            _ => client.begin_get(reserve_port(), to, &borrowed(&fields)),
+            "upload" => client.begin_upload(nginx::free_port(), to, &borrowed(&fields), &[7; 1000]),
+            _ => client.begin_get(nginx::free_port(), to, &borrowed(&fields)),
         }
         arrived.recv_timeout(DEADLINE).expect("the request did not arrive");
         if when == "read" {
@@ -333,7 +333,7 @@ fn connections_of_the_server() {
             peer.wait_hangup()
         });
         let upload = fields("POST", b"/", &[("content-length", "20")]);
-        client.begin_upload(reserve_port(), to, &borrowed(&upload), &[7; 10]);
+        client.begin_upload(nginx::free_port(), to, &borrowed(&upload), &[7; 10]);
         arrived.recv_timeout(DEADLINE).expect("the upload did not arrive");
         client.leave(how, || {
             nginx.wait_requests(3 * round + 1);
@@ -346,7 +346,7 @@ fn connections_of_the_server() {
         });
         for connection in ["new", "reused"] {
             let get = fields("GET", b"/", &[]);
-            let answer = client.exchange(reserve_port(), to, &borrowed(&get), None);
+            let answer = client.exchange(nginx::free_port(), to, &borrowed(&get), None);
             assert_eq!((answer.status(), answer.error.as_deref()), (200, None), "{how:?}");
             assert_eq!(answer.field("x-connection"), Some(connection), "{how:?}");
         }

@@ -284,8 +284,8 @@ fn check_http2(
     body: Option<&[u8]>,
 ) -> bool {
     let mut local = any_port();
-    // The port that stock's exchange gets from the kernel is not told, so reserve one.
-    local.set_port(reserve_port());
+    // The port that stock's exchange would get from the kernel is not told, so choose one.
+    local.set_port(nginx::free_port());
     let exchange = |side| {
         pair.observe(|| {
             let answer =
@@ -302,11 +302,6 @@ fn check_http2(
     let host = authority.map(|(_, value)| *value);
     let body = body.unwrap_or_default();
     compare(&name, &stock, &ours, &Facts { params, authority: None, host, body })
-}
-
-/// A port that was free just now.
-pub fn reserve_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// RFC 9113, 8.2.2.
