@@ -8,7 +8,7 @@ use crate::pair::{assert_responses, Outcome, Pair, Side, SIDES, STANDARD_PARAMS}
 use crate::requests;
 use crate::responses::{bytes, ROWS};
 use crate::support::backend::Backend;
-use crate::support::client::{End, Response};
+use crate::support::client::{get, End, Response};
 use crate::support::http3::{Answer, Client, Leave};
 use crate::support::nginx::{self, Builder, Nginx};
 use crate::support::packet::Packet;
@@ -34,8 +34,11 @@ fn builder() -> Builder {
         .file("files/file.txt", b"from disk")
 }
 
+/// A pair, and a server on TCP that answers when the worker has done what it had begun.
 fn pair(server: &str) -> Pair {
-    Pair::builder(&format!("{CERTIFICATE}\n{server}")).nginx(builder()).listen("quic").start()
+    let turn = "server { listen 127.0.0.1:@port2@; access_log off; return 200 done; }";
+    let server = format!("{CERTIFICATE}\n{server}");
+    Pair::builder(&server).nginx(builder().http(turn)).listen("quic").start()
 }
 
 fn fields(method: &str, path: &[u8], more: &[(&str, &str)]) -> Vec<Field> {
@@ -301,6 +304,9 @@ fn leaves(client: &mut Client, pair: &Pair, side: Side, how: Leave, when: &'stat
                 pair.nginx.wait_requests(ended);
             }
         });
+        // what nginx says while it closes the connection comes after the line in the access log
+        pair.nginx.wait_requests(ended);
+        assert_eq!(get(pair.nginx.address_of(1, [127, 0, 0, 1]), "/").body, b"done");
         Ok(response(answer))
     })
 }
