@@ -104,8 +104,6 @@ pub struct Attempt<'a> {
     pub entry: Cell<Option<usize>>,
     /// Its number among those that are with servers that are checked.
     pub tried: Cell<Option<u64>>,
-    /// What it would have had to expect in the queue, where it is refused because of that.
-    pub expected: Cell<Option<Expected>>,
     /// What the server has answered.
     pub response: Response<'a>,
 }
