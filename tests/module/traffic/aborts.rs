@@ -127,7 +127,7 @@ fn while_connecting() {
     let pair = pair(&LOCATIONS.replace("@pass@", &full.address.to_string()).replace(
         "uwsgi_ignore_client_abort on;",
         // Where the client is not watched, only the timeout ends the attempt.
-        "uwsgi_ignore_client_abort on; uwsgi_connect_timeout 2s;",
+        "uwsgi_ignore_client_abort on; uwsgi_connect_timeout 4s;",
     ));
     for (path, status, line) in [
         ("/", 499, "client prematurely closed connection, so upstream connection is closed too"),
