@@ -83,6 +83,10 @@ impl Request<'_> {
                 flag!(headers, chunked) != 0,
             )
         };
+        if length < 0 && !is_chunked && !self.announces_body() {
+            // there is none: nginx has "read" it all the same, for who had asked for it
+            return ClientBody::Whole;
+        }
         // HTTP/1's chunks are added up in the length.
         let is_length_known = length >= 0 && !is_chunked;
         let taken = match (has_frames, is_chunked) {

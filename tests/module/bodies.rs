@@ -400,3 +400,38 @@ fn the_next_server_gets_all_or_is_not_asked() {
         assert_eq!(response.text(), "stored 100000");
     }
 }
+
+/// Ways to a second location by one of nginx's own, which has read the body that there is not: with nginx's
+/// functions, a request without one has one then, of no known length.
+const READ: [&str; 4] = [
+    "uwsgi_pass @down@; error_page 502 = @second;",
+    "mirror /second; rs_uwsgi_pass @pass@;",
+    "uwsgi_param FIRST elsewhere; uwsgi_pass @pass@;",
+    "uwsgi_param FIRST page; ssi on; uwsgi_pass @pass@;",
+];
+
+#[test]
+fn a_request_without_a_body_that_was_read() {
+    let local = SocketAddr::from(([127, 0, 0, 1], 0));
+    let fields: [(&[u8], &[u8]); 4] =
+        [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"h"), (b":path", b"/first")];
+    for first in READ {
+        for second in ["", UNBUFFERED] {
+            let way = Way::on("listen 127.0.0.1:@port@;", first, second);
+            let response = get(way.nginx.address(), "/first");
+            assert_eq!(response.status, 200, "{first} {second}");
+            assert!(response.text().starts_with("stored 0"), "{first} {second}");
+            let response = exchange(
+                way.nginx.address(),
+                b"POST /first HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+            );
+            assert_eq!(response.status, 200, "{first} {second}");
+            assert_eq!(way.cuts(), [""; 0], "{first} {second}");
+            let way = Way::on("listen 127.0.0.1:@port@ http2;", first, second);
+            let answer = h2::exchange(local, way.nginx.address(), &fields, None).unwrap();
+            assert_eq!(answer.status, Some(200), "{first} {second}");
+            assert!(answer.body.starts_with(b"stored 0"), "{first} {second}");
+            assert_eq!(way.cuts(), [""; 0], "{first} {second}");
+        }
+    }
+}
