@@ -43,6 +43,9 @@ pub const DEFAULT_PRIORITY: u8 = 5;
 /// The highest.
 pub const MOST_PRIORITY: u8 = 9;
 
+/// The class of those that are before all others.
+pub(super) const AHEAD: u8 = 0;
+
 /// The bits of a rank that are a time; the others are the class.
 const TIME_BITS: u32 = 60;
 const TIME: u64 = (1 << TIME_BITS) - 1;
@@ -72,7 +75,7 @@ impl Place {
 
     /// Of one that is before all others, whatever the order.
     pub fn ahead(arrived_at: NonZeroU64) -> Place {
-        Place { class: 0, arrived_at: arrived_at.get() & TIME }
+        Place { class: AHEAD, arrived_at: arrived_at.get() & TIME }
     }
 
     /// Where it is in the line of all workers: the lowest is the first. The highest bits are the class, the
@@ -251,9 +254,11 @@ impl<W> Line<W> {
         self.take(at)
     }
 
-    /// Does the next turn go to that class, as far as this worker's turns are all?
+    /// Does the next turn go to that class, as far as this worker's turns are all? Not before one that has its place
+    /// already ([`Place::ahead`]).
     pub fn is_lower_turn(&self) -> bool {
         self.turns % LOWER_TURNS == LOWER_TURNS - 1
+            && self.classes.first().is_some_and(|class| class.class != AHEAD)
     }
 
     /// One of this class has been served, at this moment.

@@ -173,6 +173,31 @@ fn lower_classes_get_a_tenth() {
     assert_eq!(lower, [&1, &3, &1, &3], "{served:?}");
 }
 
+/// One that comes back with its place is before all others, also where the turn would be a lower class's: nobody else
+/// can have that place.
+#[test]
+fn one_that_is_ahead_is_before_a_lower_class() {
+    let words = words(SHAPE);
+    let zone = format(&words, SHAPE);
+    let worker = zone.on(host(2)).enter().unwrap();
+    let id = slot(zone, b"k");
+    let mut line = Line::default();
+    line.push(Place::new(DEFAULT_PRIORITY, at(1000)), "waits");
+    for _ in 1..LOWER_TURNS {
+        line.served(0, at(2000));
+        worker.count_turn(id);
+    }
+    assert!(line.is_lower_turn());
+    line.push(Place::ahead(at(3000)), "is back");
+    worker.set_lower(id, line.lower());
+    let first = line.first().unwrap().0.rank(Direction::Oldest);
+    assert!(matches!(worker.join(id, 99, first), Join::Waits { .. }));
+    assert!(!line.is_lower_turn());
+    assert_eq!(zone.first(id), Some((worker.id(), first)));
+    assert!(worker.has_turn(id, first));
+    assert_eq!(line.pop().map(|(_, waiting)| waiting), Some("is back"));
+}
+
 /// Clients leave from anywhere in a long line: those that came at the same moment are looked at, and no others.
 #[test]
 fn one_that_leaves_is_found_in_a_long_line() {

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use super::layout::{cell, slot, worker};
 use super::workers::WorkerId;
 use super::{SlotId, Word, Worker, Zone};
-use crate::pure::line::class_of;
+use crate::pure::line::{class_of, AHEAD};
 
 /// The place of a request in the line: the lowest of all is the first. For the order of arrival, the
 /// moment of it in nanoseconds of CLOCK_MONOTONIC, which is one for all processes. Of equal ones of
@@ -79,7 +79,7 @@ impl<'m, A: Word> Zone<'m, A> {
                 }
             }
         }
-        if is_lower {
+        if is_lower && first.is_some_and(|(_, rank)| class_of(rank) != AHEAD) {
             first = first.map(|first| self.lower(of, first.1).map_or(first, |id| (id, LOWER)));
         }
         first
