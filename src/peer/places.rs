@@ -293,7 +293,8 @@ fn close_one(servers: &Servers, key: &[u8]) -> bool {
 /// Other workers ask for idle connections.
 pub fn give_up_idle(servers: &Servers) {
     let Some((worker, _)) = zone::this_worker() else { return };
-    let asked = servers.slots.borrow().filter(|slot| worker.asked(slot));
+    let is_asked = |parked: &Parked| parked.slot.is_some_and(|slot| worker.asked(slot));
+    let asked = servers.idle.borrow().servers_with(is_asked);
     for key in asked {
         close_one(servers, &key);
     }

@@ -88,11 +88,6 @@ impl Slots {
     pub fn remove(&mut self, slot: SlotId) {
         self.0.retain(|known| *known != slot);
     }
-
-    /// The keys of servers whose slot `is` one of those looked for.
-    pub fn filter(&self, is: impl Fn(SlotId) -> bool) -> Vec<Rc<[u8]>> {
-        self.0.iter().filter(|(_, slot)| is(**slot)).map(|(key, _)| key.clone()).collect()
-    }
 }
 
 impl ServersState {

@@ -203,6 +203,18 @@ impl<C> Pool<C> {
         self.take_out(place, oldest).map(|(connection, _)| connection)
     }
 
+    /// The servers whose connection that was parked first, or last, `is` one of those looked for.
+    pub fn servers_with(&self, is: impl Fn(&C) -> bool) -> Vec<Rc<[u8]>> {
+        let worker = self.worker.borrow();
+        let is = |number: Option<Number>| {
+            let place = number.and_then(|number| worker.places.get(number.place()));
+            place.and_then(|place| place.parked.as_ref()).is_some_and(|of| is(&of.connection))
+        };
+        let servers = self.servers.iter();
+        let found = servers.filter(|(_, server)| is(server.idle.oldest) || is(server.idle.newest));
+        found.map(|(key, _)| key.clone()).collect()
+    }
+
     /// Gives up a connection to a server with such a key.
     pub fn take_of(&mut self, is: impl Fn(&[u8]) -> bool) -> Option<C> {
         let has = |(key, server): &(&Rc<[u8]>, &Server)| server.len > 0 && is(key);

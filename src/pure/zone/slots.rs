@@ -83,7 +83,7 @@ const FREE: u64 = 3;
 const EPOCH: u64 = 1 << 8;
 
 /// A key is in one of so many slots. Where there is no room for a server, each request to it looks at them all.
-pub const PROBES: usize = 64;
+pub const PROBES: usize = 256;
 
 /// Where a key is, or would be.
 enum Found {

@@ -1,8 +1,8 @@
 //! `rs_uwsgi_connect_retry`: requests wait for a server that is being restarted.
 
 use super::{
-    answers, assert_bodies, assert_no_errors, assert_tokens, get, post, send, site, tokens,
-    uwsgi_at, wait_busy, SHORT,
+    answers, assert_bodies, assert_no_errors, assert_tokens, get, post, send, site, site_with,
+    tokens, uwsgi_at, wait_busy, SHORT,
 };
 use crate::prelude::*;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -97,21 +97,28 @@ fn a_client_that_leaves() {
     assert_eq!(bodies, [b"a", b"c"]);
 }
 
-/// Over TCP the server's system refuses as soon as the connection is asked for.
+/// Over TCP the server's system refuses as soon as the connection is asked for. With a limit, those that were refused
+/// keep their places, and are before those that wait for one, also in the turns of lower classes.
 #[test]
 fn over_tcp() {
-    let address = SocketAddr::from(([127, 0, 0, 1], nginx::free_port()));
-    let nginx = site(&Address::Tcp(address), "rs_uwsgi_connect_retry 1h;");
-    let clients = send(nginx.address(), &tokens(0..WAITING));
-    wait_busy(&nginx, WAITING);
-    nginx.wait_logged("refuses connections, requests wait for it");
-    let application = root().join("tests/support/application.py");
-    let arguments = ["--wsgi-file", application.to_str().unwrap()];
-    let _uwsgi = Uwsgi::start(nginx::prefix(), Address::Tcp(address), &arguments);
-    for answer in answers(clients) {
-        assert_eq!(answer.status, 200);
+    const LIMIT: &str = "rs_uwsgi_max_connections 2; rs_uwsgi_queue 1000 timeout=1h;";
+    for (zone, limit) in [("", ""), ("", LIMIT), ("rs_uwsgi_zone off;", LIMIT)] {
+        let address = SocketAddr::from(([127, 0, 0, 1], nginx::free_port()));
+        let settings = format!("rs_uwsgi_connect_retry 1h; {limit}");
+        let nginx = site_with(1, zone, &settings, &Address::Tcp(address).to_string());
+        let clients = send(nginx.address(), &tokens(0..WAITING));
+        wait_busy(&nginx, WAITING);
+        nginx.wait_logged("refuses connections, requests wait for it");
+        // each attempt is a turn, and one in ten a lower class's
+        std::thread::sleep(Duration::from_millis(500));
+        let application = root().join("tests/support/application.py");
+        let arguments = ["--wsgi-file", application.to_str().unwrap()];
+        let _uwsgi = Uwsgi::start(nginx::prefix(), Address::Tcp(address), &arguments);
+        for answer in answers(clients) {
+            assert_eq!(answer.status, 200, "{zone} {limit}");
+        }
+        assert_no_errors(&nginx);
     }
-    assert_no_errors(&nginx);
 }
 
 #[test]

@@ -147,6 +147,36 @@ fn an_idle_connection_is_given_up() {
     assert_eq!(gate.most(), 1);
 }
 
+/// The same where the worker with the idle connection has asked more servers since than it remembers slots of.
+#[test]
+fn an_idle_connection_is_given_up_by_one_that_has_seen_many() {
+    let gate = Gate::new(false, KEPT);
+    gate.open();
+    let http = "rs_uwsgi_zone 200m; keepalive_requests 10000;";
+    let settings = "rs_uwsgi_max_connections 1; rs_uwsgi_queue 9 timeout=10s;";
+    let nginx = site(2, http, "unix:$arg_socket", settings);
+    nginx.expects(nginx::NO_SOCKET);
+    let ask = |client: &mut Client, socket: &str| {
+        client.send(format!("GET /?socket={socket} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+        client.response(false).unwrap()
+    };
+    let address = gate.backend.address().to_string();
+    let socket = address.strip_prefix("unix:").unwrap();
+    let mut first = Client::connect(nginx.address());
+    let worker = worker_of(&ask(&mut first, socket));
+    let mut second = loop {
+        let mut client = Client::connect(nginx.address());
+        if worker_of(&ask(&mut client, socket)) != worker {
+            break client;
+        }
+    };
+    assert_eq!(ask(&mut first, socket).status, 200);
+    for number in 0..1100 {
+        assert_eq!(ask(&mut first, &format!("/none/{number}")).status, 502);
+    }
+    assert_eq!(ask(&mut second, socket).status, 200);
+}
+
 /// A worker that is killed takes no place with it, whether its requests had one or waited.
 #[test]
 fn killed_workers() {
