@@ -105,20 +105,13 @@ impl<H: Module> Servers<H> {
     pub fn wake_by(&self, pause: ngx_msec_t) {
         let event = self.wake_event();
         // SAFETY: see `Wake::event`; nginx's clock is its worker's.
-        let left = unsafe { (*event).timer.key.wrapping_sub(ngx_current_msec) };
-        // what is to come in more than half of all time is over
-        let is_later = left > pause && left <= ngx_msec_t::MAX / 2;
-        if is_later || !self.is_to_wake() {
-            self.wake_in(pause);
-        }
-    }
-
-    /// Lets them look in so many milliseconds.
-    pub fn wake_in(&self, pause: ngx_msec_t) {
-        let event = self.wake_event();
-        // SAFETY: see `Wake::event`.
         unsafe {
             if flag!(event, timer_set) != 0 {
+                let left = (*event).timer.key.wrapping_sub(ngx_current_msec);
+                // what is to come in more than half of all time is over
+                if left <= pause || left > ngx_msec_t::MAX / 2 {
+                    return;
+                }
                 // nginx would leave it as it is: it takes so short times for the same
                 ngx_del_timer(event);
             }

@@ -224,32 +224,26 @@ pub fn give_back(servers: &Servers, state: &State<'_>) {
 /// The same where it had a place or somebody waits.
 #[inline(never)]
 fn pass_on(servers: &Servers, state: &State<'_>, had_one: bool) {
-    let key = state.attempt().key.get();
-    match in_zone(state) {
-        Some((worker, slot)) => {
-            if had_one {
-                // whether one of this worker's is next is asked there
-                let _ = worker.release(slot, limit::agreed(servers, Some(slot)));
-            }
-        }
-        None => {
-            if had_one {
-                servers.queue.queues.borrow_mut().end(key);
-            }
-        }
+    if had_one {
+        free(servers, state);
     }
     // also those that are not in the zone's line, which had no room for their server
-    queue::wake(servers, key);
+    queue::wake(servers, state.attempt().key.get());
 }
 
 /// Gives a place back that turned out to be of no use, and would be of none for who is next either.
 pub fn put_back(peer: Peer<'_>) {
     let (state, servers) = (peer.state(), peer.servers());
     if state.attempt().counted.take() {
-        match in_zone(state) {
-            Some((worker, slot)) => drop(worker.release(slot, limit::agreed(servers, Some(slot)))),
-            None => servers.queue.queues.borrow_mut().end(state.attempt().key.get()),
-        }
+        free(servers, state);
+    }
+}
+
+/// The place of a try is free. Another worker whose turn it is has been woken; whether it is this one's is not asked.
+fn free(servers: &Servers, state: &State<'_>) {
+    match in_zone(state) {
+        Some((worker, slot)) => drop(worker.release(slot, limit::agreed(servers, Some(slot)))),
+        None => servers.queue.queues.borrow_mut().end(state.attempt().key.get()),
     }
 }
 

@@ -158,7 +158,7 @@ fn observe_refusal(r: Request<'_>, peer: Peer<'_>, cause: Cause, settings: &Effe
 }
 
 /// Serves those who wait, as far as there are connections for them: those of the servers where something has
-/// changed, or all when it is time ([`Servers::wake_in`]).
+/// changed, or all when it is time ([`Servers::wake_by`]).
 pub fn wake(servers: &Servers) {
     places::sweep(servers);
     let queue = &servers.queue;

@@ -20,8 +20,8 @@ const LONGEST_KNOWN: usize = 3 * WORD;
 const SLOTS: usize = 256;
 /// The place of no name.
 pub(super) const NO_NAME: u8 = u8::MAX;
-/// Bits as good as random: 2^64 over the golden ratio.
-const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Bits as good as random, and odd: 2^64 over the golden ratio.
+pub(super) const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 const WORD: usize = size_of::<u64>();
 const ONES: u64 = u64::from_ne_bytes([1; WORD]);

@@ -6,14 +6,12 @@
 //! applications do, do not take it from one another. One line in four that is read anew takes its place, so that
 //! what never comes again costs little.
 
-use super::plain::{Field, Name, NO_NAME};
+use super::plain::{Field, Name, FACTOR, NO_NAME};
 
 const PLACES: usize = 64;
 /// The longest line that is kept, with its end, bytes. The shortest that is compared is a chunk.
 const LONGEST: usize = 4 * CHUNK;
 const CHUNK: usize = 16;
-/// Bits as good as random, and odd.
-const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The lines that were read before.
 #[derive(Debug)]
